@@ -1,0 +1,355 @@
+"""Every error that WeftOS raises on purpose, in one hierarchy.
+
+Each class names the promise that could not be kept and carries a stable ``code`` (used on the control socket and in ``--json`` output)
+and an ``exit_code`` for ``weaver``. The message says what happened and, where there is one, the next step. Programming mistakes are
+``AssertionError``; they are never caught here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AgentExited",
+    "AppendRefused",
+    "BackendNotAvailable",
+    "BootFailed",
+    "CapabilityDenied",
+    "ChainCorrupted",
+    "ChainError",
+    "ChannelClosed",
+    "ConfigError",
+    "DoorbellLost",
+    "GateDeferred",
+    "GateUnavailable",
+    "GovernanceDenied",
+    "InvalidRequest",
+    "InvalidStateTransition",
+    "KernelAlreadyRunning",
+    "KernelNotRunning",
+    "MessageTooLarge",
+    "MethodNotFound",
+    "PeerRefused",
+    "ProcessNotFound",
+    "ProcessTableFull",
+    "ProtocolError",
+    "RemoteUnavailable",
+    "ResourceLimitExceeded",
+    "RingCorrupted",
+    "RingFull",
+    "SegmentInvalid",
+    "ServiceError",
+    "ServiceNotFound",
+    "ServiceUnavailable",
+    "SharedMemoryError",
+    "SpawnFailed",
+    "StorageFailed",
+    "WeftError",
+    "WeftTimeout",
+    "WrongState",
+    "error_for_code",
+]
+
+
+class WeftError(Exception):
+    """Base of all errors raised by WeftOS. ``str(error)`` is a sentence for a person."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+# --- shared memory -------------------------------------------------------------------------------------------------------------------
+
+
+class SharedMemoryError(WeftError):
+    """Base of the errors of segments, rings, mailboxes and doorbells."""
+
+    code = "shm"
+
+
+class SegmentInvalid(SharedMemoryError):
+    """A descriptor is not a sealed WeftOS segment of the promised size and kind."""
+
+    code = "shm.segment"
+
+
+class RingCorrupted(SharedMemoryError):
+    """Bytes in a ring's header or data contradict its format. The ring must be detached; its peer is broken or hostile."""
+
+    code = "shm.ring_corrupted"
+
+
+class RingFull(SharedMemoryError):
+    """The ring has no room and the deadline (possibly zero) has passed. Nothing was written.
+
+    Attributes:
+        depth_bytes: bytes waiting in the ring when the attempt was given up.
+        capacity: the ring's capacity in bytes.
+    """
+
+    code = "shm.ring_full"
+
+    def __init__(self, message: str, *, depth_bytes: int = 0, capacity: int = 0) -> None:
+        super().__init__(message)
+        self.depth_bytes = depth_bytes
+        self.capacity = capacity
+
+
+class DoorbellLost(SharedMemoryError):
+    """The semaphore behind a doorbell no longer exists: its owner is gone."""
+
+    code = "shm.doorbell"
+
+
+# --- messages ------------------------------------------------------------------------------------------------------------------------
+
+
+class MessageTooLarge(WeftError):
+    """A message is larger than the limit of the path it was to take.
+
+    Attributes:
+        size: bytes of the encoded message.
+        limit: bytes that the path accepts.
+    """
+
+    code = "ipc.message_too_large"
+
+    def __init__(self, message: str, *, size: int = 0, limit: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
+
+
+class ProtocolError(WeftError):
+    """Bytes from another process do not decode to a message of the agreed vocabulary."""
+
+    code = "ipc.protocol"
+
+
+class ChannelClosed(WeftError):
+    """The channel was revoked, or the process at its other end is gone for good."""
+
+    code = "ipc.channel_closed"
+
+
+class RemoteUnavailable(WeftError):
+    """The target is on another node, and this kernel has no mesh."""
+
+    code = "ipc.remote_unavailable"
+
+
+class WeftTimeout(WeftError):
+    """A deadline passed. The message names the operation and the time allowed, in seconds."""
+
+    code = "timeout"
+
+
+# --- processes -----------------------------------------------------------------------------------------------------------------------
+
+
+class ProcessNotFound(WeftError):
+    """No live or remembered process has this kernel pid."""
+
+    code = "process.not_found"
+
+
+class AgentExited(WeftError):
+    """The agent existed and has ended; it will not read this message."""
+
+    code = "process.exited"
+
+
+class InvalidStateTransition(WeftError):
+    """The process state machine has no such arrow."""
+
+    code = "process.state"
+
+
+class ProcessTableFull(WeftError):
+    """As many agents are alive as ``kernel.max_processes`` allows."""
+
+    code = "process.table_full"
+
+
+class SpawnFailed(WeftError):
+    """The agent did not reach the ready state; the message carries the cause."""
+
+    code = "process.spawn_failed"
+
+
+class BackendNotAvailable(WeftError):
+    """The requested kind of execution (wasm, container, …) does not exist on this machine or in this version."""
+
+    code = "process.backend"
+
+
+class ResourceLimitExceeded(WeftError):
+    """A limit or its permitted range is exceeded; the message gives both numbers and their unit."""
+
+    code = "process.limit"
+
+
+class WrongState(WeftError):
+    """The kernel or a process is in a state that does not allow this operation."""
+
+    code = "kernel.wrong_state"
+
+
+# --- authority -----------------------------------------------------------------------------------------------------------------------
+
+
+class CapabilityDenied(WeftError):
+    """The caller's capabilities do not include this action. The message names the missing one."""
+
+    code = "gate.capability"
+    exit_code = 4
+
+
+class GovernanceDenied(WeftError):
+    """The gate answered Deny."""
+
+    code = "gate.denied"
+    exit_code = 4
+
+
+class GateDeferred(WeftError):
+    """The gate answered Defer: the action was not done and waits for a decision."""
+
+    code = "gate.deferred"
+    exit_code = 3
+
+
+class GateUnavailable(WeftError):
+    """The gate could not be asked (service process down or late). Fails closed: the action was not done."""
+
+    code = "gate.unavailable"
+
+
+# --- services ------------------------------------------------------------------------------------------------------------------------
+
+
+class ServiceError(WeftError):
+    """Base of errors answered by a service."""
+
+    code = "service"
+
+
+class ServiceNotFound(ServiceError):
+    """No service of that name, or it has no such method."""
+
+    code = "service.not_found"
+
+
+class ServiceUnavailable(ServiceError):
+    """The service process is down or did not answer in time. The request may be repeated: it is deduplicated."""
+
+    code = "service.unavailable"
+
+
+# --- chain ---------------------------------------------------------------------------------------------------------------------------
+
+
+class ChainError(ServiceError):
+    """Base of the chain's errors."""
+
+    code = "chain"
+
+
+class ChainCorrupted(ChainError):
+    """The log on disk contradicts itself. It is left untouched as evidence.
+
+    Attributes:
+        path: the damaged file.
+        offset: byte offset of the first bad frame in it.
+    """
+
+    code = "chain.corrupted"
+    exit_code = 5
+
+    def __init__(self, message: str, *, path: str = "", offset: int = 0) -> None:
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
+
+
+class AppendRefused(ChainError):
+    """The event itself is not acceptable: unknown kind, too large, or not canonical."""
+
+    code = "chain.append_refused"
+
+
+class StorageFailed(ChainError):
+    """A write or sync failed (disk full, I/O error). The log has stopped; what was acknowledged is safe."""
+
+    code = "chain.storage"
+
+
+# --- kernel and control socket -------------------------------------------------------------------------------------------------------
+
+
+class BootFailed(WeftError):
+    """A required boot step failed; what had been started was rolled back."""
+
+    code = "kernel.boot"
+
+
+class KernelAlreadyRunning(WeftError):
+    """Another kernel holds this instance's lock."""
+
+    code = "kernel.already_running"
+
+
+class KernelNotRunning(WeftError):
+    """No kernel answers for this instance."""
+
+    code = "kernel.not_running"
+    exit_code = 6
+
+
+class ConfigError(WeftError):
+    """A configuration file or value is wrong; the message names file, key and what is accepted."""
+
+    code = "config"
+    exit_code = 2
+
+
+class InvalidRequest(WeftError):
+    """A request on the control socket is malformed or its parameters have the wrong type."""
+
+    code = "rpc.invalid"
+    exit_code = 2
+
+
+class MethodNotFound(WeftError):
+    """The control socket has no such method."""
+
+    code = "rpc.method_not_found"
+
+
+class PeerRefused(WeftError):
+    """The process at the other end of the socket runs as another user."""
+
+    code = "rpc.peer_refused"
+
+
+def _all_subclasses(base: type[WeftError]) -> dict[str, type[WeftError]]:
+    found: dict[str, type[WeftError]] = {base.code: base}
+    for child in base.__subclasses__():
+        found.update(_all_subclasses(child))
+    return found
+
+
+_BY_CODE = _all_subclasses(WeftError)
+
+
+def error_for_code(code: str, message: str) -> WeftError:
+    """Rebuild an error that crossed a process boundary as ``(code, message)``.
+
+    Args:
+        code: the ``code`` of a class in this module; an unknown one gives a plain ``WeftError``.
+        message: the text for a person.
+
+    Returns:
+        An instance of the matching class, not raised.
+    """
+    return _BY_CODE.get(code, WeftError)(message)

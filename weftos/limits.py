@@ -1,0 +1,91 @@
+"""Every limit, default and time-out of WeftOS in one place, each with its unit and the reason for its value.
+
+Names end in their unit. ``0`` means "unlimited" wherever a limit may be configured; nowhere does it mean "nothing allowed".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- messages ------------------------------------------------------------------------------------------------------------------------
+
+#: Largest message that a ring path accepts, fragmented or not. Above this, pass a reference instead: a receiver must hold it whole.
+MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
+#: Capacity of a ring made for small messages. 256 KiB holds about 3000 messages of 64 bytes, and stays within the L2 cache.
+DEFAULT_RING_BYTES: Final = 256 * 1024
+#: Largest ring that a grant gives, however large the first message is.
+MAX_RING_BYTES: Final = 64 * 1024 * 1024
+#: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer overlap.
+RING_MESSAGES_HINT: Final = 8
+#: Capacity of the ring from the kernel to an agent: operator messages, few and small.
+KERNEL_RING_BYTES: Final = 128 * 1024
+#: Capacity of an agent's request ring to the service, and of the reply ring.
+SERVICE_RING_BYTES: Final = 256 * 1024
+#: Deliveries of one message before it goes to the dead letters with the exit record of its reader.
+MAX_DELIVERIES: Final = 3
+#: Dead letters kept, by count and by bytes; the oldest go first and are counted.
+DEAD_LETTERS_MAX: Final = 10_000
+DEAD_LETTERS_BYTES: Final = 64 * 1024 * 1024
+#: Default deadline of a call (request and reply) between agents, in seconds.
+CALL_TIMEOUT_S: Final = 30.0
+#: Default patience of ``send`` with a full ring, in seconds: long enough for a busy reader, short enough to notice a stuck one.
+SEND_TIMEOUT_S: Final = 10.0
+
+# --- control channel -----------------------------------------------------------------------------------------------------------------
+
+#: Largest frame on the socketpair between the kernel and a child (SOCK_SEQPACKET; the default socket buffer is 208 KiB).
+CONTROL_FRAME_BYTES: Final = 64 * 1024
+#: Descriptors in one control frame; Linux allows 253.
+CONTROL_MAX_FDS: Final = 16
+#: Deadline of a request from an agent to the kernel, in seconds.
+CONTROL_TIMEOUT_S: Final = 15.0
+
+# --- control socket (JSON-RPC) -------------------------------------------------------------------------------------------------------
+
+#: Longest line accepted on the control socket.
+RPC_LINE_BYTES: Final = 1024 * 1024
+#: Deadline of an ordinary request from ``weaver``, in seconds.
+RPC_TIMEOUT_S: Final = 30.0
+#: Connections served at once; a further one is refused with a clear error.
+RPC_MAX_CONNECTIONS: Final = 128
+#: How long ``agent send`` waits for the agent's reply, in seconds.
+AGENT_SEND_TIMEOUT_S: Final = 5.0
+
+# --- processes -----------------------------------------------------------------------------------------------------------------------
+
+#: Live agents. The table of ended ones is separate and bounded by EXITED_HISTORY_MAX.
+MAX_PROCESSES: Final = 1024
+#: Exit records of ended agents that ``ps`` and ``inspect`` still show.
+EXITED_HISTORY_MAX: Final = 512
+#: From fork to the ready handshake, in seconds; importing a heavy program on a busy machine takes seconds.
+START_TIMEOUT_S: Final = 30.0
+#: From SIGTERM to SIGKILL, in seconds.
+STOP_TIMEOUT_S: Final = 5.0
+#: Grace for all agents together at shutdown, in seconds.
+SHUTDOWN_TIMEOUT_S: Final = 5.0
+#: Restarts allowed in a window before an agent is quarantined (Erlang/OTP's intensity and period).
+RESTART_MAX: Final = 5
+RESTART_WINDOW_S: Final = 60.0
+#: First delay before a restart; doubles up to the cap; a run longer than RESTART_STABLE_S resets it.
+RESTART_BACKOFF_S: Final = 0.1
+RESTART_BACKOFF_MAX_S: Final = 30.0
+RESTART_STABLE_S: Final = 60.0
+#: The service process has a budget of its own: without it the gate is shut, so it is tried longer.
+SERVICE_RESTART_MAX: Final = 20
+#: How often usage is sampled from /proc, in seconds.
+SAMPLE_INTERVAL_S: Final = 1.0
+#: Share of a limit at which a warning is sent, once per crossing.
+LIMIT_WARNING_RATIO: Final = 0.8
+
+# --- default limits of an agent ------------------------------------------------------------------------------------------------------
+
+MEMORY_BYTES: Final = 256 * 1024 * 1024
+#: CPU seconds over the life of one incarnation; unlimited by default, because long-lived agents are the normal case.
+CPU_SECONDS: Final = 0
+DESCRIPTORS: Final = 256
+#: Processes in an agent's own session, itself included.
+PROCESSES: Final = 32
+#: Messages over the life of an agent; unlimited by default, for the reason given for CPU_SECONDS.
+MESSAGES: Final = 0
+#: Largest file an agent may write.
+FILE_BYTES: Final = 1024 * 1024 * 1024
