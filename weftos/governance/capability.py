@@ -1,0 +1,198 @@
+"""What an agent may do: capabilities, message scope, resource limits, and the pure checks over them.
+
+The kernel asks these functions before it hands out a ring, a topic or a process; nothing here knows a process or a socket. One rule for
+every limit: ``0`` is unlimited, and a breach is *more* than the limit.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from weftos import limits
+from weftos.errors import CapabilityDenied, ResourceLimitExceeded
+
+__all__ = [
+    "AgentCapabilities",
+    "IpcScope",
+    "ResourceLimits",
+    "ScopeAll",
+    "ScopeNone",
+    "ScopeParentOnly",
+    "ScopeRestricted",
+    "ScopeTopic",
+    "check_broadcast",
+    "check_child",
+    "check_message",
+    "check_topic",
+    "parse_scope",
+]
+
+
+class ScopeAll(msgspec.Struct, frozen=True, tag="All"):
+    """May message every agent, every topic, and broadcast."""
+
+
+class ScopeParentOnly(msgspec.Struct, frozen=True, tag="ParentOnly"):
+    """May message its parent and the kernel; no topics, no broadcast."""
+
+
+class ScopeRestricted(msgspec.Struct, frozen=True, tag="Restricted"):
+    """May message the listed pids and the kernel; no topics, no broadcast."""
+
+    pids: tuple[int, ...] = ()
+
+
+class ScopeTopic(msgspec.Struct, frozen=True, tag="Topic"):
+    """May publish and subscribe to the listed topics; no direct messages but to the kernel."""
+
+    names: tuple[str, ...] = ()
+
+
+class ScopeNone(msgspec.Struct, frozen=True, tag="None"):
+    """May message only the kernel."""
+
+
+IpcScope: TypeAlias = ScopeAll | ScopeParentOnly | ScopeRestricted | ScopeTopic | ScopeNone
+
+
+class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of one agent; ``0`` is unlimited.
+
+    Attributes:
+        memory_bytes: address space above what a bare agent maps, and resident memory.
+        cpu_seconds: CPU time of one incarnation.
+        descriptors: open file descriptors.
+        processes: processes in the agent's own session.
+        messages: messages sent over the life of the agent.
+        file_bytes: size of any file it writes.
+    """
+
+    memory_bytes: int = limits.MEMORY_BYTES
+    cpu_seconds: int = limits.CPU_SECONDS
+    descriptors: int = limits.DESCRIPTORS
+    processes: int = limits.PROCESSES
+    messages: int = limits.MESSAGES
+    file_bytes: int = limits.FILE_BYTES
+
+    def check_range(self) -> None:
+        """Refuse values that no agent could start with.
+
+        Raises:
+            ResourceLimitExceeded: a limit is negative, or too small to run a program at all.
+        """
+        smallest = {"memory_bytes": 1 << 20, "descriptors": 16}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            low = smallest.get(name, 1)
+            if value != 0 and not low <= value < 1 << 62:
+                raise ResourceLimitExceeded(f"limit {name} = {value} is out of range: 0 (unlimited) or from {low} up")
+
+
+class AgentCapabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one agent may do. The defaults are those of the reference: everything but the network."""
+
+    can_spawn: bool = True
+    can_ipc: bool = True
+    can_exec_tools: bool = True
+    can_network: bool = False
+    ipc_scope: IpcScope = ScopeAll()
+
+
+def parse_scope(text: str) -> IpcScope:
+    """Parse ``all``, ``parent-only``, ``none``, ``restricted:1,2`` or ``topic:a,b``.
+
+    Raises:
+        CapabilityDenied: the text is none of these.
+    """
+    kind, _, rest = text.partition(":")
+    items = tuple(part for part in rest.split(",") if part)
+    plain: dict[str, IpcScope] = {"all": ScopeAll(), "parent-only": ScopeParentOnly(), "none": ScopeNone()}
+    if kind in plain and not rest:
+        return plain[kind]
+    if kind == "restricted" and all(item.isdecimal() for item in items):
+        return ScopeRestricted(tuple(int(item) for item in items))
+    if kind == "topic":
+        return ScopeTopic(items)
+    raise CapabilityDenied(f"scope {text!r} is none of: all, parent-only, none, restricted:PID,…, topic:NAME,…")
+
+
+def check_message(caps: AgentCapabilities, sender: int, target: int, parent: int | None) -> None:
+    """Refuse a direct message outside the sender's scope. Messages to the kernel (pid 0) are always allowed.
+
+    Raises:
+        CapabilityDenied: naming the missing capability.
+    """
+    if target == 0:
+        return
+    if not caps.can_ipc:
+        raise CapabilityDenied(f"agent {sender} may not send messages (can_ipc is false)")
+    scope = caps.ipc_scope
+    allowed = (
+        isinstance(scope, ScopeAll)
+        or (isinstance(scope, ScopeRestricted) and target in scope.pids)
+        or (isinstance(scope, ScopeParentOnly) and target == parent)
+    )
+    if not allowed:
+        raise CapabilityDenied(f"agent {sender} may not message agent {target}: its ipc_scope is {_scope_text(scope)}")
+
+
+def check_topic(caps: AgentCapabilities, sender: int, topic: str) -> None:
+    """Refuse publishing or subscribing outside the agent's scope.
+
+    Raises:
+        CapabilityDenied: naming the missing capability.
+    """
+    if not caps.can_ipc:
+        raise CapabilityDenied(f"agent {sender} may not use topics (can_ipc is false)")
+    scope = caps.ipc_scope
+    if not (isinstance(scope, ScopeAll) or (isinstance(scope, ScopeTopic) and topic in scope.names)):
+        raise CapabilityDenied(f"agent {sender} may not use topic {topic!r}: its ipc_scope is {_scope_text(scope)}")
+
+
+def check_broadcast(caps: AgentCapabilities, sender: int) -> None:
+    """Refuse a broadcast by anyone whose scope is not All.
+
+    Raises:
+        CapabilityDenied: naming the missing capability.
+    """
+    if not caps.can_ipc or not isinstance(caps.ipc_scope, ScopeAll):
+        raise CapabilityDenied(f"agent {sender} may not broadcast: that takes ipc_scope All")
+
+
+def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCapabilities) -> None:
+    """Refuse a child that would hold more than its parent.
+
+    Raises:
+        CapabilityDenied: the parent may not spawn, or the child's capabilities are not a subset.
+    """
+    if not parent_caps.can_spawn:
+        raise CapabilityDenied(f"agent {parent} may not spawn (can_spawn is false)")
+    for name in ("can_spawn", "can_ipc", "can_exec_tools", "can_network"):
+        if getattr(child_caps, name) and not getattr(parent_caps, name):
+            raise CapabilityDenied(f"a child of agent {parent} may not have {name}: its parent has not")
+    if not scope_within(child_caps.ipc_scope, parent_caps.ipc_scope, parent):
+        raise CapabilityDenied(f"the scope of a child of agent {parent} must lie within {_scope_text(parent_caps.ipc_scope)}")
+
+
+def scope_within(child: IpcScope, parent: IpcScope, parent_pid: int) -> bool:
+    """Tell whether everything that ``child`` allows is allowed by ``parent`` too (messages to the parent itself always are)."""
+    if isinstance(child, ScopeNone | ScopeParentOnly) or isinstance(parent, ScopeAll):
+        return True
+    if isinstance(child, ScopeRestricted):
+        allowed = set(parent.pids) if isinstance(parent, ScopeRestricted) else set()
+        return set(child.pids) <= allowed | {parent_pid}
+    if isinstance(child, ScopeTopic):
+        return isinstance(parent, ScopeTopic) and set(child.names) <= set(parent.names)
+    return False
+
+
+def _scope_text(scope: IpcScope) -> str:
+    match scope:
+        case ScopeRestricted(pids):
+            return f"Restricted({', '.join(map(str, pids))})"
+        case ScopeTopic(names):
+            return f"Topic({', '.join(names)})"
+        case _:
+            return type(scope).__name__.removeprefix("Scope")

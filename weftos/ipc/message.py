@@ -1,0 +1,132 @@
+"""The message: what an agent receives, and the bytes that cross a ring.
+
+The struct decodes straight from the wire; the fields behind ``target_wire`` are stamped by the receiving side, which overwrites whatever
+a sender may have put there. So the sender's identity is the ring's identity, the id is the place in the ring, and neither can be forged
+nor needs to be transmitted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from weftos.errors import ProtocolError
+from weftos.ids import message_id
+from weftos.ipc.payloads import PayloadTag, body_from_wire, body_to_wire, payload_type
+from weftos.ipc.targets import Target, target_from_wire
+
+__all__ = ["KernelMessage", "Message", "decode_message", "encode_message", "encode_message_for"]
+
+
+class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """A received message.
+
+    Attributes:
+        tag: kind of the payload on the wire (see ``PayloadTag``).
+        payload: ``str``, ``bytes``, ``dict``, ``list``, number, ``None``, ndarray, or one of the structured kinds.
+        correlation: position of the message that this one answers, in the ring that carried it; 0 for none.
+        trace_id: id that follows a chain of messages, or ``None``.
+        target_wire: the target as sent; use ``target``.
+        sender: kernel pid of the sender, known from the ring.
+        ring_id: ring that carried it.
+        position: place in that ring; with ``ring_id`` the identity of the message.
+        received_ns: wall clock of the receiver, nanoseconds since 1970 (UTC).
+        redelivered: how often an earlier reader died while it handled this message.
+    """
+
+    tag: int
+    payload: Any = None
+    correlation: int = 0
+    trace_id: str | None = None
+    target_wire: str | None = None
+    sender: int = 0
+    ring_id: int = 0
+    position: int = 0
+    received_ns: int = 0
+    redelivered: int = 0
+    receiver: int = 0
+
+    @property
+    def id(self) -> str:
+        """Identity of the message within this boot; the sender derives the same."""
+        return message_id(self.ring_id, self.position)
+
+    @property
+    def target(self) -> Target:
+        """Where the sender addressed it: this process, a topic, a broadcast or a service."""
+        return target_from_wire(self.target_wire, self.receiver)
+
+    @property
+    def timestamp(self) -> dt.datetime:
+        """When it was received, UTC."""
+        return dt.datetime.fromtimestamp(self.received_ns / 1e9, dt.UTC)
+
+    @property
+    def type(self) -> str:
+        """Name of the payload kind, for example ``text``."""
+        return payload_type(self.payload)
+
+
+class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as a record: in dead letters, events and ``--json`` output. Keys follow the reference's envelope."""
+
+    id: str
+    from_: int = msgspec.field(name="from")
+    target: Target
+    payload_type: str
+    payload: Any
+    timestamp: dt.datetime
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+
+
+def encode_message(payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) -> bytes:
+    """Encode a message without array data.
+
+    Raises:
+        ProtocolError: the payload holds something that MessagePack cannot.
+    """
+    tag, body = body_to_wire(payload)
+    try:
+        if correlation or trace_id is not None or target_wire is not None:
+            return _encode((tag, body, correlation, trace_id, target_wire))
+        return _encode((tag, body))
+    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}") from error
+
+
+def encode_message_for(array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) -> bytes:
+    """Encode the envelope that travels beside an array; the data itself is the ring's business."""
+    assert isinstance(array, np.ndarray)
+    return _encode((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))
+
+
+def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Message:
+    """Decode one message; the caller stamps the receiver's fields.
+
+    Args:
+        data: the envelope, already copied out of shared memory.
+        array: data that travelled beside it, if the record was an array record.
+
+    Raises:
+        ProtocolError: the bytes are not a message of this vocabulary.
+    """
+    try:
+        message = _decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a message: {error}") from error
+    tag = message.tag
+    if tag == 0 and array is None:
+        return message
+    if (tag == PayloadTag.ARRAY) != (array is not None):
+        raise ProtocolError("array data and envelope disagree")
+    message.payload = array if array is not None else body_from_wire(tag, message.payload)
+    return message

@@ -1,0 +1,208 @@
+"""Requests to the service process and its replies; frames between kernel and service.
+
+Agents send requests through their own request ring and read replies from their own reply ring; the kernel uses the control socket, so
+that it never waits. A request says what it wants, never who asks: the service knows that from the ring or the socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from weftos.governance.capability import AgentCapabilities
+from weftos.governance.gate import Defer, Deny, Permit
+
+__all__ = [
+    "Append",
+    "AppendBatch",
+    "Appended",
+    "AttachClient",
+    "ChainHead",
+    "ChainTail",
+    "Decided",
+    "DetachClient",
+    "Failed",
+    "GateCheck",
+    "KernelRequest",
+    "Ping",
+    "Pong",
+    "Reply",
+    "ReplyFrame",
+    "Request",
+    "ServiceFrame",
+    "ServiceReady",
+    "StopService",
+    "Tail",
+]
+
+
+class Event(msgspec.Struct, array_like=True, gc=False):
+    """One event to append: kind, payload (a mapping), optional subject and sequence number of its cause."""
+
+    kind: str
+    payload: dict[str, Any]
+    subject: str | None = None
+    cause: int | None = None
+
+
+class Append(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """Append one event. ``durable`` asks for the answer after it is on disk, else after it is accepted."""
+
+    kind: str
+    payload: dict[str, Any]
+    subject: str | None = None
+    cause: int | None = None
+    durable: bool = True
+
+
+class AppendBatch(msgspec.Struct, array_like=True, tag=2):
+    """Append several events in order, all or none; one answer."""
+
+    events: list[Event]
+    durable: bool = True
+
+
+class GateCheck(msgspec.Struct, array_like=True, tag=3):
+    """Ask the gate. From an agent the subject is the agent; the kernel names the agent that it asks for."""
+
+    action: str
+    context: dict[str, Any] = {}
+    on_behalf: int | None = None
+
+
+class ChainHead(msgspec.Struct, array_like=True, tag=4):
+    """Ask for the state of the chain and the service."""
+
+
+class ChainTail(msgspec.Struct, array_like=True, tag=5):
+    """Ask for the newest ``count`` records, oldest first."""
+
+    count: int = 20
+
+
+class Ping(msgspec.Struct, array_like=True, tag=6):
+    """Ask whether the service answers."""
+
+
+Request: TypeAlias = Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping
+
+
+class Appended(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """The events are in: sequence number of the last one, its hash (32 bytes), and whether they are on disk."""
+
+    seq: int
+    hash: bytes
+    durable: bool
+    first_seq: int = 0
+
+
+class Decided(msgspec.Struct, array_like=True, tag=2):
+    """The gate's answer."""
+
+    decision: Permit | Defer | Deny
+
+
+class Failed(msgspec.Struct, array_like=True, tag=3):
+    """The request was not carried out: code of an error in ``weftos.errors`` and a text."""
+
+    code: str
+    message: str
+
+
+class Head(msgspec.Struct, array_like=True, tag=4):
+    """State of the chain and the service, as a mapping of plain values."""
+
+    values: dict[str, Any]
+
+
+class Tail(msgspec.Struct, array_like=True, tag=5):
+    """Records of the chain, newest last, as mappings of plain values."""
+
+    records: list[dict[str, Any]]
+
+
+class Pong(msgspec.Struct, array_like=True, tag=6):
+    """The service answers."""
+
+
+Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong
+
+
+class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
+    """One reply on a reply ring: ``request`` is the position of the request in the request ring."""
+
+    request: int
+    reply: Reply
+
+
+# --- frames on the kernel-service socket ---------------------------------------------------------------------------------------------
+
+
+class AttachClient(msgspec.Struct, array_like=True, tag=1):
+    """Kernel to service: an agent exists (or a new incarnation of it).
+
+    Three descriptors ride along on its first attachment, in this order: request ring, reply ring, the agent's mailbox. ``slot`` is the
+    request ring's ready byte in the *service's* mailbox, ``reply_slot`` the reply ring's in the *agent's*. ``bell`` is the name of the
+    agent's doorbell. The kernel process itself is never attached.
+    """
+
+    pid: int
+    agent_id: str
+    incarnation: int
+    capabilities: AgentCapabilities
+    parent: int | None
+    slot: int
+    reply_slot: int
+    ring_id: int
+    bell: str
+
+
+class DetachClient(msgspec.Struct, array_like=True, tag=2):
+    """Kernel to service: the agent ended for good; finish what lies in its request ring, then forget it."""
+
+    pid: int
+
+
+class KernelRequest(msgspec.Struct, array_like=True, tag=3):
+    """Kernel to service: a request; ``serial`` grows by one with each *new* request of this boot and makes appends idempotent."""
+
+    serial: int
+    source: str
+    request: Request
+
+
+class StopService(msgspec.Struct, array_like=True, tag=4):
+    """Kernel to service: finish, sync, sign the head, exit 0."""
+
+
+class ServiceReady(msgspec.Struct, array_like=True, tag=1):
+    """Service to kernel: the chain is open. ``values`` as in ``Head``; ``recovered`` tells of a torn tail that was cut off."""
+
+    values: dict[str, Any]
+
+
+class ServiceBootFailed(msgspec.Struct, array_like=True, tag=2):
+    """Service to kernel: the chain cannot be opened; the process ends after this frame."""
+
+    code: str
+    message: str
+
+
+class KernelReply(msgspec.Struct, array_like=True, tag=3):
+    """Service to kernel: answer to the request with that serial."""
+
+    serial: int
+    reply: Reply
+
+
+class ClientReport(msgspec.Struct, array_like=True, tag=4):
+    """Service to kernel: something is wrong with an agent's ring (code and text); the service has detached it."""
+
+    pid: int
+    code: str
+    message: str
+
+
+ServiceFrame: TypeAlias = AttachClient | DetachClient | KernelRequest | StopService
+FromService: TypeAlias = ServiceReady | ServiceBootFailed | KernelReply | ClientReport
