@@ -1,0 +1,229 @@
+"""Frames between the kernel and an agent, on the control socketpair.
+
+The socketpair carries what is rare: grants with their descriptors, lifecycle, topics, log lines. Messages travel in rings. Each frame is
+one SOCK_SEQPACKET datagram: a MessagePack array with an integer tag, and descriptors beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from weftos.governance.capability import AgentCapabilities, ResourceLimits
+
+# --- agent to kernel -----------------------------------------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, array_like=True, tag=1):
+    """The program is loaded; ``main`` is about to be called. ``isolation`` lists what was really applied (``rlimit:memory``, …)."""
+
+    program: str
+    isolation: list[str] = []
+
+
+class Note(msgspec.Struct, array_like=True, tag=2):
+    """Why the process is about to end: kind of exception (``MemoryError``), its text, its traceback. Sent before exiting non-zero."""
+
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+class OpenChannel(msgspec.Struct, array_like=True, tag=3):
+    """Ask for a channel to one agent (``pid``), or to the owner of a service (``service``). ``size`` is the first message's, in bytes."""
+
+    pid: int | None = None
+    service: str | None = None
+    size: int = 0
+
+
+class OpenTopic(msgspec.Struct, array_like=True, tag=4):
+    """Ask to publish to a topic; channels to its subscribers follow, now and whenever somebody subscribes."""
+
+    topic: str
+
+
+class Subscribe(msgspec.Struct, array_like=True, tag=5):
+    """Subscribe to a topic, or with ``on`` false end the subscription."""
+
+    topic: str
+    on: bool = True
+
+
+class BroadcastPeers(msgspec.Struct, array_like=True, tag=6):
+    """Ask for a channel to every live agent."""
+
+
+class SpawnChild(msgspec.Struct, array_like=True, tag=7):
+    """Ask for a child agent; same fields as the RPC method ``agent.spawn``. Absent capabilities and limits are the parent's."""
+
+    program: str
+    args: list[str] = []
+    name: str | None = None
+    env: dict[str, str] = {}
+    limits: dict[str, int] = {}
+    capabilities: AgentCapabilities | None = None
+    restart: str = "on-failure"
+
+
+class StopProcess(msgspec.Struct, array_like=True, tag=8):
+    """Ask to stop an agent: itself, or a descendant."""
+
+    pid: int
+    force: bool = False
+
+
+class RegisterService(msgspec.Struct, array_like=True, tag=9):
+    """Offer a service under a name, or with ``on`` false withdraw it."""
+
+    name: str
+    methods: list[str] = []
+    on: bool = True
+
+
+class Monitor(msgspec.Struct, array_like=True, tag=10):
+    """Be told when an agent ends (``link`` false), or end with it (``link`` true)."""
+
+    pid: int
+    link: bool = False
+
+
+class Describe(msgspec.Struct, array_like=True, tag=11):
+    """Ask for a few facts about an agent (state, incarnation, name)."""
+
+    pid: int
+
+
+AgentRequestBody: TypeAlias = (
+    OpenChannel
+    | OpenTopic
+    | Subscribe
+    | BroadcastPeers
+    | SpawnChild
+    | StopProcess
+    | RegisterService
+    | Monitor
+    | Describe
+)
+
+
+class AgentRequest(msgspec.Struct, array_like=True, tag=20):
+    """A request that the kernel answers with ``Answer`` of the same serial."""
+
+    serial: int
+    body: AgentRequestBody
+
+
+class Kick(msgspec.Struct, array_like=True, tag=21):
+    """The ring to the kernel holds a message."""
+
+
+class LogLine(msgspec.Struct, array_like=True, tag=22):
+    """A line for the kernel's log, from ``ctx.log``."""
+
+    level: str
+    text: str
+
+
+class DeadLetterReport(msgspec.Struct, array_like=True, tag=23):
+    """A message could not be delivered from this side (full ring of a subscriber, for example)."""
+
+    target: int
+    reason: str
+    payload_type: str
+    preview: str
+
+
+class RingReport(msgspec.Struct, array_like=True, tag=24):
+    """A ring is broken or its sender broke its grant; this side has detached it."""
+
+    ring_id: int
+    code: str
+    message: str
+
+
+class PongFrame(msgspec.Struct, array_like=True, tag=25):
+    """Answer to the signal Ping."""
+
+
+FromAgent: TypeAlias = Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame
+
+# --- kernel to agent -----------------------------------------------------------------------------------------------------------------
+
+
+class Offer(msgspec.Struct, array_like=True, tag=1):
+    """An incoming ring (one descriptor), or a change of what it may carry (``slot`` known already: no descriptor).
+
+    ``direct``, ``broadcast`` and ``topics`` are what the kernel granted; the receiver drops and reports anything else.
+    ``bell`` is the sender's doorbell, rung when the sender waits for room.
+    """
+
+    slot: int
+    ring_id: int
+    pid: int
+    incarnation: int
+    bell: str
+    direct: bool
+    broadcast: bool
+    topics: list[str]
+
+
+class Revoke(msgspec.Struct, array_like=True, tag=2):
+    """A ring is closed, incoming or outgoing: because of a revocation or because the peer ended for good."""
+
+    ring_id: int
+    code: str
+    reason: str
+
+
+class ChannelGrant(msgspec.Struct, array_like=True, tag=3):
+    """An outgoing ring: two descriptors, the ring and the receiver's mailbox, and the name of the receiver's doorbell."""
+
+    pid: int
+    ring_id: int
+    slot: int
+    bell: str
+
+
+class Member(msgspec.Struct, array_like=True, tag=4):
+    """A subscriber of a topic this agent publishes to joined or left. A join of a peer without channel carries its grant first."""
+
+    topic: str
+    pid: int
+    on: bool
+
+
+class Answer(msgspec.Struct, array_like=True, tag=5):
+    """Answer to an ``AgentRequest``: ``code`` empty and ``values`` filled, or an error. ``fds`` follow a ``grant``."""
+
+    serial: int
+    code: str = ""
+    message: str = ""
+    values: dict[str, Any] = {}
+    grant: ChannelGrant | None = None
+
+
+class SignalFrame(msgspec.Struct, array_like=True, tag=6):
+    """A kernel signal (name of ``KernelSignal``) with its data."""
+
+    signal: str
+    data: dict[str, Any] = {}
+
+
+ToAgent: TypeAlias = Offer | Revoke | ChannelGrant | Member | Answer | SignalFrame
+
+
+class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything needed to run an agent, now and again after a crash. Kept by the kernel under the agent's pid."""
+
+    program: str
+    args: tuple[str, ...] = ()
+    name: str
+    env: dict[str, str] = {}
+    limits: ResourceLimits = ResourceLimits()
+    capabilities: AgentCapabilities = AgentCapabilities()
+    restart: str = "on-failure"
+    parent: int = 0
+    start_timeout_s: float = 30.0
+    stop_timeout_s: float = 5.0
