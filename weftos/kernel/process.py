@@ -1,0 +1,200 @@
+"""The process table: who lives, who lived, and which changes of state exist.
+
+A kernel pid names an agent for the whole boot and is never used again; a restart is a new *incarnation* of the same pid with a new OS pid.
+Ended agents move to a bounded history, so a long life does not fill the table. Pure logic: no process, no socket; time is passed in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from weftos import limits
+from weftos.agent.frames import SpawnSpec
+from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableFull
+from weftos.kernel.exits import ExitRecord
+
+__all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
+
+
+class ProcessState(enum.StrEnum):
+    """States of one incarnation; names as the reference displays them."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    STOPPING = "stopping"
+    EXITED = "exited"
+
+
+_ARROWS: dict[ProcessState, frozenset[ProcessState]] = {
+    ProcessState.STARTING: frozenset({ProcessState.RUNNING, ProcessState.STOPPING, ProcessState.EXITED}),
+    ProcessState.RUNNING: frozenset({ProcessState.SUSPENDED, ProcessState.STOPPING, ProcessState.EXITED}),
+    ProcessState.SUSPENDED: frozenset({ProcessState.RUNNING, ProcessState.STOPPING, ProcessState.EXITED}),
+    ProcessState.STOPPING: frozenset({ProcessState.EXITED}),
+    # Only a new incarnation leaves this state.
+    ProcessState.EXITED: frozenset({ProcessState.STARTING}),
+}
+
+
+@dataclass(slots=True)
+class ProcessEntry:
+    """One agent.
+
+    Fields are grouped by who writes them.
+    """
+
+    # written once, at spawn
+    pid: int
+    spec: SpawnSpec
+    spawned_at: float
+
+    # written by the supervisor, at each change of life
+    state: ProcessState = ProcessState.STARTING
+    incarnation: int = 1
+    restarts: int = 0
+    os_pid: int | None = None
+    started_at: float = 0.0
+    last_exit: ExitRecord | None = None
+    quarantined: bool = False
+    stop_requested: str | None = None
+    kill_reason: str | None = None
+    restart_due: float | None = None
+    children: set[int] = field(default_factory=set)
+    isolation: list[str] = field(default_factory=list)
+    cpu_before: float = 0.0
+
+    # written by the agent's own notes, claims and nothing more
+    note: tuple[str, str, str] | None = None
+
+    @property
+    def agent_id(self) -> str:
+        """Stable name for records: the agent's name with its pid, unique within a boot."""
+        return f"{self.spec.name}.{self.pid}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether an OS process of this agent exists."""
+        return self.state is not ProcessState.EXITED
+
+    @property
+    def present(self) -> bool:
+        """Whether the agent still counts: alive, or about to be restarted."""
+        return self.alive or self.restart_due is not None
+
+    def move(self, to: ProcessState) -> ProcessState:
+        """Change state.
+
+        Returns:
+            The state before.
+
+        Raises:
+            InvalidStateTransition: there is no such arrow.
+        """
+        before = self.state
+        if to not in _ARROWS[before]:
+            raise InvalidStateTransition(f"agent {self.pid} is {before}; it cannot become {to}")
+        self.state = to
+        return before
+
+
+class ProcessTable:
+    """Live agents by pid, and a bounded history of ended ones.
+
+    Args:
+        max_processes: live agents allowed at once; 0 is unlimited.
+        history: ended agents remembered.
+    """
+
+    def __init__(self, max_processes: int = limits.MAX_PROCESSES, history: int = limits.EXITED_HISTORY_MAX) -> None:
+        self.max_processes = max_processes
+        self._history_max = history
+        self._live: dict[int, ProcessEntry] = {}
+        self._ended: OrderedDict[int, ProcessEntry] = OrderedDict()
+        self._last_pid = 0
+
+    def add(self, spec: SpawnSpec, now: float) -> ProcessEntry:
+        """Enter a new agent and give it the next pid.
+
+        Raises:
+            ProcessTableFull: as many agents live as are allowed.
+        """
+        if self.max_processes and len(self._live) >= self.max_processes:
+            raise ProcessTableFull(
+                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}: stop one or raise it"
+            )
+        self._last_pid += 1
+        entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now)
+        self._live[entry.pid] = entry
+        parent = self._live.get(spec.parent)
+        if parent is not None:
+            parent.children.add(entry.pid)
+        return entry
+
+    def get(self, pid: int) -> ProcessEntry:
+        """Return a live or remembered agent.
+
+        Raises:
+            ProcessNotFound: no agent has or had this pid (or it was forgotten).
+        """
+        entry = self._live.get(pid) or self._ended.get(pid)
+        if entry is None:
+            raise ProcessNotFound(f"no agent has pid {pid}; `weaver agent list --all` shows those that exist")
+        return entry
+
+    def live(self, pid: int) -> ProcessEntry | None:
+        """Return the agent if it is present, else ``None``."""
+        return self._live.get(pid)
+
+    def retire(self, pid: int) -> ProcessEntry:
+        """Move an agent that will not come back to the history; its children lose their parent."""
+        entry = self._live.pop(pid)
+        assert entry.state is ProcessState.EXITED, "only an ended agent retires"
+        self._ended[pid] = entry
+        while len(self._ended) > self._history_max:
+            self._ended.popitem(last=False)
+        parent = self._live.get(entry.spec.parent)
+        if parent is not None:
+            parent.children.discard(pid)
+        return entry
+
+    def revive(self, pid: int, now: float) -> ProcessEntry:
+        """Bring an ended agent back from the history, for a restart that somebody asked for.
+
+        Raises:
+            ProcessNotFound: it was forgotten.
+            ProcessTableFull: no room.
+        """
+        entry = self._ended.get(pid)
+        if entry is None:
+            raise ProcessNotFound(f"no ended agent has pid {pid}")
+        if self.max_processes and len(self._live) >= self.max_processes:
+            raise ProcessTableFull(f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}")
+        del self._ended[pid]
+        entry.spawned_at = now
+        self._live[pid] = entry
+        return entry
+
+    def __iter__(self) -> Iterator[ProcessEntry]:
+        """Live agents in order of pid."""
+        return iter(sorted(self._live.values(), key=lambda entry: entry.pid))
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def ended(self) -> list[ProcessEntry]:
+        """Remembered ended agents, oldest first."""
+        return list(self._ended.values())
+
+    def descendants(self, pid: int) -> list[int]:
+        """Pids below ``pid`` in the tree of live agents, parents before children."""
+        found: list[int] = []
+        frontier = [pid]
+        while frontier:
+            entry = self._live.get(frontier.pop())
+            if entry is not None:
+                found.extend(sorted(entry.children))
+                frontier.extend(entry.children)
+        return found
