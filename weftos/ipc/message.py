@@ -1,6 +1,6 @@
 """The message: what an agent receives, and the bytes that cross a ring.
 
-The struct decodes straight from the wire; the fields behind ``target_wire`` are stamped by the receiving side, which overwrites whatever
+The struct decodes straight from the wire; the fields from ``source`` on are stamped by the receiving side, which overwrites whatever
 a sender may have put there. So the sender's identity is the ring's identity, the id is the place in the ring, and neither can be forged
 nor needs to be transmitted.
 """
@@ -19,7 +19,31 @@ from weftos.ids import message_id
 from weftos.ipc.payloads import PayloadTag, body_from_wire, body_to_wire, payload_type
 from weftos.ipc.targets import Target, target_from_wire
 
-__all__ = ["KernelMessage", "Message", "decode_message", "encode_message", "encode_message_for"]
+__all__ = ["KernelMessage", "Message", "Source", "decode_message", "encode_message", "encode_message_for"]
+
+
+class Source:
+    """Where messages of one ring come from; shared by all of them.
+
+    Attributes:
+        pid: kernel pid of the sender: the ring's one producer.
+        ring_id: the ring.
+        receiver: kernel pid of this process.
+        suspect: position of the message that an earlier reader died on, or -1.
+        attempts: how often that message has been delivered before.
+    """
+
+    __slots__ = ("attempts", "pid", "receiver", "ring_id", "suspect")
+
+    def __init__(self, pid: int, ring_id: int, receiver: int, suspect: int = -1, attempts: int = 0) -> None:
+        self.pid = pid
+        self.ring_id = ring_id
+        self.receiver = receiver
+        self.suspect = suspect
+        self.attempts = attempts
+
+
+_NOWHERE = Source(0, 0, 0)
 
 
 class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -28,14 +52,12 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     Attributes:
         tag: kind of the payload on the wire (see ``PayloadTag``).
         payload: ``str``, ``bytes``, ``dict``, ``list``, number, ``None``, ndarray, or one of the structured kinds.
-        correlation: position of the message that this one answers, in the ring that carried it; 0 for none.
+        correlation: position of the message that this one answers, in the ring that carried it, plus 1; 0 for none.
         trace_id: id that follows a chain of messages, or ``None``.
         target_wire: the target as sent; use ``target``.
-        sender: kernel pid of the sender, known from the ring.
-        ring_id: ring that carried it.
-        position: place in that ring; with ``ring_id`` the identity of the message.
-        received_ns: wall clock of the receiver, nanoseconds since 1970 (UTC).
-        redelivered: how often an earlier reader died while it handled this message.
+        source: the ring it came through; stamped by the receiver.
+        position: place in that ring; with the ring the identity of the message; stamped by the receiver.
+        received_ns: wall clock of the receiver, nanoseconds since 1970 (UTC); stamped by the receiver.
     """
 
     tag: int
@@ -43,22 +65,29 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     correlation: int = 0
     trace_id: str | None = None
     target_wire: str | None = None
-    sender: int = 0
-    ring_id: int = 0
+    source: Any = _NOWHERE
     position: int = 0
     received_ns: int = 0
-    redelivered: int = 0
-    receiver: int = 0
+
+    @property
+    def sender(self) -> int:
+        """Kernel pid of the sender, known from the ring; nobody can forge it."""
+        return self.source.pid  # type: ignore[no-any-return]
 
     @property
     def id(self) -> str:
         """Identity of the message within this boot; the sender derives the same."""
-        return message_id(self.ring_id, self.position)
+        return message_id(self.source.ring_id, self.position)
 
     @property
     def target(self) -> Target:
         """Where the sender addressed it: this process, a topic, a broadcast or a service."""
-        return target_from_wire(self.target_wire, self.receiver)
+        return target_from_wire(self.target_wire, self.source.receiver)
+
+    @property
+    def redelivered(self) -> int:
+        """How often an earlier reader died while it handled this message."""
+        return self.source.attempts if self.position == self.source.suspect else 0
 
     @property
     def timestamp(self) -> dt.datetime:

@@ -1,0 +1,87 @@
+"""The shared memory of one agent that outlives its incarnations: mailbox, doorbell, rings to and from the kernel and the service.
+
+::
+
+    kernel ──to_agent──▶ ┌───────┐ ──request──▶ service
+    kernel ◀─from_agent─ │ agent │ ◀──reply──── service
+                         └───────┘ ◀── any number of granted rings (``weftos.kernel.channels``)
+
+The kernel keeps the descriptors. What it has mapped itself is marked not to be inherited by forks, so an agent never finds another
+agent's memory in its own address space.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from weftos import limits
+from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
+
+__all__ = ["FIRST_GRANT_SLOT", "KERNEL_SLOT", "SERVICE_SLOT", "AgentLines", "private_to_kernel"]
+
+#: Ready bytes in an agent's mailbox: 0 is the control socket.
+CONTROL_SLOT = 0
+KERNEL_SLOT = 1
+SERVICE_SLOT = 2
+FIRST_GRANT_SLOT = 3
+
+
+def private_to_kernel(segment: Segment) -> Segment:
+    """Keep a mapping out of forked children (Linux ``MADV_DONTFORK``); returns the segment."""
+    advice = getattr(mmap, "MADV_DONTFORK", None)
+    if advice is not None:
+        segment.map.madvise(advice)
+    return segment
+
+
+class AgentLines:
+    """One agent's lines.
+
+    Args:
+        pid: its kernel pid.
+        bell_name: name for its doorbell; must not exist.
+        ring_ids: four fresh ring ids: to agent, from agent, request, reply.
+    """
+
+    def __init__(self, pid: int, bell_name: str, ring_ids: tuple[int, int, int, int]) -> None:
+        self.bell_name = bell_name
+        bell = Doorbell.create(bell_name)
+        # Opened anew for each post: a mapping kept here would be inherited by every agent forked later.
+        bell.close()
+        self.mailbox = private_to_kernel(create_mailbox(owner=pid))
+        to_agent, from_agent, request, reply = ring_ids
+        self.to_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=to_agent))
+        self.from_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=from_agent))
+        self.to_agent_id, self.from_agent_id, self.request_id, self.reply_id = ring_ids
+        self.request_fd = _descriptor_only(
+            create_ring(limits.SERVICE_RING_BYTES, max_record=limits.SERVICE_RING_BYTES // 2, ring_id=request)
+        )
+        self.reply_fd = _descriptor_only(create_ring(limits.SERVICE_RING_BYTES // 4, ring_id=reply))
+        self.producer = RingProducer(self.to_agent)
+        self.consumer = RingConsumer(self.from_agent)
+
+    def ring(self, slot: int) -> None:
+        """Set a ready byte in the agent's mailbox and wake it if it sleeps."""
+        with Doorbell.open(self.bell_name) as bell:
+            MailboxPeer(self.mailbox, bell).notifier(slot)()
+
+    def inherited(self) -> list[int]:
+        """Descriptors that the agent's process keeps over the fork."""
+        return [self.mailbox.fd, self.to_agent.fd, self.from_agent.fd, self.request_fd, self.reply_fd]
+
+    def close(self) -> None:
+        """Release everything; the agent is gone for good."""
+        with Doorbell.open(self.bell_name) as bell:
+            bell.unlink()
+        self.mailbox.close()
+        self.to_agent.close()
+        self.from_agent.close()
+        os.close(self.request_fd)
+        os.close(self.reply_fd)
+
+
+def _descriptor_only(segment: Segment) -> int:
+    fd = segment.dup_fd()
+    segment.close()
+    return fd
