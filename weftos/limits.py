@@ -15,6 +15,8 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 DEFAULT_RING_BYTES: Final = 256 * 1024
 #: Largest ring that a grant gives, however large the first message is.
 MAX_RING_BYTES: Final = 64 * 1024 * 1024
+#: Smallest ring: below a page of data the header outweighs the content.
+MIN_RING_BYTES: Final = 4096
 #: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer overlap.
 RING_MESSAGES_HINT: Final = 8
 #: Capacity of the ring from the kernel to an agent: operator messages, few and small.
@@ -31,12 +33,40 @@ CALL_TIMEOUT_S: Final = 30.0
 #: Default patience of ``send`` with a full ring, in seconds: long enough for a busy reader, short enough to notice a stuck one.
 SEND_TIMEOUT_S: Final = 10.0
 
+# --- rings and mailboxes -------------------------------------------------------------------------------------------------------------
+
+#: An audit window closes at the first record boundary after this many bytes of the stream (a quarter of the ring if that is less).
+AUDIT_WINDOW_BYTES: Final = 1024 * 1024
+#: Longest uninterrupted sleep on a doorbell, in seconds: the bound on a lost wake-up where no fence is in force.
+WAIT_SLICE_S: Final = 0.05
+#: Longest spin before sleeping, in seconds: about what waking an idle virtual CPU costs (40 microseconds), so spinning at most doubles it.
+SPIN_S: Final = 50e-6
+#: After this many fruitless spins in a row a waiter sleeps at once, and spins again only every SPIN_PROBE-th time to see if it pays.
+SPIN_PATIENCE: Final = 8
+SPIN_PROBE: Final = 16
+#: First and longest pause, in seconds, of a waiter that has no doorbell.
+POLL_FIRST_S: Final = 20e-6
+POLL_LONGEST_S: Final = 2e-3
+#: Times a message in fragments is begun again because its reader was replaced, before the sender gives up.
+FRAGMENT_RESTARTS: Final = 3
+#: Dimensions of an array in a message; what numpy itself allowed for decades.
+ARRAY_MAX_DIMS: Final = 32
+#: Bytes that describe an array's element type, and fields of a record type.
+ARRAY_DTYPE_BYTES: Final = 8192
+ARRAY_FIELDS: Final = 256
+#: Closed audit windows that wait for their owner; older ones are dropped and counted.
+AUDIT_WINDOWS_KEPT: Final = 4096
+#: READY bytes of a mailbox: what a page holds behind its words. Slot 0 is the kernel's.
+MAILBOX_SLOTS: Final = 3072
+
 # --- control channel -----------------------------------------------------------------------------------------------------------------
 
 #: Largest frame on the socketpair between the kernel and a child (SOCK_SEQPACKET; the default socket buffer is 208 KiB).
 CONTROL_FRAME_BYTES: Final = 64 * 1024
 #: Descriptors in one control frame; Linux allows 253.
 CONTROL_MAX_FDS: Final = 16
+#: Frames that wait in a process for room on a control socket. More means that the other end has not read for seconds.
+CONTROL_OUTBOX_FRAMES: Final = 4096
 #: Deadline of a request from an agent to the kernel, in seconds.
 CONTROL_TIMEOUT_S: Final = 15.0
 
