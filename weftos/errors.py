@@ -29,6 +29,7 @@ __all__ = [
     "KernelNotRunning",
     "MessageTooLarge",
     "MethodNotFound",
+    "PayloadRefused",
     "PeerRefused",
     "ProcessNotFound",
     "ProcessTableFull",
@@ -42,6 +43,7 @@ __all__ = [
     "ServiceNotFound",
     "ServiceUnavailable",
     "SharedMemoryError",
+    "SharedMemoryExhausted",
     "SpawnFailed",
     "StorageFailed",
     "WeftError",
@@ -71,6 +73,12 @@ class SegmentInvalid(SharedMemoryError):
     """A descriptor is not a sealed WeftOS segment of the promised size and kind."""
 
     code = "shm.segment"
+
+
+class SharedMemoryExhausted(SharedMemoryError):
+    """The system has no shared memory, no space in tmpfs or no descriptor left for a segment."""
+
+    code = "shm.exhausted"
 
 
 class RingCorrupted(SharedMemoryError):
@@ -118,6 +126,12 @@ class MessageTooLarge(WeftError):
         super().__init__(message)
         self.size = size
         self.limit = limit
+
+
+class PayloadRefused(WeftError):
+    """A value cannot travel: an object array, a nested record type, or a description that is too long."""
+
+    code = "ipc.payload_refused"
 
 
 class ProtocolError(WeftError):

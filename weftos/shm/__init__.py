@@ -1,1 +1,38 @@
-"""."""
+"""Shared memory: segments, rings, mailboxes, doorbells. The data plane, below everything that knows what a message means.
+
+Laws of this room: no lock in shared memory; each word is written by one side; nothing read from a ring is trusted; nothing is ever
+unpickled. The names below are the whole surface, so that a native core can stand in for the Python one. The formats are in
+``docs/formats/ring.md``.
+"""
+
+from weftos.shm.arrays import ArrayRecord
+from weftos.shm.audit import RingAudit, Verdict, Window, reconcile
+from weftos.shm.consumer import ConsumerStatistics, Item, RingConsumer
+from weftos.shm.doorbell import Doorbell, sweep
+from weftos.shm.layout import Geometry, create_ring, read_geometry
+from weftos.shm.mailbox import Mailbox, MailboxPeer, MailboxStatistics, create_mailbox
+from weftos.shm.producer import ProducerStatistics, RingProducer
+from weftos.shm.segment import Segment
+
+__all__ = [
+    "ArrayRecord",
+    "ConsumerStatistics",
+    "Doorbell",
+    "Geometry",
+    "Item",
+    "Mailbox",
+    "MailboxPeer",
+    "MailboxStatistics",
+    "ProducerStatistics",
+    "RingAudit",
+    "RingConsumer",
+    "RingProducer",
+    "Segment",
+    "Verdict",
+    "Window",
+    "create_mailbox",
+    "create_ring",
+    "read_geometry",
+    "reconcile",
+    "sweep",
+]

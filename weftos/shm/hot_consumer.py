@@ -1,0 +1,152 @@
+"""The hot path of the reading end: closures for plain messages, and the doors through which the slow path shares their variables.
+
+Why apart from ``consumer``: a native core replaces exactly this file and its counterpart in ``producer``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from weftos.errors import RingCorrupted
+from weftos.shm import layout
+from weftos.shm.segment import Segment
+
+__all__ = ["HotConsumer", "SlowPath", "build_hot_consumer"]
+
+
+class SlowPath(Protocol):
+    """What the hot path calls when it meets anything but a plain message that it knows to be there."""
+
+    _batches: deque[Any]
+
+    def _next(self) -> Any: ...
+    def _next_block(self, limit: int, /) -> list[tuple[int, Any]]: ...
+    def _commit_slow(self) -> None: ...
+    def _publish(self) -> None: ...
+
+
+class HotConsumer(NamedTuple):
+    """The closures.
+
+    Attributes:
+        get: next item or None.
+        take: up to n (id, item) pairs.
+        commit: everything handed out is done.
+        load: (cursor, head seen, last id, messages handed out, committed).
+        store: cursor, stop, head seen, last id, messages to add.
+        settle: set committed and the position at which TAIL is published next.
+    """
+
+    get: Callable[[], Any]
+    take: Callable[[int], list[tuple[int, Any]]]
+    commit: Callable[[], None]
+    load: Callable[[], tuple[int, int, int, int, int]]
+    store: Callable[[int, int, int, int, int], None]
+    settle: Callable[[int, int], None]
+
+
+def build_hot_consumer(
+    segment: Segment, geometry: layout.Geometry, start: int, count: int, auto: bool, slow: SlowPath
+) -> HotConsumer:
+    """Build the closures of one consumer.
+
+    Args:
+        segment: the ring.
+        geometry: its checked header.
+        start: first position to read.
+        count: messages handed out by earlier consumers.
+        auto: commit each item as it is handed out.
+        slow: the consumer.
+    """
+    buffer, words = segment.map, segment.words
+    mask, max_payload = geometry.mask, geometry.max_payload
+    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+    commit_word, wanted_word = layout.COMMIT, layout.SPACE_WANTED
+    slow_next, slow_block, slow_commit = slow._next, slow._next_block, slow._commit_slow
+    publish, open_batches = slow._publish, slow._batches
+    cursor = stop = head = last = committed = publish_at = start
+
+    def get() -> Any:
+        nonlocal cursor, last, count, committed
+        if cursor < stop:
+            at = cursor & mask
+            n = words[(at >> 3) + data_word]
+            if n <= max_payload:
+                end = cursor + ((n + 15) & -8)
+                if end > head:
+                    raise RingCorrupted(f"ring {geometry.ring_id}: the record at {cursor} reaches past HEAD {head}")
+                last = cursor
+                cursor = end
+                count += 1
+                at += data_byte
+                if auto:
+                    words[commit_word] = committed = end
+                    if end >= publish_at or end >= words[wanted_word]:
+                        publish()
+                return buffer[at : at + n]
+        item = slow_next()
+        if auto and item is not None:
+            commit()
+        return item
+
+    def take(limit: int) -> list[tuple[int, Any]]:
+        nonlocal cursor, last, count
+        taken: list[tuple[int, Any]] = []
+        append = taken.append
+        while len(taken) < limit:
+            position, ceiling = cursor, stop
+            before = len(taken)
+            for _ in range(limit - before):
+                if position >= ceiling:
+                    break
+                at = position & mask
+                n = words[(at >> 3) + data_word]
+                if n > max_payload:
+                    break
+                at += data_byte
+                append((position, buffer[at : at + n]))
+                position += (n + 15) & -8
+            if position > head:
+                raise RingCorrupted(f"ring {geometry.ring_id}: a record before {position} reaches past HEAD {head}")
+            if position > cursor:
+                cursor = position
+                last = taken[-1][0]
+                count += len(taken) - before
+                continue
+            try:
+                block = slow_block(limit - len(taken))
+            except RingCorrupted:
+                if taken:
+                    break  # what came before is good; the next call raises
+                raise
+            if not block:
+                break
+            taken += block
+        if auto and taken:
+            commit()
+        return taken
+
+    def commit() -> None:
+        nonlocal committed
+        if open_batches:
+            slow_commit()
+            return
+        words[commit_word] = committed = cursor
+        if cursor >= publish_at or cursor >= words[wanted_word]:
+            publish()
+
+    def load() -> tuple[int, int, int, int, int]:
+        return cursor, head, last, count, committed
+
+    def store(new_cursor: int, new_stop: int, new_head: int, new_last: int, messages: int) -> None:
+        nonlocal cursor, stop, head, last, count
+        cursor, stop, head, last = new_cursor, new_stop, new_head, new_last
+        count += messages
+
+    def settle(new_committed: int, new_publish_at: int) -> None:
+        nonlocal committed, publish_at
+        committed, publish_at = new_committed, new_publish_at
+
+    return HotConsumer(get, take, commit, load, store, settle)

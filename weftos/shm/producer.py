@@ -1,0 +1,509 @@
+"""The writing end of a ring.
+
+Why it is as it is: ``put`` is a closure over local variables, built once per ring; everything it does not need for the common message (a
+``bytes`` that fits into the room it already knows of) is in methods beside it. Room is looked up only when the known room is used up,
+so the line with the consumer's position is rarely touched.
+
+    reserve room ─▶ copy payload ─▶ write record word ─▶ publish HEAD ─▶ wake the reader if it sleeps
+
+Guaranteed: a process killed at any instant leaves either a whole record or none; a successor goes on at HEAD. One producer per ring, one
+thread at a time. Not guaranteed: anything about a consumer that lies; its TAIL is checked, so a lie costs a ``RingCorrupted``, never a
+write outside of the data area.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from weftos import limits
+from weftos.errors import ChannelClosed, MessageTooLarge, PayloadRefused, RingCorrupted, RingFull, WeftTimeout
+from weftos.shm import arrays, fence, layout
+from weftos.shm.arrays import AnyArray
+from weftos.shm.audit import RingAudit
+from weftos.shm.batches import pack_batch, split_batches
+from weftos.shm.segment import Segment
+from weftos.shm.spin import Patience
+
+__all__ = ["ProducerStatistics", "RingProducer", "Waitable"]
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Waitable(Protocol):
+    """Something to sleep on until the consumer has made room: a doorbell."""
+
+    def wait(self, timeout_s: float, /) -> bool:
+        """Sleep at most ``timeout_s`` seconds; True when woken."""
+        ...
+
+
+class ProducerStatistics(msgspec.Struct, frozen=True):
+    """Counters of a writing end since the ring was made.
+
+    Attributes:
+        messages: messages published.
+        position: HEAD, bytes published since the ring's first position.
+        depth_bytes: bytes not yet done by the consumer.
+        capacity: bytes the ring holds.
+        waits: times that the producer had to wait for room.
+        fragmented: messages of this end that travelled in fragments.
+        restarts: fragmented messages begun again because their reader was replaced.
+    """
+
+    messages: int
+    position: int
+    depth_bytes: int
+    capacity: int
+    waits: int
+    fragmented: int
+    restarts: int
+
+
+Put = Callable[..., int]
+
+
+def _build_put(
+    segment: Segment,
+    geometry: layout.Geometry,
+    head: int,
+    wake: Callable[[], None] | None,
+    slow: Callable[[Buffer, float | None], int],
+) -> tuple[Put, Callable[[], tuple[int, int]], Callable[[int, int, int], None], Callable[[int], None]]:
+    """Build the hot path and the three functions through which the slow path shares its variables."""
+    buffer, words = segment.map, segment.words
+    mask, max_payload = geometry.mask, geometry.max_payload
+    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+    head_word, count_word, state_word = layout.HEAD, layout.PUT_COUNT, layout.STATE
+    barrier = fence.publish_fence
+    limit = head
+    count = words[layout.PUT_COUNT]
+
+    def put(data: Buffer, timeout: float | None = 0.0) -> int:
+        nonlocal head, count
+        n = len(data)
+        position = head
+        end = position + ((n + 15) & -8)
+        if end > limit or n > max_payload or type(data) is not bytes or words[state_word]:
+            return slow(data, timeout)
+        at = position & mask
+        start = at + data_byte
+        buffer[start : start + n] = data
+        words[(at >> 3) + data_word] = n
+        if barrier is not None:
+            barrier()
+        words[head_word] = head = end
+        words[count_word] = count = count + 1
+        if wake is not None:
+            wake()
+        return position
+
+    def load() -> tuple[int, int]:
+        return head, count
+
+    def publish(position: int, messages: int, new_limit: int) -> None:
+        nonlocal head, count, limit
+        if barrier is not None:
+            barrier()
+        words[head_word] = head = position
+        words[count_word] = count = (count + messages) & layout.NOBODY
+        limit = new_limit
+        if wake is not None:
+            wake()
+
+    def set_limit(new_limit: int) -> None:
+        nonlocal limit
+        limit = new_limit
+
+    return put, load, publish, set_limit
+
+
+class RingProducer:
+    """The one writer of a ring.
+
+    Args:
+        segment: made by ``create_ring``; stays open as long as this object is used.
+        wake: called after each publication, e.g. ``MailboxPeer.notifier(slot)``.
+        space: slept on while the ring is full, rung by the consumer; without it the producer polls with short pauses.
+        audit: hash the stream in windows and keep them in ``audit``.
+
+    Attributes:
+        put: ``put(data, timeout=0.0) -> int`` publishes one message and returns its id (its position in the stream). ``data`` is bytes,
+            bytearray or a contiguous memoryview. A ``timeout`` is in seconds, None waits for ever. A message above ``max_payload``
+            travels in fragments, needs a timeout, and returns when the consumer has committed it.
+
+    ``put`` raises RingFull (no room at the deadline; nothing was written), ChannelClosed, MessageTooLarge, RingCorrupted, and for
+    messages in fragments WeftTimeout (the deadline passed midway; the message may still arrive).
+
+    Raises:
+        SegmentInvalid: the segment holds no ring.
+        RingCorrupted: the positions that a predecessor left contradict each other.
+    """
+
+    __slots__ = (
+        "_load", "_patience", "_publish", "_set_limit", "_space", "_space_limit", "_wake",
+        "audit", "fragmented", "geometry", "put", "restarts", "segment", "waits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        segment: Segment,
+        *,
+        wake: Callable[[], None] | None = None,
+        space: Waitable | None = None,
+        audit: bool = False,
+    ) -> None:
+        fence.register()
+        self.segment = segment
+        self.geometry = layout.read_geometry(segment)
+        words = segment.words
+        head = words[layout.HEAD]
+        if head & 7:
+            raise RingCorrupted(f"ring {self.geometry.ring_id}: HEAD {head} is not a multiple of 8")
+        self._space = space
+        self._wake = wake
+        self._patience = Patience()
+        self.waits = words[layout.PUT_WAITS]
+        self.fragmented = 0
+        self.restarts = 0
+        self.audit = RingAudit(segment, self.geometry, head, words[layout.PUT_COUNT]) if audit else None
+        self.put, self._load, self._publish, self._set_limit = _build_put(
+            segment, self.geometry, head, wake, self._put_slow
+        )
+        self._space_limit = self._look_at_tail(head) + self.geometry.capacity
+        words[layout.SPACE_WANTED] = layout.NOBODY
+        self._set_limit(self._hot_limit())
+
+    # --- room --------------------------------------------------------------------------------------------------------------------
+
+    def _hot_limit(self) -> int:
+        """Position up to which ``put`` may go without looking: to the end of the known room, or to the end of the audit window."""
+        return self._space_limit if self.audit is None else min(self._space_limit, self.audit.next_boundary - 1)
+
+    def _look_at_tail(self, head: int) -> int:
+        tail = self.segment.words[layout.TAIL]
+        if not head - self.geometry.capacity <= tail <= head or tail & 7:
+            raise RingCorrupted(f"ring {self.geometry.ring_id}: TAIL {tail} is impossible for HEAD {head}")
+        return tail
+
+    def _has_room(self, head: int, end: int) -> bool:
+        if end <= self._space_limit:
+            return True
+        self._space_limit = self._look_at_tail(head) + self.geometry.capacity
+        return end <= self._space_limit
+
+    def _check_open(self) -> None:
+        if self.segment.words[layout.STATE]:
+            raise ChannelClosed(f"ring {self.geometry.ring_id} is closed")
+
+    def _reserve(self, size: int, deadline: float) -> int:
+        """Wait until ``size`` bytes are free behind HEAD and return HEAD.
+
+        Raises:
+            RingFull: no room at the deadline.
+        """
+        self._check_open()
+        head = self._load()[0]
+        end = head + size
+        if not self._has_room(head, end):
+            capacity = self.geometry.capacity
+            # Wake us when a quarter of the ring is free, not for each record: one wake-up then serves many messages.
+            target = min(max(end - capacity, head - capacity + capacity // 4), head)
+            if not self._await(lambda: self._has_room(head, end), target, deadline):
+                depth = self.depth_bytes()
+                raise RingFull(
+                    f"ring {self.geometry.ring_id} is full: {depth} of {capacity} bytes wait for the reader",
+                    depth_bytes=depth,
+                    capacity=capacity,
+                )
+        return head
+
+    def _await(self, done: Callable[[], bool], target: int, deadline: float) -> bool:
+        """Wait until ``done``: spin, then ask the consumer to ring when it has committed up to ``target``, then sleep in slices."""
+        if time.monotonic() >= deadline:
+            return done()
+        words = self.segment.words
+        self.waits += 1
+        words[layout.PUT_WAITS] = self.waits
+        if self._patience.spin(done, deadline):
+            return True
+        pause = limits.POLL_FIRST_S
+        try:
+            while True:
+                words[layout.SPACE_WANTED] = target
+                fence.full_fence()
+                if done():
+                    return True
+                self._check_open()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if self._space is not None:
+                    self._space.wait(min(left, limits.WAIT_SLICE_S))
+                else:
+                    time.sleep(min(left, pause))
+                    pause = min(pause * 2, limits.POLL_LONGEST_S)
+        finally:
+            words[layout.SPACE_WANTED] = layout.NOBODY
+
+    # --- publishing --------------------------------------------------------------------------------------------------------------
+
+    def _finish(self, head: int, payload: int, word: int, messages: int) -> int:
+        """Write the record word of a payload that lies at ``head``, and publish it."""
+        words = self.segment.words
+        words[((head & self.geometry.mask) >> 3) + layout.DATA_WORD] = word
+        end = head + layout.record_bytes(payload)
+        if self.audit is not None and end >= self.audit.next_boundary:
+            # Hash before publishing: what the reader frees may be overwritten only by us, but what it reads must already be ours.
+            self.audit.advance(end, self._load()[1] + messages)
+        self._publish(end, messages, self._hot_limit())
+        return head
+
+    def _write(self, payload: Buffer, kind: int, messages: int, deadline: float) -> int:
+        n = len(payload)
+        head = self._reserve(layout.record_bytes(n), deadline)
+        start = (head & self.geometry.mask) + layout.HEADER_BYTES + layout.RECORD_WORD_BYTES
+        self.segment.map[start : start + n] = payload
+        return self._finish(head, n, n | kind << 32, messages)
+
+    def _put_slow(self, data: Buffer, timeout: float | None) -> int:
+        deadline = _deadline(timeout)
+        flat = data if type(data) is bytes else memoryview(data).cast("B")
+        if len(flat) <= self.geometry.max_payload:
+            return self._write(flat, layout.BYTES, 1, deadline)
+        return self._put_fragments(layout.BYTES, (memoryview(flat),), deadline)
+
+    def put_many(self, messages: Sequence[bytes], timeout: float | None = 0.0) -> int:
+        """Publish messages in as few records as fit, each with one publication and one wake-up.
+
+        Args:
+            messages: any number of bytes objects, of any sizes.
+            timeout: seconds to wait for room, for all together; None waits for ever.
+
+        Returns:
+            How many were published: all, or those that found room before the deadline.
+
+        Raises:
+            RingFull: not even the first found room.
+            ChannelClosed: the ring is closed.
+            MessageTooLarge: a message is above ``limits.MAX_MESSAGE_BYTES``.
+        """
+        deadline = _deadline(timeout)
+        done = 0
+        for group in split_batches(messages, self.geometry.max_payload):
+            try:
+                if len(group) == 1:
+                    self.put(group[0], timeout if timeout is None else max(deadline - time.monotonic(), 0.0))
+                else:
+                    kind, payload = pack_batch(group)
+                    self._write(payload, kind, len(group), deadline)
+            except RingFull:
+                done += self._put_what_fits(group)
+                if done == 0:
+                    raise
+                return done
+            done += len(group)
+        return done
+
+    def _put_what_fits(self, group: Sequence[bytes]) -> int:
+        """After the deadline: publish one at a time what the remaining room takes."""
+        for i, message in enumerate(group):
+            if not self._has_room(self._load()[0], self._load()[0] + layout.record_bytes(len(message))):
+                return i
+            self.put(message)
+        return len(group)
+
+    def put_records(self, records: AnyArray, timeout: float | None = 0.0) -> int:
+        """Publish a one-dimensional array whose elements are messages of their own, by slices as large as a record takes.
+
+        Args:
+            records: shape (n,), any type without objects, usually a structured one.
+            timeout: seconds to wait for room, for all together; None waits for ever.
+
+        Returns:
+            How many elements were published; fewer than n only when the deadline passed.
+
+        Raises:
+            RingFull: not even the first slice found room.
+            PayloadRefused: not one-dimensional, or of a type that cannot travel.
+            MessageTooLarge: one element is larger than a record.
+        """
+        if records.ndim != 1:
+            raise PayloadRefused(f"records come as a one-dimensional array, not {records.ndim}-dimensional")
+        deadline = _deadline(timeout)
+        room = self.geometry.max_payload - (arrays.describe(records[:0]).plain_bytes + 64)
+        step = room // max(records.dtype.itemsize, 1)
+        if step < 1:
+            raise MessageTooLarge(
+                f"a record of {records.dtype.itemsize} bytes does not fit",
+                size=records.dtype.itemsize,
+                limit=max(room, 0),
+            )
+        for start in range(0, len(records), step):
+            part = records[start : start + step]
+            try:
+                self._write_array(arrays.describe(part), layout.RECORDS, len(part), deadline)
+            except RingFull:
+                if start == 0:
+                    raise
+                return start
+        return len(records)
+
+    def put_array(self, array: AnyArray, meta: bytes = b"", timeout: float | None = 0.0) -> int:
+        """Publish one array as one message: one copy, straight into the ring.
+
+        Args:
+            array: any shape and memory order; it arrives in C order.
+            meta: bytes that travel beside it.
+            timeout: seconds to wait for room; None waits for ever. Needed if the array is above ``max_payload``.
+
+        Returns:
+            The id of the message.
+
+        Raises:
+            PayloadRefused: an object array or another type that cannot travel.
+            RingFull, WeftTimeout, ChannelClosed, MessageTooLarge: as for ``put``.
+        """
+        deadline = _deadline(timeout)
+        description = arrays.describe(array, meta)
+        if description.bytes_at_most <= self.geometry.max_payload:
+            return self._write_array(description, layout.ARRAY, 1, deadline)
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        return self._put_fragments(layout.ARRAY, (memoryview(description.lead(0)), flat), deadline)
+
+    def _write_array(self, description: arrays.Description, kind: int, messages: int, deadline: float) -> int:
+        head = self._reserve(layout.record_bytes(description.bytes_at_most), deadline)
+        start = (head & self.geometry.mask) + layout.HEADER_BYTES + layout.RECORD_WORD_BYTES
+        lead = description.lead(start)
+        array = description.array
+        buffer = self.segment.map
+        data = start + len(lead)
+        buffer[start:data] = lead
+        if array.nbytes:
+            target: AnyArray = np.frombuffer(buffer, array.dtype, array.size, data)
+            target.reshape(array.shape)[...] = array
+        n = len(lead) + array.nbytes
+        return self._finish(head, n, n | kind << 32, messages)
+
+    # --- fragments ---------------------------------------------------------------------------------------------------------------
+
+    def _put_fragments(self, kind: int, parts: Sequence[memoryview], deadline: float) -> int:
+        """Hand a large message over piece by piece and return when the consumer has committed all of it."""
+        total = sum(len(part) for part in parts)
+        if total > limits.MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"a message of {total} bytes; the limit is {limits.MAX_MESSAGE_BYTES}",
+                size=total,
+                limit=limits.MAX_MESSAGE_BYTES,
+            )
+        if time.monotonic() >= deadline:
+            depth = self.depth_bytes()
+            raise RingFull(
+                f"a message of {total} bytes needs the reader's help and a timeout above 0: records hold {self.geometry.max_payload}",
+                depth_bytes=depth,
+                capacity=self.geometry.capacity,
+            )
+        self.fragmented += 1
+        words = self.segment.words
+        for _ in range(limits.FRAGMENT_RESTARTS + 1):
+            epoch = words[layout.CONSUMER_EPOCH]
+            last = self._send_fragments(kind, parts, total, epoch, deadline)
+            if last is not None and self._await_commit(last, epoch, deadline, total):
+                return last
+            self.restarts += 1
+        raise WeftTimeout(
+            f"a message of {total} bytes was begun {limits.FRAGMENT_RESTARTS + 1} times; each time its reader was replaced"
+        )
+
+    def _send_fragments(
+        self, kind: int, parts: Sequence[memoryview], total: int, epoch: int, deadline: float
+    ) -> int | None:
+        """Write all fragments. Returns the position of the last one, or None if the consumer was replaced meanwhile."""
+        step = self.geometry.max_payload - 8
+        sent = 0
+        head = 0
+        began = False
+        while sent < total:
+            n = min(step, total - sent)
+            flags = (layout.FRAG_FIRST if sent == 0 else 0) | (layout.FRAG_LAST if sent + n == total else 0)
+            try:
+                head = self._reserve(layout.record_bytes(n + 8), deadline)
+            except RingFull:
+                if not began:
+                    raise
+                raise WeftTimeout(
+                    f"{sent} of {total} bytes were taken when the deadline passed; the reader drops them"
+                ) from None
+            if self.segment.words[layout.CONSUMER_EPOCH] != epoch:
+                return None
+            start = (head & self.geometry.mask) + layout.HEADER_BYTES + layout.RECORD_WORD_BYTES
+            self.segment.map[start : start + 8] = (total if sent == 0 else sent).to_bytes(8, "little")
+            _gather(self.segment, start + 8, parts, sent, n)
+            word = (n + 8) | layout.FRAGMENT << 32 | (flags | kind << layout.FRAG_KIND_SHIFT) << 40
+            self._finish(head, n + 8, word, 1 if flags & layout.FRAG_LAST else 0)
+            began = True
+            sent += n
+        return head
+
+    def _await_commit(self, last: int, epoch: int, deadline: float, total: int) -> bool:
+        """Wait until the consumer has committed past ``last``. False if it was replaced before it had."""
+        words = self.segment.words
+
+        def settled() -> bool:
+            return words[layout.COMMIT] > last or words[layout.CONSUMER_EPOCH] != epoch
+
+        if not self._await(settled, self._load()[0], deadline):
+            raise WeftTimeout(
+                f"a message of {total} bytes was written but not committed when the deadline passed; it may still be"
+            )
+        # COMMIT first, epoch second: a successor's commit is preceded by the new epoch, so an old epoch vouches for the commit.
+        if words[layout.COMMIT] > last and words[layout.CONSUMER_EPOCH] == epoch:
+            return True
+        return words[layout.CONSUMER_EPOCH] == epoch + 1 and words[layout.EPOCH_COMMIT] > last
+
+    # --- looking -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Position at which the next record will start."""
+        return self._load()[0]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the kernel has closed the ring."""
+        return self.segment.words[layout.STATE] != layout.OPEN
+
+    def depth_bytes(self) -> int:
+        """Bytes published and not yet committed by the consumer, 0 to capacity."""
+        return min(max(self._load()[0] - self.segment.words[layout.COMMIT], 0), self.geometry.capacity)
+
+    def statistics(self) -> ProducerStatistics:
+        """Return the counters."""
+        head, count = self._load()
+        return ProducerStatistics(
+            count, head, self.depth_bytes(), self.geometry.capacity, self.waits, self.fragmented, self.restarts
+        )
+
+
+def _deadline(timeout: float | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout if timeout > 0 else 0.0
+
+
+def _gather(segment: Segment, at: int, parts: Sequence[memoryview], offset: int, count: int) -> None:
+    """Copy ``count`` bytes of the concatenation of ``parts``, from ``offset`` on, to byte ``at`` of the segment."""
+    buffer: Any = segment.map
+    for part in parts:
+        if count == 0:
+            return
+        if offset >= len(part):
+            offset -= len(part)
+            continue
+        n = min(len(part) - offset, count)
+        buffer[at : at + n] = part[offset : offset + n]
+        at += n
+        count -= n
+        offset = 0
