@@ -81,6 +81,42 @@ RPC_MAX_CONNECTIONS: Final = 128
 #: How long ``agent send`` waits for the agent's reply, in seconds.
 AGENT_SEND_TIMEOUT_S: Final = 5.0
 
+# --- service process -------------------------------------------------------------------------------------------------
+
+#: Requests taken from one agent's ring in one round: large enough to fill a group commit, small enough that an agent which
+#: floods costs each of the others about a millisecond per round.
+SERVICE_RING_QUOTA: Final = 128
+#: Frames taken from the kernel in one round; the kernel sends few, and its answers must fit the socket's buffer.
+SERVICE_KERNEL_QUOTA: Final = 64
+#: Largest request that the service decodes: a record of its ring. What is larger is refused, so no agent can make the
+#: service hold more than its ring.
+SERVICE_REQUEST_BYTES: Final = 64 * 1024
+#: Events in one batch request. Their numbers share 16 bits of the idempotency position with the request's own.
+SERVICE_BATCH_EVENTS: Final = 4096
+#: Requests of one agent without an answer. Their answers must find room in the reply ring, at about 100 bytes each.
+SERVICE_IN_FLIGHT: Final = 1024
+#: Events that were accepted without the wish to be durable reach the disk after this time at the latest, in seconds.
+SERVICE_SYNC_S: Final = 0.05
+#: How often the service looks for the kernel's end and for rings whose wake-up was lost, in seconds.
+SERVICE_LOOK_S: Final = 0.05
+SERVICE_SWEEP_S: Final = 1.0
+#: How often the head of the chain is signed while it grows, in seconds: what a truncation of the log can hide at most.
+SERVICE_SIGN_S: Final = 60.0
+#: After the order to stop, or the kernel's end, requests that lie in the rings are served for this long, in seconds.
+SERVICE_DRAIN_S: Final = 2.0
+#: Bytes of a gate question's context that are written to the log with the decision; a larger one is left out.
+GATE_CONTEXT_BYTES: Final = 2048
+#: At most one report per agent about dropped replies in this time, in seconds.
+SERVICE_REPORT_S: Final = 1.0
+#: Answers remembered for requests that the kernel may repeat after a restart of the service, by serial number.
+SERVICE_KERNEL_WINDOW: Final = 65536
+#: Deadline of a request from an agent to the service, in seconds; a restart of the service fits into it many times.
+SERVICE_TIMEOUT_S: Final = 15.0
+#: Deadline of a question to the gate, in seconds. After it the answer counts as no.
+GATE_TIMEOUT_S: Final = 5.0
+#: Records in the answer to a tail request, whatever was asked for.
+SERVICE_TAIL_RECORDS: Final = 1000
+
 # --- processes -----------------------------------------------------------------------------------------------------------------------
 
 #: Live agents. The table of ended ones is separate and bounded by EXITED_HISTORY_MAX.
