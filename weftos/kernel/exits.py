@@ -14,13 +14,9 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["LOAD_EXIT", "MEMORY_EXIT", "NOTE_EXIT", "ExitReason", "ExitRecord", "classify"]
+from weftos.agent.main import MEMORY_EXIT
 
-#: Exit codes that the agent runtime uses; programs are free to use others.
-NOTE_EXIT: Final = 1
-MEMORY_EXIT: Final = 86
-#: The program could not be loaded.
-LOAD_EXIT: Final = 87
+__all__ = ["ExitReason", "ExitRecord", "classify"]
 
 
 class ExitReason(enum.StrEnum):
@@ -87,7 +83,11 @@ def _reason_for_signal(number: int, stop: str | None, kill: str | None) -> tuple
         return ExitReason.CRASH, f"crashed with {name}"
     if stop is not None and number in (signal.SIGTERM, signal.SIGINT):
         return ExitReason.STOPPED, f"ended by {name} after a request to stop: {stop}"
-    origin = "not sent by the kernel: another process, or out of memory" if number == signal.SIGKILL else "not sent by the kernel"
+    origin = (
+        "not sent by the kernel: another process, or out of memory"
+        if number == signal.SIGKILL
+        else "not sent by the kernel"
+    )
     return ExitReason.KILLED, f"ended by {name}, {origin}"
 
 

@@ -171,7 +171,9 @@ class ProcessTable:
         if entry is None:
             raise ProcessNotFound(f"no ended agent has pid {pid}")
         if self.max_processes and len(self._live) >= self.max_processes:
-            raise ProcessTableFull(f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}")
+            raise ProcessTableFull(
+                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}"
+            )
         del self._ended[pid]
         entry.spawned_at = now
         self._live[pid] = entry

@@ -114,7 +114,10 @@ class ServiceHost:
         self.started_at = now
         # SIGTERM, not SIGKILL, when the kernel dies: it can still write what was accepted.
         self.child = fork_child(
-            lambda: run_service(boot), keep=[theirs.fileno(), self.segment.fd], log_fd=log_fd, death_signal=signal.SIGTERM
+            lambda: run_service(boot),
+            keep=[theirs.fileno(), self.segment.fd],
+            log_fd=log_fd,
+            death_signal=signal.SIGTERM,
         )
         theirs.close()
         self._link = FrameLink(FrameChannel(ours, p.FromService), self._on_frame, self._on_closed)
@@ -144,7 +147,9 @@ class ServiceHost:
                 del self._pending[serial]
                 _fail(pending.future, ServiceUnavailable("the service process ended before it answered"))
         if self._ready_future is not None and not self._ready_future.done():
-            self._ready_future.set_exception(BootFailed("the service process ended while it started; see the kernel's log"))
+            self._ready_future.set_exception(
+                BootFailed("the service process ended while it started; see the kernel's log")
+            )
 
     def stop(self) -> None:
         """Ask it to finish, sync, sign and exit."""
@@ -269,4 +274,3 @@ class ServiceHost:
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-

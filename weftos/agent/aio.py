@@ -1,0 +1,279 @@
+"""The context for ``async def main(ctx)``: the same calls, awaitable.
+
+The doorbell is a semaphore, which no event loop can wait for. So one helper thread sleeps on it, and only that; everything else, the rings
+included, stays in the event loop's thread, as single-producer single-consumer rings require.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from weftos import limits
+from weftos.agent import frames as f
+from weftos.agent.runtime import AgentRuntime, checked_answer
+from weftos.errors import RingFull, ServiceUnavailable, WeftError, WeftTimeout
+from weftos.governance.capability import AgentCapabilities
+from weftos.ipc.frames import close_all
+from weftos.ipc.message import Message
+from weftos.ipc.payloads import Failure
+from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
+from weftos.service.protocol import Append, GateCheck, Reply, Request
+
+__all__ = ["AsyncContext", "AsyncService"]
+
+#: A full ring is tried again after this many seconds at first, then twice as many, up to the second figure.
+_RETRY_S: Final = (0.001, 0.05)
+#: Longest sleep without looking again, in seconds; the bell ends it earlier.
+_PATIENCE_S: Final = 1.0
+_START_S: Final = limits.START_TIMEOUT_S
+
+
+class AsyncContext:
+    """The kernel's services for one agent, awaitable. Attributes as in ``Context``.
+
+    Args:
+        runtime: the engine, driven by this object while it lives.
+    """
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._sleep_on_bell, name="doorbell", daemon=True)
+        spec = runtime.boot.spec
+        self.pid = runtime.pid
+        self.name = spec.name
+        self.args = list(spec.args)
+        self.incarnation = runtime.boot.incarnation
+        self.parent = spec.parent
+        self.service = AsyncService(self)
+
+    @classmethod
+    async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:
+        """Run an async program with a context of its own."""
+        context = cls(runtime)
+        context._thread.start()
+        context._serve()
+        try:
+            await program(context)
+        finally:
+            context._closing.set()
+            runtime.bell.post()
+            await asyncio.to_thread(context._thread.join)
+
+    # --- the bridge from the semaphore to the event loop -----------------------------------------------------------------------------
+
+    def _sleep_on_bell(self) -> None:
+        wait = self._runtime.bell.wait
+        while not self._closing.is_set():
+            if wait(limits.WAIT_SLICE_S) and not self._closing.is_set():
+                self._loop.call_soon_threadsafe(self._serve)
+
+    def _serve(self) -> None:
+        mailbox = self._runtime.mailbox
+        mailbox.disarm()
+        self._runtime.dispatch()
+        self._changed.set()
+        mailbox.arm()
+        if self._runtime.has_work():
+            self._changed.set()
+
+    async def _next_change(self, deadline: float | None) -> bool:
+        """Wait until something was served; False at the deadline."""
+        self._changed.clear()
+        self._serve()
+        if self._changed.is_set() and self._runtime.has_work():
+            await asyncio.sleep(0)
+            return True
+        self._changed.clear()
+        left = _PATIENCE_S if deadline is None else min(deadline - self._loop.time(), _PATIENCE_S)
+        if left <= 0:
+            return False
+        try:
+            await asyncio.wait_for(self._changed.wait(), left)
+        except TimeoutError:
+            return deadline is None or self._loop.time() < deadline
+        return True
+
+    # --- messages --------------------------------------------------------------------------------------------------------------------
+
+    async def recv(self, timeout: float | None = None) -> Message | None:
+        """As ``Context.recv``."""
+        deadline = None if timeout is None else self._loop.time() + timeout
+        while True:
+            message = self._runtime.receive(0.0)
+            if message is not None or self._runtime.stopping:
+                return message
+            if not await self._next_change(deadline):
+                return None
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Yield messages until the agent is to stop."""
+        while (message := await self.recv()) is not None:
+            yield message
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the kernel asked this agent to end."""
+        return self._runtime.stopping
+
+    async def _patiently(self, attempt: Callable[[], Any], timeout: float) -> Any:
+        """Try, and try again while the ring is full."""
+        deadline = self._loop.time() + timeout
+        pause = _RETRY_S[0]
+        while True:
+            try:
+                return attempt()
+            except RingFull:
+                if self._loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_S[1])
+
+    async def _channel(self, target: Target, payload: Any) -> None:
+        """Open the channel to a target without blocking the loop."""
+        body = self._runtime.missing_channel(target, payload)
+        if body is not None:
+            self._runtime.take_channel(body, *await self._request(body))
+
+    async def send(self, target: int | str | Target, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> int:
+        """As ``Context.send``."""
+        where = parse_target(target)
+        if isinstance(where, Topic):
+            return await self.publish(where.name, payload, timeout)
+        await self._channel(where, payload)
+        sent = await self._patiently(lambda: self._runtime.send(where, payload, 0.0), timeout)
+        return int(sent[1])
+
+    async def call(self, target: int | str | Target, payload: Any, timeout: float = limits.CALL_TIMEOUT_S) -> Any:
+        """As ``Context.call``; any number may be under way at once."""
+        where = parse_target(target)
+        deadline = self._loop.time() + timeout
+        await self._channel(where, payload)
+        pid, position = await self._patiently(lambda: self._runtime.send(where, payload, 0.0), timeout)
+        call = self._runtime.begin_call(pid, position)
+        try:
+            while (reply := self._runtime.call_result(call)) is None:
+                if not await self._next_change(deadline):
+                    self._runtime.abandon(call)
+                    raise WeftTimeout(f"agent {pid} did not reply within {timeout:g} s")
+        finally:
+            self._runtime.end_call(call)
+        return reply.payload
+
+    async def reply(self, message: Message, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> None:
+        """As ``Context.reply``."""
+        await self._channel(Process(message.sender) if message.sender else Kernel(), payload)
+        await self._patiently(lambda: self._runtime.reply(message, payload, 0.0), timeout)
+
+    async def fail(self, message: Message, code: str, text: str, timeout: float = limits.SEND_TIMEOUT_S) -> None:
+        """As ``Context.fail``."""
+        await self.reply(message, Failure(code, text), timeout)
+
+    async def publish(self, topic: str, payload: Any, timeout: float = 0.0) -> int:
+        """As ``Context.publish``."""
+        if topic not in self._runtime.topics:
+            self._runtime.topics[topic] = set()
+            try:
+                answer, fds = await self._request(f.OpenTopic(topic))
+            except WeftError:
+                del self._runtime.topics[topic]
+                raise
+            close_all(fds)
+            self._runtime.topics[topic].update(answer.values.get("members", ()))
+        return self._runtime.publish(topic, payload, timeout)
+
+    async def subscribe(self, topic: str) -> None:
+        """As ``Context.subscribe``."""
+        await self._ask(f.Subscribe(topic))
+
+    async def unsubscribe(self, topic: str) -> None:
+        """As ``Context.unsubscribe``."""
+        await self._ask(f.Subscribe(topic, on=False))
+
+    # --- processes -------------------------------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        program: str,
+        args: Sequence[str] = (),
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
+        capabilities: AgentCapabilities | None = None,
+        restart: str = "on-failure",
+    ) -> int:
+        """As ``Context.spawn``."""
+        words = [str(arg) for arg in args]
+        body = f.SpawnChild(program, words, name, dict(env or {}), dict(limits or {}), capabilities, restart)
+        return int((await self._ask(body, _START_S))["pid"])
+
+    async def stop(self, pid: int, *, force: bool = False) -> None:
+        """As ``Context.stop``."""
+        await self._ask(f.StopProcess(pid, force))
+
+    async def monitor(self, pid: int) -> None:
+        """As ``Context.monitor``."""
+        await self._ask(f.Monitor(pid))
+
+    async def register_service(self, name: str, methods: Sequence[str] = ()) -> None:
+        """As ``Context.register_service``."""
+        await self._ask(f.RegisterService(name, list(methods)))
+
+    def log(self, text: str, level: str = "info") -> None:
+        """As ``Context.log``; a line that finds no room is dropped rather than waited for."""
+        self._runtime.control.send(f.LogLine(level, str(text)[:2000]))
+
+    async def _ask(self, body: f.AgentRequestBody, timeout: float = limits.CONTROL_TIMEOUT_S) -> dict[str, Any]:
+        answer, fds = await self._request(body, timeout)
+        close_all(fds)
+        return answer.values
+
+    async def _request(
+        self, body: f.AgentRequestBody, timeout: float = limits.CONTROL_TIMEOUT_S
+    ) -> tuple[f.Answer, list[int]]:
+        serial = self._runtime.begin_request(body)
+        deadline = self._loop.time() + timeout
+        try:
+            while (answered := self._runtime.answer(serial)) is None:
+                if not await self._next_change(deadline):
+                    raise WeftTimeout(f"the kernel did not answer {type(body).__name__} within {timeout:g} s")
+        finally:
+            self._runtime.end_request(serial)
+        return checked_answer(answered)
+
+
+class AsyncService:
+    """The chain and the gate, awaitable."""
+
+    def __init__(self, context: AsyncContext) -> None:
+        self._context = context
+
+    async def request(self, request: Request, timeout: float = limits.CONTROL_TIMEOUT_S) -> Reply:
+        """Send any request and wait for its reply.
+
+        Raises:
+            ServiceUnavailable: no reply in time.
+        """
+        context = self._context
+        pending = context._runtime.service.submit(request)
+        deadline = context._loop.time() + timeout
+        while not pending.done:
+            if not await context._next_change(deadline):
+                raise ServiceUnavailable(f"the service did not answer within {timeout:g} s")
+        return pending.result(0.0)
+
+    async def append(
+        self, kind: str, payload: dict[str, Any], *, subject: str | None = None, durable: bool = True
+    ) -> Reply:
+        """Append an event to the chain."""
+        return await self.request(Append(kind, payload, subject, None, durable))
+
+    async def gate(self, action: str, context: dict[str, Any] | None = None) -> Reply:
+        """Ask the gate; it fails closed."""
+        return await self.request(GateCheck(action, context or {}))

@@ -1,0 +1,193 @@
+"""What a program sees: ``main(ctx)`` gets one of these.
+
+A useful agent::
+
+    def main(ctx):
+        for message in ctx:
+            ctx.reply(message, message.payload.upper())
+
+A message is committed when the program asks for the next one, or returns. A program that dies before is run again and gets the message
+again (``message.redelivered`` counts), so handlers should bear repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from weftos import limits
+from weftos.agent import frames as f
+from weftos.agent.runtime import AgentRuntime
+from weftos.governance.capability import AgentCapabilities
+from weftos.ipc.frames import close_all
+from weftos.ipc.message import Message
+from weftos.ipc.payloads import Failure
+from weftos.ipc.targets import Process, Target, Topic, parse_target
+from weftos.service.client import ServiceClient
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The kernel's services for one agent, blocking.
+
+    Attributes:
+        pid: kernel pid.
+        name: the name it was spawned under.
+        args: its arguments.
+        incarnation: 1 in its first life, one more after each restart.
+        parent: pid of the agent that spawned it, 0 for the kernel.
+        service: the chain and the gate: ``append``, ``append_batch``, ``gate``, ``require``, ``head``, ``tail``.
+    """
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self._runtime = runtime
+        spec = runtime.boot.spec
+        self.pid = runtime.pid
+        self.name = spec.name
+        self.args = list(spec.args)
+        self.incarnation = runtime.boot.incarnation
+        self.parent = spec.parent
+        self.service: ServiceClient = runtime.service
+
+    # --- messages in -----------------------------------------------------------------------------------------------------------------
+
+    def recv(self, timeout: float | None = None) -> Message | None:
+        """Return the next message; what was returned before is committed.
+
+        Args:
+            timeout: seconds to wait; ``None`` waits for ever.
+
+        Returns:
+            ``None`` at the deadline, or when the agent is to stop (see ``stopping``).
+        """
+        return self._runtime.receive(timeout)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield messages until the agent is to stop."""
+        receive = self._runtime.receive
+        while (message := receive(None)) is not None:
+            yield message
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the kernel asked this agent to end."""
+        return self._runtime.stopping
+
+    # --- messages out ----------------------------------------------------------------------------------------------------------------
+
+    def send(self, target: int | str | Target, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> str | int:
+        """Send one message.
+
+        Args:
+            target: a pid, ``"topic:NAME"``, ``"service:NAME"``, ``"service:NAME/METHOD"``, ``"kernel"``, or a target object.
+            payload: ``str``, ``bytes``, ndarray, anything that MessagePack holds, or a structured payload.
+            timeout: seconds to wait for room when the ring is full.
+
+        Returns:
+            Position of the message in its ring (a reply carries it as correlation), or for a topic how many subscribers took it.
+
+        Raises:
+            RingFull: no room before the deadline; nothing was sent.
+            WeftError: what the kernel answered when it was asked for a channel.
+        """
+        if type(target) is int:
+            where: Target = Process(target) if target else parse_target(0)
+        else:
+            where = parse_target(target)
+            if isinstance(where, Topic):
+                return self._runtime.publish(where.name, payload, timeout)
+        return self._runtime.send(where, payload, timeout)[1]
+
+    def send_many(self, pid: int, payloads: Sequence[Any], timeout: float = limits.SEND_TIMEOUT_S) -> int:
+        """Send several messages to one agent with one publication; returns how many found room before the deadline."""
+        return self._runtime.send_many(pid, payloads, timeout)
+
+    def call(self, target: int | str | Target, payload: Any, timeout: float = limits.CALL_TIMEOUT_S) -> Any:
+        """Send, wait for the reply to this very message, and return its payload.
+
+        Raises:
+            WeftTimeout: no reply in time.
+            WeftError: what the other end answered as failure, rebuilt.
+        """
+        reply = self._runtime.call(parse_target(target), payload, timeout)
+        self._runtime.inbox.finish(reply)
+        return reply.payload
+
+    def reply(self, message: Message, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> None:
+        """Answer a message."""
+        self._runtime.reply(message, payload, timeout)
+
+    def fail(self, message: Message, code: str, text: str, timeout: float = limits.SEND_TIMEOUT_S) -> None:
+        """Answer a message with an error; the caller's ``call`` raises it."""
+        self._runtime.reply(message, Failure(code, text), timeout)
+
+    def publish(self, topic: str, payload: Any, timeout: float = 0.0) -> int:
+        """Send to every subscriber of a topic; returns how many took it. A full one is skipped and recorded in the dead letters."""
+        return self._runtime.publish(topic, payload, timeout)
+
+    def broadcast(self, payload: Any, timeout: float = 0.0) -> int:
+        """Send to every live agent; returns how many took it."""
+        return self._runtime.broadcast(payload, timeout)
+
+    def subscribe(self, topic: str) -> None:
+        """Receive what is published to a topic from now on."""
+        self._ask(f.Subscribe(topic))
+
+    def unsubscribe(self, topic: str) -> None:
+        """Receive it no more."""
+        self._ask(f.Subscribe(topic, on=False))
+
+    # --- processes -------------------------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        program: str,
+        args: Sequence[str] = (),
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
+        capabilities: AgentCapabilities | None = None,
+        restart: str = "on-failure",
+        timeout: float = limits.START_TIMEOUT_S,
+    ) -> int:
+        """Start a child agent and wait until it is ready; returns its pid.
+
+        Raises:
+            CapabilityDenied: this agent may not spawn, or the child would hold more than it.
+            SpawnFailed: the program could not be loaded.
+        """
+        body = f.SpawnChild(
+            program, [str(arg) for arg in args], name, dict(env or {}), dict(limits or {}), capabilities, restart
+        )
+        return int(self._ask(body, timeout)["pid"])
+
+    def stop(self, pid: int, *, force: bool = False) -> None:
+        """Stop an agent: this one or a descendant."""
+        self._ask(f.StopProcess(pid, force))
+
+    def monitor(self, pid: int) -> None:
+        """Get a message with the signal MonitorDown when that agent ends for good."""
+        self._ask(f.Monitor(pid))
+
+    def link(self, pid: int) -> None:
+        """As ``monitor``, with the signal LinkExit to both sides, whichever ends."""
+        self._ask(f.Monitor(pid, link=True))
+
+    def register_service(self, name: str, methods: Sequence[str] = ()) -> None:
+        """Offer this agent as a named service."""
+        self._ask(f.RegisterService(name, list(methods)))
+
+    def describe(self, pid: int) -> dict[str, Any]:
+        """A few facts about an agent: name, state, incarnation, parent."""
+        return self._ask(f.Describe(pid))
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Write a line to the kernel's log."""
+        self._runtime.control.send_wait(f.LogLine(level, str(text)[:2000]))
+
+    def _ask(self, body: f.AgentRequestBody, timeout: float = limits.CONTROL_TIMEOUT_S) -> dict[str, Any]:
+        answer, fds = self._runtime.request(body, timeout)
+        close_all(fds)
+        return answer.values
