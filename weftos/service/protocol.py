@@ -1,7 +1,12 @@
 """Requests to the service process and its replies; frames between kernel and service.
 
-Agents send requests through their own request ring and read replies from their own reply ring; the kernel uses the control socket, so
-that it never waits. A request says what it wants, never who asks: the service knows that from the ring or the socket.
+Agents send requests through their own request ring and read replies from their own reply ring; the kernel uses the
+control socket, so that it never waits. A request says what it wants, never who asks: the service knows that from the
+ring or the socket.
+
+A request is named by where it lay: an agent's by its position in the request ring, the kernel's by its serial number.
+That name shifted left by 16 bits, plus the index within a batch, is the *producer position* of each event in the log. A
+request that is read again after a crash of the service finds its events there and gets the answer it would have had.
 """
 
 from __future__ import annotations
@@ -20,16 +25,22 @@ __all__ = [
     "AttachClient",
     "ChainHead",
     "ChainTail",
+    "ClientReport",
     "Decided",
     "DetachClient",
+    "Event",
     "Failed",
+    "FromService",
     "GateCheck",
+    "Head",
+    "KernelReply",
     "KernelRequest",
     "Ping",
     "Pong",
     "Reply",
     "ReplyFrame",
     "Request",
+    "ServiceBootFailed",
     "ServiceFrame",
     "ServiceReady",
     "StopService",
@@ -136,15 +147,15 @@ class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
     reply: Reply
 
 
-# --- frames on the kernel-service socket ---------------------------------------------------------------------------------------------
+# --- frames on the kernel-service socket ------------------------------------------------------------------------------
 
 
 class AttachClient(msgspec.Struct, array_like=True, tag=1):
     """Kernel to service: an agent exists (or a new incarnation of it).
 
-    Three descriptors ride along on its first attachment, in this order: request ring, reply ring, the agent's mailbox. ``slot`` is the
-    request ring's ready byte in the *service's* mailbox, ``reply_slot`` the reply ring's in the *agent's*. ``bell`` is the name of the
-    agent's doorbell. The kernel process itself is never attached.
+    Three descriptors ride along on its first attachment, in this order: request ring, reply ring, the agent's mailbox.
+    ``slot`` is the request ring's ready byte in the *service's* mailbox, ``reply_slot`` the reply ring's in the
+    *agent's*. ``bell`` is the name of the agent's doorbell. The kernel process itself is never attached.
     """
 
     pid: int
@@ -197,11 +208,16 @@ class KernelReply(msgspec.Struct, array_like=True, tag=3):
 
 
 class ClientReport(msgspec.Struct, array_like=True, tag=4):
-    """Service to kernel: something is wrong with an agent's ring (code and text); the service has detached it."""
+    """Service to kernel: something is wrong with an agent's ring (code and text).
+
+    ``detached`` tells whether the service has given the ring up. If not, answers were dropped, because the agent does
+    not read its reply ring; the requests themselves were carried out.
+    """
 
     pid: int
     code: str
     message: str
+    detached: bool = True
 
 
 ServiceFrame: TypeAlias = AttachClient | DetachClient | KernelRequest | StopService
