@@ -1,0 +1,378 @@
+"""The agent's end of its two rings to the service: append to the log, ask the gate, with many requests under way.
+
+    agent                                          service process
+    ─────                                          ───────────────
+    submit ──▶ request ring ══════════════════════▶ take a share, carry out, write, sync
+    on_ready ◀══════════════════════ reply ring ◀── put the answers, then commit the requests
+
+Why it is as it is: the rings belong to the kernel and outlive the service process. A request that was put is carried out by
+this or the next incarnation of the service, once, because the log knows requests by their position in the ring. So nothing
+is ever sent again from here, and ``result`` only waits. The agent's runtime owns the mailbox; it calls ``on_ready`` when the
+reply ring's byte is set, and lends ``pump``, which waits and serves everything else, so that a waiting agent still sees its
+orders.
+
+Guaranteed: an answer belongs to its request. ``require`` returns only on a permit; silence, lateness and a broken service
+raise ``GateUnavailable``. Not guaranteed: that a request whose answer did not come in time had no effect; it may still be
+carried out, and the chain tells. Single-threaded: the thread of the runtime.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from weftos import limits
+from weftos.errors import (
+    GateDeferred,
+    GateUnavailable,
+    GovernanceDenied,
+    MessageTooLarge,
+    ProtocolError,
+    RingFull,
+    ServiceUnavailable,
+    WeftError,
+    error_for_code,
+)
+from weftos.governance.gate import Deny, GateDecision, Permit
+from weftos.service import protocol as p
+from weftos.shm import RingConsumer, RingProducer
+
+__all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient"]
+
+R = TypeVar("R")
+
+
+class Pump(Protocol):
+    """Waits at most ``timeout_s`` seconds until something may have arrived, and serves it, replies included."""
+
+    def __call__(self, timeout_s: float, /) -> object: ...
+
+
+class ClientStatistics(msgspec.Struct, frozen=True):
+    """Counts of one client since it was made.
+
+    Attributes:
+        requests: put into the request ring.
+        replies: matched to their request.
+        strays: replies to no request of this incarnation, or to one given up.
+        broken: replies that did not decode.
+        in_flight: requests without an answer.
+    """
+
+    requests: int
+    replies: int
+    strays: int
+    broken: int
+    in_flight: int
+
+
+class Pending:
+    """A request under way.
+
+    Attributes:
+        position: its position in the request ring.
+        reply: the answer as it came, ``None`` until then.
+    """
+
+    __slots__ = ("_callback", "_client", "position", "reply")
+
+    def __init__(self, client: ServiceClient, position: int) -> None:
+        self._client = client
+        self._callback: Callable[[Pending], None] | None = None
+        self.position = position
+        self.reply: p.Reply | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is here."""
+        return self.reply is not None
+
+    def on_done(self, callback: Callable[[Pending], None]) -> None:
+        """Have ``callback`` called with this object when the answer is here, at once if it is; for event loops."""
+        if self.reply is not None:
+            callback(self)
+        else:
+            self._callback = callback
+
+    def result(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> p.Reply:
+        """Wait for the answer, serving the agent's other business meanwhile.
+
+        A restart of the service shows only as a longer wait.
+
+        Returns:
+            The answer, never ``Failed``.
+
+        Raises:
+            ServiceUnavailable: no answer in time. The request may still be carried out.
+            WeftError: of the class that the service named, if it refused.
+        """
+        deadline = time.monotonic() + timeout_s
+        client = self._client
+        while self.reply is None:
+            client.on_ready()
+            if self.reply is not None:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                client.give_up(self)
+                raise ServiceUnavailable(
+                    f"the service did not answer within {timeout_s:g} s; it may still do what was asked"
+                )
+            client.pump(left)
+        if isinstance(self.reply, p.Failed):
+            raise error_for_code(self.reply.code, self.reply.message)
+        return self.reply
+
+    def settle(self, reply: p.Reply) -> None:
+        """Take the answer; called by the client once."""
+        self.reply = reply
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(self)
+
+
+class ServiceClient:
+    """What an agent uses as ``ctx.service``.
+
+    Args:
+        request: writing end of the request ring; its ``wake`` is the ready byte in the service's mailbox.
+        reply: reading end of the reply ring, not autocommitting.
+        pump: see ``Pump``.
+        in_flight: requests without an answer that are allowed at once.
+    """
+
+    def __init__(
+        self,
+        request: RingProducer,
+        reply: RingConsumer,
+        pump: Pump,
+        *,
+        in_flight: int = limits.SERVICE_IN_FLIGHT,
+    ) -> None:
+        self.pump = pump
+        self._request = request
+        self._reply = reply
+        self._in_flight = in_flight
+        self._largest = min(request.geometry.max_payload, limits.SERVICE_REQUEST_BYTES)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(p.ReplyFrame).decode
+        self._pending: dict[int, Pending] = {}
+        self._requests = self._replies = self._strays = self._broken = 0
+
+    # --- requests ------------------------------------------------------------------------------------------------------
+
+    def submit(self, request: p.Request, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> Pending:
+        """Put a request on its way and return; waits only while too many are under way or the ring is full.
+
+        Args:
+            request: a struct of ``protocol.Request``.
+            timeout_s: how long to wait for room, in seconds.
+
+        Raises:
+            RingFull: no room in time; the request was not sent.
+            MessageTooLarge: the encoded request exceeds ``limits.SERVICE_REQUEST_BYTES`` or a record of the ring.
+            ChannelClosed: the kernel has closed the ring.
+        """
+        data = self._encode_checked(request)
+        pending = self._put(data)
+        if pending is not None:
+            return pending
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.on_ready()
+            pending = self._put(data)
+            if pending is not None:
+                return pending
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RingFull(
+                    f"no room for a request to the service within {timeout_s:g} s: {len(self._pending)} are under way",
+                    depth_bytes=self._request.depth_bytes(),
+                    capacity=self._request.geometry.capacity,
+                )
+            # The service's answer wakes us; a ring that became free without one is found after a slice.
+            self.pump(min(left, limits.WAIT_SLICE_S))
+
+    def offer(self, request: p.Request) -> bool:
+        """Put a request on its way if there is room now; nobody waits for its answer.
+
+        Returns:
+            False when there is no room; nothing was sent.
+
+        Raises:
+            MessageTooLarge, ChannelClosed: as for ``submit``.
+        """
+        return self._put(self._encode_checked(request)) is not None
+
+    def append(
+        self,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        subject: str | None = None,
+        cause: int | None = None,
+        durable: bool = True,
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> p.Appended:
+        """Append one event to the chain and wait for the answer.
+
+        Args:
+            kind: starts with ``app.``; the other kinds belong to the kernel.
+            payload: mapping with text keys of None, bool, int, float, str, bytes, lists and mappings of these.
+            subject: what the event is about.
+            cause: sequence number of the record that led to it.
+            durable: answer when it is on disk; otherwise when the operating system has it.
+            timeout_s: in seconds, for all of it.
+
+        Raises:
+            AppendRefused: the event is not acceptable, or its kind is not for agents.
+            StorageFailed: the log cannot be written.
+            ServiceUnavailable: no answer in time.
+            RingFull, MessageTooLarge: as for ``submit``.
+        """
+        return self._ask(p.Append(kind, payload, subject, cause, durable), p.Appended, timeout_s)
+
+    def append_batch(
+        self,
+        events: Iterable[p.Event],
+        *,
+        durable: bool = True,
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> p.Appended:
+        """Append several events in order, all or none, with one answer; arguments and errors as for ``append``."""
+        return self._ask(p.AppendBatch(list(events), durable), p.Appended, timeout_s)
+
+    def gate(
+        self, action: str, context: dict[str, Any] | None = None, timeout_s: float = limits.GATE_TIMEOUT_S
+    ) -> GateDecision:
+        """Ask whether this agent may do something.
+
+        Args:
+            action: a name of ``governance.gate.ACTIONS``; another is denied.
+            context: facts about the action.
+            timeout_s: in seconds.
+
+        Raises:
+            GateUnavailable: there is no answer. The action must not be done.
+        """
+        try:
+            return self._ask(p.GateCheck(action, context or {}), p.Decided, timeout_s).decision
+        except WeftError as error:
+            raise GateUnavailable(f"{action} must not be done, because the gate cannot be asked: {error}") from error
+
+    def require(
+        self, action: str, context: dict[str, Any] | None = None, timeout_s: float = limits.GATE_TIMEOUT_S
+    ) -> None:
+        """Return only if the gate permits the action.
+
+        Raises:
+            GovernanceDenied: it denies.
+            GateDeferred: it defers to someone else.
+            GateUnavailable: it cannot be asked.
+        """
+        decision = self.gate(action, context, timeout_s)
+        if isinstance(decision, Permit):
+            return
+        kind = GovernanceDenied if isinstance(decision, Deny) else GateDeferred
+        raise kind(f"{action}: {decision.reason}")
+
+    def head(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> dict[str, Any]:
+        """Return the state of chain and service; see ``protocol.Head``. Errors as for ``Pending.result``."""
+        return self._ask(p.ChainHead(), p.Head, timeout_s).values
+
+    def tail(self, count: int = 20, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> list[dict[str, Any]]:
+        """Return the newest records, newest last; fewer than ``count`` if they do not fit one answer."""
+        return self._ask(p.ChainTail(count), p.Tail, timeout_s).records
+
+    def ping(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> float:
+        """Return how long the service took to answer, in seconds."""
+        started = time.monotonic()
+        self._ask(p.Ping(), p.Pong, timeout_s)
+        return time.monotonic() - started
+
+    # --- for the runtime -----------------------------------------------------------------------------------------------
+
+    def on_ready(self) -> int:
+        """Take the replies that are there.
+
+        Returns:
+            How many replies were taken.
+
+        Raises:
+            RingCorrupted: the reply ring contradicts its format.
+        """
+        total = 0
+        while taken := self._reply.take(256):
+            # Before the callbacks: one of them may wait for a further answer and come here again.
+            self._reply.commit()
+            total += len(taken)
+            for _, data in taken:
+                self._settle(data)
+        return total
+
+    def has_reply(self) -> bool:
+        """Whether the reply ring holds something."""
+        return self._reply.depth_bytes() > 0
+
+    def give_up(self, pending: Pending) -> None:
+        """Forget a request; its answer, should it come, counts as a stray."""
+        self._pending.pop(pending.position, None)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer."""
+        return len(self._pending)
+
+    def statistics(self) -> ClientStatistics:
+        """Return the counts."""
+        return ClientStatistics(self._requests, self._replies, self._strays, self._broken, len(self._pending))
+
+    # --- inside --------------------------------------------------------------------------------------------------------
+
+    def _encode_checked(self, request: p.Request) -> bytes:
+        try:
+            data = self._encode(request)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ProtocolError(f"a {type(request).__name__} holds a value that cannot travel: {error}") from error
+        if len(data) > self._largest:
+            raise MessageTooLarge(
+                f"a {type(request).__name__} of {len(data)} bytes; the service takes {self._largest}",
+                size=len(data),
+                limit=self._largest,
+            )
+        return data
+
+    def _put(self, data: bytes) -> Pending | None:
+        if len(self._pending) >= self._in_flight:
+            return None
+        try:
+            position = self._request.put(data)
+        except RingFull:
+            return None
+        pending = self._pending[position] = Pending(self, position)
+        self._requests += 1
+        return pending
+
+    def _settle(self, data: Any) -> None:
+        try:
+            frame = self._decode(data)
+        except (msgspec.MsgspecError, TypeError, RecursionError, ValueError):
+            self._broken += 1
+            return
+        pending = self._pending.pop(frame.request, None)
+        if pending is None:
+            self._strays += 1
+            return
+        self._replies += 1
+        pending.settle(frame.reply)
+
+    def _ask(self, request: p.Request, kind: type[R], timeout_s: float) -> R:
+        started = time.monotonic()
+        pending = self.submit(request, timeout_s)
+        reply = pending.result(max(timeout_s - (time.monotonic() - started), 0))
+        if not isinstance(reply, kind):
+            raise ServiceUnavailable(f"the service answered a {type(request).__name__} with {type(reply).__name__}")
+        return reply
