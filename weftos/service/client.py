@@ -5,15 +5,15 @@
     submit ──▶ request ring ══════════════════════▶ take a share, carry out, write, sync
     on_ready ◀══════════════════════ reply ring ◀── put the answers, then commit the requests
 
-Why it is as it is: the rings belong to the kernel and outlive the service process. A request that was put is carried out by
-this or the next incarnation of the service, once, because the log knows requests by their position in the ring. So nothing
-is ever sent again from here, and ``result`` only waits. The agent's runtime owns the mailbox; it calls ``on_ready`` when the
-reply ring's byte is set, and lends ``pump``, which waits and serves everything else, so that a waiting agent still sees its
-orders.
+Why it is as it is: the rings belong to the kernel and outlive the service process. A request that was put is carried
+out by this or the next incarnation of the service, once, because the log knows requests by their position in the ring.
+So nothing is ever sent again from here, and ``result`` only waits. The agent's runtime owns the mailbox; it calls
+``on_ready`` when the reply ring's byte is set, and lends ``pump``, which waits and serves everything else, so that a
+waiting agent still sees its orders.
 
-Guaranteed: an answer belongs to its request. ``require`` returns only on a permit; silence, lateness and a broken service
-raise ``GateUnavailable``. Not guaranteed: that a request whose answer did not come in time had no effect; it may still be
-carried out, and the chain tells. Single-threaded: the thread of the runtime.
+Guaranteed: an answer belongs to its request. ``require`` returns only on a permit; silence, lateness and a broken
+service raise ``GateUnavailable``. Not guaranteed: that a request whose answer did not come in time had no effect; it
+may still be carried out, and the chain tells. Single-threaded: the thread of the runtime.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ R = TypeVar("R")
 class Pump(Protocol):
     """Waits at most ``timeout_s`` seconds until something may have arrived, and serves it, replies included."""
 
-    def __call__(self, timeout_s: float, /) -> object: ...
+    def __call__(self, timeout_s: float, /) -> object:
+        """Wait and serve."""
+        ...
 
 
 class ClientStatistics(msgspec.Struct, frozen=True):
@@ -162,7 +164,7 @@ class ServiceClient:
         self._pending: dict[int, Pending] = {}
         self._requests = self._replies = self._strays = self._broken = 0
 
-    # --- requests ------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     def submit(self, request: p.Request, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> Pending:
         """Put a request on its way and return; waits only while too many are under way or the ring is full.
@@ -293,7 +295,7 @@ class ServiceClient:
         self._ask(p.Ping(), p.Pong, timeout_s)
         return time.monotonic() - started
 
-    # --- for the runtime -----------------------------------------------------------------------------------------------
+    # --- for the runtime ----------------------------------------------------------------------------------------------
 
     def on_ready(self) -> int:
         """Take the replies that are there.
@@ -330,7 +332,7 @@ class ServiceClient:
         """Return the counts."""
         return ClientStatistics(self._requests, self._replies, self._strays, self._broken, len(self._pending))
 
-    # --- inside --------------------------------------------------------------------------------------------------------
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _encode_checked(self, request: p.Request) -> bytes:
         try:

@@ -176,7 +176,7 @@ class DetachClient(msgspec.Struct, array_like=True, tag=2):
 
 
 class KernelRequest(msgspec.Struct, array_like=True, tag=3):
-    """Kernel to service: a request; ``serial`` grows by one with each *new* request of this boot and makes appends idempotent."""
+    """Kernel to service: a request. ``serial`` grows by one with each *new* request of this boot: appends are idempotent."""
 
     serial: int
     source: str
@@ -188,7 +188,7 @@ class StopService(msgspec.Struct, array_like=True, tag=4):
 
 
 class ServiceReady(msgspec.Struct, array_like=True, tag=1):
-    """Service to kernel: the chain is open. ``values`` as in ``Head``; ``recovered`` tells of a torn tail that was cut off."""
+    """Service to kernel: the chain is open. ``values`` as in ``Head``."""
 
     values: dict[str, Any]
 
