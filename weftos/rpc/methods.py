@@ -1,0 +1,107 @@
+"""The one table of the control socket: every method with its access class, its parameters, its result.
+
+The kernel serves exactly these names and refuses every other; the client, ``weaver`` and ``docs/rpc.md`` are built from
+or checked against this table, so the two ends cannot drift apart. It guarantees that a handler sees parameters of the
+declared type. It does not say who may call: the kernel checks the peer's credentials and the access class.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+import msgspec
+
+from weftos.rpc import agent_types as a
+from weftos.rpc import types as t
+
+__all__ = ["METHODS", "Access", "Method"]
+
+
+class Access(enum.StrEnum):
+    """What a method may change: nothing; agents and messages; the kernel itself."""
+
+    READ = "read"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One row of the table.
+
+    Attributes:
+        name: on the wire.
+        access: class of the method.
+        params: struct of its parameters.
+        result: type of its result, as ``msgspec.convert`` takes it.
+        about: one sentence for the documentation.
+        streaming: whether further lines follow the answer. No method does so now: followers ask again with a serial or
+            an offset.
+    """
+
+    name: str
+    access: Access
+    params: type[msgspec.Struct]
+    result: Any
+    about: str
+    streaming: bool = False
+
+
+_READ, _OPERATE, _ADMIN = Access.READ, Access.OPERATE, Access.ADMIN
+
+_TABLE: Final = (
+    Method("ping", _READ, t.NoParams, str, "Answers `pong`: the kernel's loop turns."),
+    Method("kernel.status", _READ, t.NoParams, t.KernelStatus, "State, age and places of the kernel."),
+    Method("kernel.ps", _READ, a.ListParams, list[a.ProcessInfo], "The process table."),
+    Method("kernel.services", _READ, t.NoParams, list[t.ServiceInfo], "Services, the service process first."),
+    Method("kernel.logs", _READ, t.LogsParams, list[t.LogEntry], "Lines of the kernel's log, oldest first."),
+    Method(
+        "kernel.health",
+        _READ,
+        t.NoParams,
+        t.HealthReport,
+        "Health of the services and what is not enforced on this machine.",
+    ),
+    Method(
+        "kernel.shutdown",
+        _ADMIN,
+        t.NoParams,
+        t.ShutdownResult,
+        "Begin the shutdown: agents first, then the service process.",
+    ),
+    Method(
+        "kernel.kill-process", _ADMIN, t.KillParams, t.KillResult, "Signal an agent to end, without waiting for it."
+    ),
+    Method(
+        "kernel.restart-service", _ADMIN, t.NameParams, t.RestartServiceResult, "Replace the process behind a service."
+    ),
+    Method("agent.spawn", _OPERATE, a.SpawnParams, a.SpawnResult, "Start an agent; answers when it is ready."),
+    Method("agent.stop", _OPERATE, a.StopParams, a.StopResult, "Stop an agent for good; answers when it has ended."),
+    Method(
+        "agent.restart", _OPERATE, a.PidParams, a.SpawnResult, "Give an agent a new incarnation under the same pid."
+    ),
+    Method("agent.suspend", _OPERATE, a.PidParams, a.StateResult, "Hold all processes of an agent."),
+    Method("agent.resume", _OPERATE, a.PidParams, a.StateResult, "Let a suspended agent go on."),
+    Method("agent.list", _READ, a.ListParams, list[a.ProcessInfo], "The agents, in order of pid."),
+    Method(
+        "agent.inspect", _READ, a.PidParams, a.AgentDetail, "Everything about one agent: use, limits, rings, rights."
+    ),
+    Method("agent.send", _OPERATE, a.SendParams, a.SendResult, "Send an agent a message and wait for its reply."),
+    Method("agent.logs", _READ, a.LogParams, a.AgentLog, "What an agent wrote to its output and its log."),
+    Method("chain.status", _READ, t.NoParams, t.ChainStatus, "State of the tamper-evident log."),
+    Method("chain.local", _READ, t.CountParams, list[t.ChainRow], "The newest records of the log, oldest first."),
+    Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
+    Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
+    Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),
+    Method(
+        "ipc.dead-letters",
+        _READ,
+        t.CountParams,
+        list[t.DeadLetterInfo],
+        "Messages that nobody will handle, oldest first.",
+    ),
+)
+
+#: Every method by name.
+METHODS: Final[dict[str, Method]] = {method.name: method for method in _TABLE}
+assert len(METHODS) == len(_TABLE), "a method is listed twice"
