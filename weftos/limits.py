@@ -17,6 +17,8 @@ DEFAULT_RING_BYTES: Final = 256 * 1024
 MAX_RING_BYTES: Final = 64 * 1024 * 1024
 #: Smallest ring: below a page of data the header outweighs the content.
 MIN_RING_BYTES: Final = 4096
+#: Largest ring that a grant gives by itself: 8 messages of 2 MiB.
+MAX_GRANT_RING_BYTES: Final = 16 * 1024 * 1024
 #: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer overlap.
 RING_MESSAGES_HINT: Final = 8
 #: Capacity of the ring from the kernel to an agent: operator messages, few and small.
@@ -74,6 +76,8 @@ CONTROL_TIMEOUT_S: Final = 15.0
 
 #: Longest line accepted on the control socket.
 RPC_LINE_BYTES: Final = 1024 * 1024
+#: Longest answer that a client takes: a full table with payloads fits, a runaway server does not fill the client's memory.
+RPC_REPLY_BYTES: Final = 64 * 1024 * 1024
 #: Deadline of an ordinary request from ``weaver``, in seconds.
 RPC_TIMEOUT_S: Final = 30.0
 #: Connections served at once; a further one is refused with a clear error.
@@ -86,6 +90,8 @@ AGENT_SEND_TIMEOUT_S: Final = 5.0
 #: Requests taken from one agent's ring in one round: large enough to fill a group commit, small enough that an agent which
 #: floods costs each of the others about a millisecond per round.
 SERVICE_RING_QUOTA: Final = 128
+#: Requests taken from all rings in one round, after which answers go out: bounds the wait of the first for the last.
+SERVICE_ROUND_REQUESTS: Final = 4096
 #: Frames taken from the kernel in one round; the kernel sends few, and its answers must fit the socket's buffer.
 SERVICE_KERNEL_QUOTA: Final = 64
 #: Largest request that the service decodes: a record of its ring. What is larger is refused, so no agent can make the
