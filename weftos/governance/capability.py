@@ -1,7 +1,7 @@
 """What an agent may do: capabilities, message scope, resource limits, and the pure checks over them.
 
-The kernel asks these functions before it hands out a ring, a topic or a process; nothing here knows a process or a socket. One rule for
-every limit: ``0`` is unlimited, and a breach is *more* than the limit.
+The kernel asks these functions before it hands out a ring, a topic or a process; nothing here knows a process or a
+socket. One rule for every limit: ``0`` is unlimited, and a breach is *more* than the limit.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCa
         if getattr(child_caps, name) and not getattr(parent_caps, name):
             raise CapabilityDenied(f"a child of agent {parent} may not have {name}: its parent has not")
     if not scope_within(child_caps.ipc_scope, parent_caps.ipc_scope, parent):
-        raise CapabilityDenied(f"the scope of a child of agent {parent} must lie within {_scope_text(parent_caps.ipc_scope)}")
+        raise CapabilityDenied(
+            f"the scope of a child of agent {parent} must lie within {_scope_text(parent_caps.ipc_scope)}"
+        )
 
 
 def scope_within(child: IpcScope, parent: IpcScope, parent_pid: int) -> bool:

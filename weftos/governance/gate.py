@@ -1,7 +1,8 @@
 """The gate: one question, three answers, and the first backend that gives them.
 
-``check(agent_id, action, context)`` is the only way to a privileged action. Permit lets it happen; Defer and Deny do not, and neither
-does an error or silence. What an action needs stands in one table here, on the gate's side; an action that is not in it is denied.
+``check(agent_id, action, context)`` is the only way to a privileged action. Permit lets it happen; Defer and Deny do
+not, and neither does an error or silence. What an action needs stands in one table here, on the gate's side; an action
+that is not in it is denied.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class GateBackend(Protocol):
         """Decide one action.
 
         Args:
-            agent_id: the subject as the service knows it from its ring or socket, for example ``"3"``; never from the context.
+            agent_id: the subject as the service knows it from its ring or socket, for example ``"3"``; never from the
+                context.
             action: name from ``ACTIONS``.
             context: facts about the action; claims, not identity.
         """
@@ -82,7 +84,7 @@ def _flag(name: str) -> Callable[[Subject, Mapping[str, Any]], None]:
 
 def _message(subject: Subject, context: Mapping[str, Any]) -> None:
     target = context.get("target_pid")
-    if not isinstance(target, int):
+    if type(target) is not int:  # True is an int, and would be agent 1
         raise CapabilityDenied("ipc.send needs an integer target_pid")
     check_message(subject.capabilities, subject.pid, target, subject.parent)
 
