@@ -1,8 +1,8 @@
-"""Shared memory: segments, rings, mailboxes, doorbells. The data plane, below everything that knows what a message means.
+"""Shared memory: segments, rings, mailboxes, doorbells. The data plane, below whatever knows a message's meaning.
 
-Laws of this room: no lock in shared memory; each word is written by one side; nothing read from a ring is trusted; nothing is ever
-unpickled. The names below are the whole surface, so that a native core can stand in for the Python one. The formats are in
-``docs/formats/ring.md``.
+Laws of this room: no lock in shared memory; each word is written by one side; nothing read from a ring is trusted;
+nothing is ever unpickled. The names below are the whole surface, so that a native core can stand in for the Python one.
+The formats are in ``docs/formats/ring.md``.
 """
 
 from weftos.shm.arrays import ArrayRecord

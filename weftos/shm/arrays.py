@@ -1,12 +1,12 @@
-"""Numpy arrays as bytes: a small header (type, shape, metadata), then the data, 64-byte aligned. No pickle in either direction.
+"""Numpy arrays as bytes: a small header (type, shape, metadata), then the data, 64-byte aligned. Never a pickle.
 
-Why it is as it is: the element type travels as a description built from numpy's own short codes (``<f4``, ``|S16``), or for records as a
-list of (name, code, offset, shape) with the item size. The reader rebuilds the type from a whitelist of codes, so a hostile description
-can name neither objects nor anything that numpy would evaluate. Types are cached by their description: a stream of equal batches
-pays for parsing once.
+Why it is as it is: the element type travels as a description built from numpy's own short codes (``<f4``, ``|S16``), or
+for records as a list of (name, code, offset, shape) with the item size. The reader rebuilds the type from a whitelist
+of codes, so a hostile description can name neither objects nor anything that numpy would evaluate. Types are cached by
+their description: a stream of equal batches pays for parsing once.
 
-Guaranteed: what ``decode`` returns lies within the payload it was given, owns no reference into Python objects, and has the item count
-that the payload carries. Not guaranteed: that the values make sense.
+Guaranteed: what ``decode`` returns lies within the payload it was given, owns no reference into Python objects, and has
+the item count that the payload carries. Not guaranteed: that the values make sense.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ __all__ = ["ArrayRecord", "Description", "decode", "describe"]
 
 AnyArray = npt.NDArray[Any]
 
-#: dims u8, flags u8 (0), type bytes u16, metadata bytes u32, offset of the data from the start of the payload u32, reserved u32 (0).
+#: dims u8, flags u8 (0), type bytes u16, metadata bytes u32, offset of the data from the start of the payload u32,
+#: reserved u32 (0).
 HEAD: Final = struct.Struct("<BBHIII")
 _CODE: Final = re.compile(r"[<>|](?:[biufc][0-9]{1,2}|[SUV][0-9]{1,9}|[mM]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)\Z")
 _CACHE_MAX: Final = 64
@@ -143,6 +144,7 @@ def _parse_type(text: bytes) -> np.dtype[Any]:
     known = _parsed.get(text)
     if known is not None:
         return known
+    dtype: np.dtype[Any]
     if text[:1] == b"[":
         dtype = _parse_records(text)
     else:
@@ -180,7 +182,7 @@ class Description:
         self.plain_bytes = HEAD.size + len(self.head)
 
     def lead(self, address: int) -> bytes:
-        """Return everything before the data, padded so that the data is aligned to 64 bytes if the payload starts at ``address``."""
+        """Return all that precedes the data, padded so that it is 64-byte aligned if the payload is at ``address``."""
         offset = -(-(address + self.plain_bytes) // 64) * 64 - address
         fixed = HEAD.pack(self._dims, 0, self._type_bytes, self._meta_bytes, offset, 0)
         return (fixed + self.head).ljust(offset, b"\0")

@@ -1,14 +1,16 @@
 """Audit of a ring's byte stream: both ends hash what passed, in windows, and must come to the same digests.
 
-Why it is as it is: hashing in large slices runs at memory speed; hashing or logging each message would cost more than the message. The
-stream is cut on a grid of absolute positions: a window ends at the first record boundary at or after the next multiple of the window
-size. Both ends see the same boundaries, so they cut alike without talking; an end that was replaced midway falls back into step at
-the next grid line. The grid divides the ring's capacity, so a window is one contiguous piece of the data area, and each end hashes it
-before the space can be used again: the producer as it closes the window, the consumer before it publishes TAIL.
+Why it is as it is: hashing in large slices runs at memory speed; hashing or logging each message would cost more than
+the message. The stream is cut on a grid of absolute positions: a window ends at the first record boundary at or after
+the next multiple of the window size. Both ends see the same boundaries, so they cut alike without talking; an end that
+was replaced midway falls back into step at the next grid line. The grid divides the ring's capacity, so a window is one
+contiguous piece of the data area, and each end hashes it before the space can be used again: the producer as it closes
+the window, the consumer before it publishes TAIL.
 
-Guaranteed: equal (start, end, digest) on both sides means that both ends saw the same bytes in the ring when they hashed. Not guaranteed:
-that a message was not changed between the copy handed to a reader and the hash; whoever can write the ring can race the reader. An end
-that dies loses its open window: the other end's commitment for it then has no partner, and ``reconcile`` says so.
+Guaranteed: equal (start, end, digest) on both sides means that both ends saw the same bytes in the ring when they
+hashed. Not guaranteed: that a message was not changed between the copy handed to a reader and the hash; whoever can
+write the ring can race the reader. An end that dies loses its open window: the other end's commitment for it then has
+no partner, and ``reconcile`` says so.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class Verdict(msgspec.Struct, frozen=True):
         ring_id: the ring.
         start: position of the first byte.
         end: position after the last byte.
-        outcome: ``agreed``; ``differs`` (same range, different digest or count); ``unmatched`` (only one end committed to exactly this range).
+        outcome: ``agreed``; ``differs`` (same range, different digest or count); ``unmatched`` (only one end committed
+            to exactly this range).
     """
 
     ring_id: int
@@ -69,7 +72,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class RingAudit:
-    """The audit of one end of a ring. Used by ``RingProducer`` and ``RingConsumer``; owners call ``windows`` and ``flush``.
+    """The audit of one end of a ring. The end feeds it; its owner calls ``windows``.
 
     Attributes:
         next_boundary: the grid line at which the open window ends.
@@ -132,7 +135,7 @@ class RingAudit:
         self._closed.append(window)
 
     def flush(self, position: int, count: int) -> None:
-        """Commit to the open window as far as it goes, without closing it: what comes later is in the complete window, again.
+        """Commit to the open window as far as it goes, without closing it: the complete window repeats what it holds.
 
         Args:
             position: record boundary up to which to commit; nothing happens if it was flushed before or holds nothing.
@@ -156,9 +159,9 @@ class RingAudit:
 def reconcile(ours: Iterable[Window], theirs: Iterable[Window]) -> list[Verdict]:
     """Compare the windows of a ring's two ends.
 
-    Windows over the same range are compared. A partial window is ignored where its end has also committed to a complete one that
-    holds it; otherwise it counts like any other. A range to which only one end committed is ``unmatched``: evidence is missing there
-    (an end died or has not got that far), which is neither agreement nor forgery.
+    Windows over the same range are compared. A partial window is ignored where its end has also committed to a complete
+    one that holds it; otherwise it counts like any other. A range to which only one end committed is ``unmatched``:
+    evidence is missing there (an end died or has not got that far), which is neither agreement nor forgery.
 
     Returns:
         One verdict for each range, in the order of the stream.

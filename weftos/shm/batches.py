@@ -1,11 +1,12 @@
 """Many small messages in one record: packed by the producer, unpacked by the consumer in one sweep.
 
-Why it is as it is: per message, the interpreter costs more than the copy. A batch pays for the record, the publication and the wake-up
-once. Messages of one length need no table: ``length u32, count u32, data``. Others carry one: ``count u32, 0 u32, count × length u32,
-data``. Record sizes always exceed the number of messages, so position + index names each message uniquely; that is why empty messages
-never make a uniform batch.
+Why it is as it is: per message, the interpreter costs more than the copy. A batch pays for the record, the publication
+and the wake-up once. Messages of one length need no table: ``length u32, count u32, data``. Others carry one: ``count
+u32, 0 u32, count x length u32, data``. Record sizes always exceed the number of messages, so position + index names
+each message uniquely; that is why empty messages never make a uniform batch.
 
-Guaranteed: ``unpack_batch`` accepts exactly what ``pack_batch`` makes, and raises ``RingCorrupted`` for everything else.
+Guaranteed: ``unpack_batch`` accepts exactly what ``pack_batch`` makes, and raises ``RingCorrupted`` for everything
+else.
 """
 
 from __future__ import annotations

@@ -3,17 +3,19 @@
 Three positions, because "handed out", "done" and "may be overwritten" are three things:
 
     cursor   private    next record to hand out
-    COMMIT   shared     everything before it is done; a successor starts here, so only what was in a handler is delivered again
-    TAIL     shared     space before it may be reused; follows COMMIT lazily, every eighth of the capacity, because each publication
+    COMMIT   shared     everything before it is done; a successor starts here, so only what was in a handler is
+    delivered again TAIL     shared     space before it may be reused; follows COMMIT lazily, every eighth of the
+    capacity, because each publication
                         costs the producer a cache miss
 
-Why it is as it is: ``get``, ``take`` and ``commit`` are closures over local variables, built once per ring, for the common message (bytes
-in a record of its own). Everything else is in methods beside them. Nothing that was read from the ring is used before it was checked,
-and nothing that was checked is read from the ring again: contents are copied once, and the copy is taken apart.
+Why it is as it is: ``get``, ``take`` and ``commit`` are closures over local variables, built once per ring, for the
+common message (bytes in a record of its own). Everything else is in methods beside them. Nothing that was read from the
+ring is used before it was checked, and nothing that was checked is read from the ring again: contents are copied once,
+and the copy is taken apart.
 
-Guaranteed: whatever the producer writes, the reader returns valid items or raises ``RingCorrupted``; it does not crash, hang or read
-outside the ring. Each message is handed out again after a crash until it was committed. Not guaranteed: exactly-once delivery.
-One consumer per ring, one thread at a time.
+Guaranteed: whatever the producer writes, the reader returns valid items or raises ``RingCorrupted``; it does not crash,
+hang or read outside the ring. Each message is handed out again after a crash until it was committed. Not guaranteed:
+exactly-once delivery. One consumer per ring, one thread at a time.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ class _Batch(NamedTuple):
 
     position: int
     end: int
-    count: int
+    messages: int
 
 
 class RingConsumer:
@@ -84,17 +86,20 @@ class RingConsumer:
     Args:
         segment: made by ``create_ring``; stays open as long as this object is used.
         space_bell: rung when the producer waits for room and there is some, e.g. ``Doorbell.post``.
-        waiter: what ``get_wait`` sleeps on: ``wait(timeout_s, has_work) -> bool``, e.g. a ``Mailbox``; without it, it polls.
+        waiter: what ``get_wait`` sleeps on: ``wait(timeout_s, has_work) -> bool``, e.g. a ``Mailbox``; without it, it
+            polls.
         autocommit: commit each item as it is handed out (at most once instead of at least once).
         audit: hash the stream in windows and keep them in ``audit``.
 
     Attributes:
         get: ``get() -> Item | None`` hands out the next item, or None when there is none.
-        take: ``take(limit) -> list[(id, Item)]`` hands out what is there, at most ``limit`` items, each with its message id.
+        take: ``take(limit) -> list[(id, Item)]`` hands out what is there, at most ``limit`` items, each with its
+            message id.
         commit: ``commit()`` declares everything handed out done.
 
-    All of them raise RingCorrupted when the ring's content contradicts the format. A message in fragments is received while ``get`` is
-    called; it needs the messages before it to be committed, because its fragments are freed as they are copied.
+    All of them raise RingCorrupted when the ring's content contradicts the format. A message in fragments is received
+    while ``get`` is called; it needs the messages before it to be committed, because its fragments are freed as they
+    are copied.
 
     Raises:
         SegmentInvalid: the segment holds no ring.
@@ -102,8 +107,9 @@ class RingConsumer:
     """
 
     __slots__ = (
-        "_assembly", "_batches", "_bell", "_eighth", "_grid", "_load", "_notes", "_patience", "_pending", "_pending_at", "_pending_id",
-        "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry", "get", "segment", "take",
+        "_assembly", "_batches", "_bell", "_eighth", "_grid", "_load", "_notes", "_patience", "_pending", "_pending_at",
+        "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry", "get",
+        "segment", "take",
     )  # fmt: skip
 
     def __init__(
@@ -144,7 +150,7 @@ class RingConsumer:
         words[layout.TAIL] = start
         self._settle(start, start + self._eighth)
 
-    # --- handing out -------------------------------------------------------------------------------------------------------------
+    # --- handing out --------------------------------------------------------------------------------------------------
 
     def _next(self) -> Any:
         """Hand out the next item, whatever it is; None when there is none."""
@@ -152,7 +158,7 @@ class RingConsumer:
         return block[0][1] if block else None
 
     def _next_block(self, limit: int) -> list[tuple[int, Any]]:
-        """Hand out the next record: one item, or up to ``limit`` messages of a batch. Empty when there is nothing whole."""
+        """Hand out the next record: one item, or up to ``limit`` messages of a batch. Empty when nothing is whole."""
         if self._pending:
             return self._from_batch(limit)
         while True:
@@ -286,7 +292,7 @@ class RingConsumer:
         words = self.segment.words
         words[layout.DROP_COUNT] = (words[layout.DROP_COUNT] + 1) & layout.NOBODY
 
-    # --- committing --------------------------------------------------------------------------------------------------------------
+    # --- committing ---------------------------------------------------------------------------------------------------
 
     def _commit_slow(self) -> None:
         """Commit when batches are open: to the cursor, or into the batch that is not handed out to its end."""
@@ -327,7 +333,7 @@ class RingConsumer:
         if open_batches and open_batches[0].position <= message_id:
             batch = open_batches[0]
             done = message_id - batch.position + 1
-            if done < batch.count:
+            if done < batch.messages:
                 self._commit_in_batch(batch, done)
                 return
             open_batches.popleft()
@@ -370,7 +376,7 @@ class RingConsumer:
             if self._bell is not None:
                 self._bell()
 
-    # --- other ways to read ------------------------------------------------------------------------------------------------------
+    # --- other ways to read -------------------------------------------------------------------------------------------
 
     def get_with_id(self) -> tuple[int, Any] | None:
         """Hand out the next item together with its message id."""
@@ -424,7 +430,7 @@ class RingConsumer:
         """Whether anything was published that has not been looked at. Says nothing about whether it is whole."""
         return bool(self._pending) or self.segment.words[layout.HEAD] != self._load()[0]
 
-    # --- looking -----------------------------------------------------------------------------------------------------------------
+    # --- looking ------------------------------------------------------------------------------------------------------
 
     @property
     def position(self) -> int:

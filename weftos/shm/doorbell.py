@@ -1,11 +1,13 @@
 """Doorbells: named semaphores on which a process sleeps and by which others wake it.
 
-Why it is as it is: a semaphore is the cheapest thing that both counts and can be waited for with a deadline, and posting it never blocks.
-It is rung only when its owner has said that it sleeps (see ``mailbox``), so it is off the path of a busy reader.
+Why it is as it is: a semaphore is the cheapest thing that both counts and can be waited for with a deadline, and
+posting it never blocks. It is rung only when its owner has said that it sleeps (see ``mailbox``), so it is off the path
+of a busy reader.
 
-Guaranteed: a post after the wait began ends the wait. Not guaranteed: that a wake-up means work. Anyone who holds the bell may ring it,
-so a waiter always looks for itself. The time-out is measured on the wall clock by the C library, so callers wait in short slices
-(``limits.WAIT_SLICE_S``): a clock that steps back delays a wake-up that was lost, never one that was rung.
+Guaranteed: a post after the wait began ends the wait. Not guaranteed: that a wake-up means work. Anyone who holds the
+bell may ring it, so a waiter always looks for itself. The time-out is measured on the wall clock by the C library, so
+callers wait in short slices (``limits.WAIT_SLICE_S``): a clock that steps back delays a wake-up that was lost, never
+one that was rung.
 
 ``posix_ipc`` is imported here and in the fallback of ``segment`` only.
 """
@@ -28,7 +30,7 @@ _SHM: Final = Path("/dev/shm")  # noqa: S108  where Linux keeps named semaphores
 
 
 class Doorbell:
-    """One semaphore. Its name is given by the kernel and starts with the instance's prefix, so that leftovers can be swept.
+    """One semaphore. The kernel names it; the name starts with the instance's prefix, so that leftovers can be swept.
 
     Attributes:
         name: ``/weftos-<instance tag>-…``.

@@ -1,13 +1,14 @@
 """Memory fences for code that has none: Python cannot say ``mfence``.
 
-Why it is as it is: two orders matter. *Payload before head* holds on x86-64 by itself (stores are seen in program order); elsewhere
-``publish_fence`` puts a release-acquire pair on a private lock between them. *Flag before look* (arm the sleep flag, then look for
-work once more, while the sender publishes and then looks at the flag) holds on no machine without a full fence on both sides. A fence
-per message would cost the sender dearly, so the sleeper pays for both: ``membarrier`` makes every running thread of every registered
-process pass a full barrier. A process registers when it attaches to its first mailbox or ring.
+Why it is as it is: two orders matter. *Payload before head* holds on x86-64 by itself (stores are seen in program
+order); elsewhere ``publish_fence`` puts a release-acquire pair on a private lock between them. *Flag before look* (arm
+the sleep flag, then look for work once more, while the sender publishes and then looks at the flag) holds on no machine
+without a full fence on both sides. A fence per message would cost the sender dearly, so the sleeper pays for both:
+``membarrier`` makes every running thread of every registered process pass a full barrier. A process registers when it
+attaches to its first mailbox or ring.
 
-Guaranteed: with ``mode() == "membarrier"`` no wake-up between registered processes is lost. Otherwise, and against a sender that did not
-register, nothing but the bounded wait of the sleeper (``limits.WAIT_SLICE_S``) closes the race.
+Guaranteed: with ``mode() == "membarrier"`` no wake-up between registered processes is lost. Otherwise, and against a
+sender that did not register, nothing but the bounded wait of the sleeper (``limits.WAIT_SLICE_S``) closes the race.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Putting a message back together that was too large for one record.
 
-A fragment's payload begins with one u64: the size of the whole in the first fragment, the offset of its bytes in the others. The reader
-frees each fragment as it copies it, so the sender can go on; therefore the sender keeps the message until the last fragment is committed
-and begins again if the reader was replaced. A reader that meets a first fragment, or anything but a fragment, in the middle of a message
-drops what it has: its sender died or began again.
+A fragment's payload begins with one u64: the size of the whole in the first fragment, the offset of its bytes in the
+others. The reader frees each fragment as it copies it, so the sender can go on; therefore the sender keeps the message
+until the last fragment is committed and begins again if the reader was replaced. A reader that meets a first fragment,
+or anything but a fragment, in the middle of a message drops what it has: its sender died or began again.
 
 Guaranteed: memory grows with what arrives, never with what a header claims.
 """

@@ -1,6 +1,6 @@
-"""The hot path of the reading end: closures for plain messages, and the doors through which the slow path shares their variables.
+"""The hot path of the reading end: closures for plain messages, and doors to their variables for the slow path.
 
-Why apart from ``consumer``: a native core replaces exactly this file and its counterpart in ``producer``.
+Why apart from ``consumer``: a native core replaces exactly this file and its counterpart ``hot_producer``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from weftos.shm.segment import Segment
 
 __all__ = ["HotConsumer", "SlowPath", "build_hot_consumer"]
 
+Taken = list[tuple[int, Any]]
+
 
 class SlowPath(Protocol):
     """What the hot path calls when it meets anything but a plain message that it knows to be there."""
@@ -22,7 +24,7 @@ class SlowPath(Protocol):
     _batches: deque[Any]
 
     def _next(self) -> Any: ...
-    def _next_block(self, limit: int, /) -> list[tuple[int, Any]]: ...
+    def _next_block(self, limit: int, /) -> Taken: ...
     def _commit_slow(self) -> None: ...
     def _publish(self) -> None: ...
 
@@ -40,36 +42,50 @@ class HotConsumer(NamedTuple):
     """
 
     get: Callable[[], Any]
-    take: Callable[[int], list[tuple[int, Any]]]
+    take: Callable[[int], Taken]
     commit: Callable[[], None]
     load: Callable[[], tuple[int, int, int, int, int]]
     store: Callable[[int, int, int, int, int], None]
     settle: Callable[[int, int], None]
 
 
-def build_hot_consumer(
+def _build_scan(segment: Segment, geometry: layout.Geometry) -> Callable[[Taken, int, int, int], int]:
+    """Build the loop that appends plain messages to a list until it meets another kind, the ceiling or the limit."""
+    buffer, words = segment.map, segment.words
+    mask, max_payload = geometry.mask, geometry.max_payload
+    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+
+    def scan(taken: Taken, position: int, ceiling: int, limit: int) -> int:
+        append = taken.append
+        for _ in range(limit):
+            if position >= ceiling:
+                break
+            at = position & mask
+            n = words[(at >> 3) + data_word]
+            if n > max_payload:
+                break
+            at += data_byte
+            append((position, buffer[at : at + n]))
+            position += (n + 15) & -8
+        return position
+
+    return scan
+
+
+def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scope: that is what makes them fast
     segment: Segment, geometry: layout.Geometry, start: int, count: int, auto: bool, slow: SlowPath
 ) -> HotConsumer:
-    """Build the closures of one consumer.
-
-    Args:
-        segment: the ring.
-        geometry: its checked header.
-        start: first position to read.
-        count: messages handed out by earlier consumers.
-        auto: commit each item as it is handed out.
-        slow: the consumer.
-    """
+    """Build the closures: reading from ``start``, after ``count`` messages; ``auto`` commits as it hands out."""
     buffer, words = segment.map, segment.words
     mask, max_payload = geometry.mask, geometry.max_payload
     data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
     commit_word, wanted_word = layout.COMMIT, layout.SPACE_WANTED
-    slow_next, slow_block, slow_commit = slow._next, slow._next_block, slow._commit_slow
-    publish, open_batches = slow._publish, slow._batches
+    slow_next, slow_commit, publish, open_batches = slow._next, slow._commit_slow, slow._publish, slow._batches
+    scan = _build_scan(segment, geometry)
     cursor = stop = head = last = committed = publish_at = start
 
     def get() -> Any:
-        nonlocal cursor, last, count, committed
+        nonlocal cursor, last, count
         if cursor < stop:
             at = cursor & mask
             n = words[(at >> 3) + data_word]
@@ -81,42 +97,28 @@ def build_hot_consumer(
                 cursor = end
                 count += 1
                 at += data_byte
+                item: Any = buffer[at : at + n]
                 if auto:
-                    words[commit_word] = committed = end
-                    if end >= publish_at or end >= words[wanted_word]:
-                        publish()
-                return buffer[at : at + n]
+                    commit()
+                return item
         item = slow_next()
         if auto and item is not None:
             commit()
         return item
 
-    def take(limit: int) -> list[tuple[int, Any]]:
+    def take(limit: int) -> Taken:
         nonlocal cursor, last, count
-        taken: list[tuple[int, Any]] = []
-        append = taken.append
-        while len(taken) < limit:
-            position, ceiling = cursor, stop
-            before = len(taken)
-            for _ in range(limit - before):
-                if position >= ceiling:
-                    break
-                at = position & mask
-                n = words[(at >> 3) + data_word]
-                if n > max_payload:
-                    break
-                at += data_byte
-                append((position, buffer[at : at + n]))
-                position += (n + 15) & -8
-            if position > head:
-                raise RingCorrupted(f"ring {geometry.ring_id}: a record before {position} reaches past HEAD {head}")
-            if position > cursor:
-                cursor = position
-                last = taken[-1][0]
+        taken: Taken = []
+        while (before := len(taken)) < limit:
+            end = scan(taken, cursor, stop, limit - before)
+            if end > head:
+                raise RingCorrupted(f"ring {geometry.ring_id}: a record before {end} reaches past HEAD {head}")
+            if end > cursor:
+                cursor, last = end, taken[-1][0]
                 count += len(taken) - before
                 continue
             try:
-                block = slow_block(limit - len(taken))
+                block = slow._next_block(limit - before)
             except RingCorrupted:
                 if taken:
                     break  # what came before is good; the next call raises

@@ -1,12 +1,14 @@
 """Byte layout of a ring: where each word lies, what a record looks like, and who may write what.
 
-Why it is as it is: a word that one side writes often never shares a cache line with a word that the other side writes often, so a message
-costs one line transfer per direction at most. Positions are offsets in an endless byte stream and only grow; ``capacity`` is a power of
-two, so the place of a position is a mask away; the overhang behind the data lets every record that starts inside lie in one piece.
-The full description with worked examples is ``docs/formats/ring.md``; ``tests/shm/test_vectors.py`` holds both to the same bytes.
+Why it is as it is: a word that one side writes often never shares a cache line with a word that the other side writes
+often, so a message costs one line transfer per direction at most. Positions are offsets in an endless byte stream and
+only grow; ``capacity`` is a power of two, so the place of a position is a mask away; the overhang behind the data lets
+every record that starts inside lie in one piece. The full description with worked examples is ``docs/formats/ring.md``;
+``tests/shm/test_vectors.py`` holds both to the same bytes.
 
-Guaranteed: ``read_geometry`` returns only numbers that were checked against each other and against the size of the mapping. Not
-guaranteed: anything about the words outside the static header. Both ends can write them, so each reader checks what it reads.
+Guaranteed: ``read_geometry`` returns only numbers that were checked against each other and against the size of the
+mapping. Not guaranteed: anything about the words outside the static header. Both ends can write them, so each reader
+checks what it reads.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ HEADER_BYTES: Final = 4096
 #: Index of the first data word in a view of the whole segment as u64.
 DATA_WORD: Final = HEADER_BYTES // 8
 
-# Static header, written once at creation: magic, version, header bytes, capacity, max record, ring id, generation, CRC-32.
+# Static header, written once at creation: magic, version, header bytes, capacity, max record, ring id, generation,
+# CRC-32.
 STATIC: Final = struct.Struct("<8sIIQQQI")
 CRC_OFFSET: Final = STATIC.size
 
@@ -55,8 +58,8 @@ NOBODY: Final = (1 << 64) - 1
 OPEN: Final = 0
 CLOSED: Final = 1
 
-# Record word: length in bits 0..31, kind in 32..39, flags in 40..63. BYTES is kind 0 without flags, so that one comparison
-# (word <= largest payload) recognises the common case and checks its length at once.
+# Record word: length in bits 0..31, kind in 32..39, flags in 40..63. BYTES is kind 0 without flags, so that one
+# comparison (word <= largest payload) recognises the common case and checks its length at once.
 BYTES: Final = 0
 BATCH_UNIFORM: Final = 1
 BATCH_TABLE: Final = 2
@@ -98,7 +101,7 @@ class Geometry(msgspec.Struct, frozen=True):
 
     @property
     def audit_window(self) -> int:
-        """Bytes after which an audit window closes; it divides the capacity, so no window goes round the end of the ring."""
+        """Bytes after which an audit window closes; they divide the capacity, so no window goes round its end."""
         return min(limits.AUDIT_WINDOW_BYTES, self.capacity // 4)
 
 
@@ -119,8 +122,8 @@ def create_ring(
 
     Args:
         capacity: bytes in flight at most; a power of two from ``limits.MIN_RING_BYTES`` to ``limits.MAX_RING_BYTES``.
-        max_record: largest record in bytes, a multiple of 64, at most half the capacity; a quarter of it by default. What is larger
-            travels in fragments, which costs a rendezvous.
+        max_record: largest record in bytes, a multiple of 64, at most half the capacity; a quarter of it by default.
+            What is larger travels in fragments, which costs a rendezvous.
         ring_id: number of the ring within one boot, 0 to 2**64 - 1.
         generation: number of the ring among those that served the same purpose, 0 to 2**32 - 1.
         start: position of the first record, a multiple of 8; other than 0 only to test wrapping.
@@ -134,7 +137,8 @@ def create_ring(
     """
     if capacity & (capacity - 1) or not limits.MIN_RING_BYTES <= capacity <= limits.MAX_RING_BYTES:
         raise ResourceLimitExceeded(
-            f"ring capacity must be a power of two from {limits.MIN_RING_BYTES} to {limits.MAX_RING_BYTES} bytes, not {capacity}"
+            f"ring capacity must be a power of two from {limits.MIN_RING_BYTES} to {limits.MAX_RING_BYTES} bytes, "
+            f"not {capacity}"
         )
     record = capacity // 4 if max_record is None else max_record
     if record % ALIGN or not ALIGN <= record <= capacity // 2:

@@ -1,8 +1,8 @@
 """Mailboxes: one page per agent that says which of its incoming rings have something, and whether it sleeps.
 
-Why it is as it is: an agent may have thousands of incoming rings; looking at each of them to find the one that has a message would cost
-more than the message. A sender sets one byte, the owner finds it with one search. And ringing a bell is a system call, so a sender does
-it only when the owner has said that it sleeps.
+Why it is as it is: an agent may have thousands of incoming rings; looking at each of them to find the one that has a
+message would cost more than the message. A sender sets one byte, the owner finds it with one search. And ringing a bell
+is a system call, so a sender does it only when the owner has said that it sleeps.
 
     sender                                   owner
     ──────                                   ─────
@@ -10,9 +10,9 @@ it only when the owner has said that it sleeps.
     READY[slot] = 1                          full fence (membarrier)
     SLEEP set? clear it, ring the bell       look at READY once more; nothing: wait for the bell
 
-Guaranteed: a registered sender's message is never slept through (``fence.mode()`` says whether that is by fence or within
-``limits.WAIT_SLICE_S``). Not guaranteed: that a ready byte means a message. Every sender can write the whole page, so bytes and flags are
-hints: a wrong one costs a look, a cleared one is found by the caller's sweep of its rings.
+Guaranteed: a registered sender's message is never slept through (``fence.mode()`` says whether that is by fence or
+within ``limits.WAIT_SLICE_S``). Not guaranteed: that a ready byte means a message. Every sender can write the whole
+page, so bytes and flags are hints: a wrong one costs a look, a cleared one is found by the caller's sweep of its rings.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Mailbox:
     def next_ready(self) -> int | None:
         """Return a slot whose ready byte is set, having cleared it; None when there is none.
 
-        Clear first, then read the ring: what is published after the clearing sets the byte again. Slot 0 is found first.
+        Clear first, then read the ring: what is published after the clearing sets the byte again. Slot 0 is found
+        first.
         """
         at = self._find(b"\x01", READY, PAGE_BYTES)
         if at < 0:

@@ -1,37 +1,36 @@
 """The writing end of a ring.
 
-Why it is as it is: ``put`` is a closure over local variables, built once per ring; everything it does not need for the common message (a
-``bytes`` that fits into the room it already knows of) is in methods beside it. Room is looked up only when the known room is used up,
-so the line with the consumer's position is rarely touched.
+Why it is as it is: ``put`` is a closure over local variables, built once per ring; everything it does not need for the
+common message (a ``bytes`` that fits into the room it already knows of) is in methods beside it. Room is looked up only
+when the known room is used up, so the line with the consumer's position is rarely touched.
 
     reserve room ─▶ copy payload ─▶ write record word ─▶ publish HEAD ─▶ wake the reader if it sleeps
 
-Guaranteed: a process killed at any instant leaves either a whole record or none; a successor goes on at HEAD. One producer per ring, one
-thread at a time. Not guaranteed: anything about a consumer that lies; its TAIL is checked, so a lie costs a ``RingCorrupted``, never a
-write outside of the data area.
+Guaranteed: a process killed at any instant leaves either a whole record or none; a successor goes on at HEAD. One
+producer per ring, one thread at a time. Not guaranteed: anything about a consumer that lies; its TAIL is checked, so a
+lie costs a ``RingCorrupted``, never a write outside of the data area.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
 from weftos import limits
-from weftos.errors import ChannelClosed, MessageTooLarge, PayloadRefused, RingCorrupted, RingFull, WeftTimeout
-from weftos.shm import arrays, fence, layout
+from weftos.errors import ChannelClosed, MessageTooLarge, PayloadRefused, RingCorrupted, RingFull
+from weftos.shm import arrays, fence, fragment_sender, layout
 from weftos.shm.arrays import AnyArray
 from weftos.shm.audit import RingAudit
 from weftos.shm.batches import pack_batch, split_batches
+from weftos.shm.hot_producer import Buffer, build_hot_producer
 from weftos.shm.segment import Segment
 from weftos.shm.spin import Patience
 
 __all__ = ["ProducerStatistics", "RingProducer", "Waitable"]
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Waitable(Protocol):
@@ -64,64 +63,6 @@ class ProducerStatistics(msgspec.Struct, frozen=True):
     restarts: int
 
 
-Put = Callable[..., int]
-
-
-def _build_put(
-    segment: Segment,
-    geometry: layout.Geometry,
-    head: int,
-    wake: Callable[[], None] | None,
-    slow: Callable[[Buffer, float | None], int],
-) -> tuple[Put, Callable[[], tuple[int, int]], Callable[[int, int, int], None], Callable[[int], None]]:
-    """Build the hot path and the three functions through which the slow path shares its variables."""
-    buffer, words = segment.map, segment.words
-    mask, max_payload = geometry.mask, geometry.max_payload
-    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
-    head_word, count_word, state_word = layout.HEAD, layout.PUT_COUNT, layout.STATE
-    barrier = fence.publish_fence
-    limit = head
-    count = words[layout.PUT_COUNT]
-
-    def put(data: Buffer, timeout: float | None = 0.0) -> int:
-        nonlocal head, count
-        n = len(data)
-        position = head
-        end = position + ((n + 15) & -8)
-        if end > limit or n > max_payload or type(data) is not bytes or words[state_word]:
-            return slow(data, timeout)
-        at = position & mask
-        start = at + data_byte
-        buffer[start : start + n] = data
-        words[(at >> 3) + data_word] = n
-        if barrier is not None:
-            barrier()
-        words[head_word] = head = end
-        words[count_word] = count = count + 1
-        if wake is not None:
-            wake()
-        return position
-
-    def load() -> tuple[int, int]:
-        return head, count
-
-    def publish(position: int, messages: int, new_limit: int) -> None:
-        nonlocal head, count, limit
-        if barrier is not None:
-            barrier()
-        words[head_word] = head = position
-        words[count_word] = count = (count + messages) & layout.NOBODY
-        limit = new_limit
-        if wake is not None:
-            wake()
-
-    def set_limit(new_limit: int) -> None:
-        nonlocal limit
-        limit = new_limit
-
-    return put, load, publish, set_limit
-
-
 class RingProducer:
     """The one writer of a ring.
 
@@ -132,12 +73,13 @@ class RingProducer:
         audit: hash the stream in windows and keep them in ``audit``.
 
     Attributes:
-        put: ``put(data, timeout=0.0) -> int`` publishes one message and returns its id (its position in the stream). ``data`` is bytes,
-            bytearray or a contiguous memoryview. A ``timeout`` is in seconds, None waits for ever. A message above ``max_payload``
-            travels in fragments, needs a timeout, and returns when the consumer has committed it.
+        put: ``put(data, timeout=0.0) -> int`` publishes one message and returns its id (its position in the stream).
+            ``data`` is bytes, bytearray or a contiguous memoryview. A ``timeout`` is in seconds, None waits for ever. A
+            message above ``max_payload`` travels in fragments, needs a timeout, and returns when the consumer has
+            committed it.
 
-    ``put`` raises RingFull (no room at the deadline; nothing was written), ChannelClosed, MessageTooLarge, RingCorrupted, and for
-    messages in fragments WeftTimeout (the deadline passed midway; the message may still arrive).
+    ``put`` raises RingFull (no room at the deadline; nothing was written), ChannelClosed, MessageTooLarge,
+    RingCorrupted, and for messages in fragments WeftTimeout (the deadline passed midway; the message may still arrive).
 
     Raises:
         SegmentInvalid: the segment holds no ring.
@@ -171,17 +113,17 @@ class RingProducer:
         self.fragmented = 0
         self.restarts = 0
         self.audit = RingAudit(segment, self.geometry, head, words[layout.PUT_COUNT]) if audit else None
-        self.put, self._load, self._publish, self._set_limit = _build_put(
+        self.put, self._load, self._publish, self._set_limit = build_hot_producer(
             segment, self.geometry, head, wake, self._put_slow
         )
         self._space_limit = self._look_at_tail(head) + self.geometry.capacity
         words[layout.SPACE_WANTED] = layout.NOBODY
         self._set_limit(self._hot_limit())
 
-    # --- room --------------------------------------------------------------------------------------------------------------------
+    # --- room ---------------------------------------------------------------------------------------------------------
 
     def _hot_limit(self) -> int:
-        """Position up to which ``put`` may go without looking: to the end of the known room, or to the end of the audit window."""
+        """Position up to which ``put`` may go without looking: the end of the known room or of the audit window."""
         return self._space_limit if self.audit is None else min(self._space_limit, self.audit.next_boundary - 1)
 
     def _look_at_tail(self, head: int) -> int:
@@ -223,7 +165,7 @@ class RingProducer:
         return head
 
     def _await(self, done: Callable[[], bool], target: int, deadline: float) -> bool:
-        """Wait until ``done``: spin, then ask the consumer to ring when it has committed up to ``target``, then sleep in slices."""
+        """Wait until ``done``: spin, then ask the consumer to ring at ``target``, then sleep in slices."""
         if time.monotonic() >= deadline:
             return done()
         words = self.segment.words
@@ -250,7 +192,7 @@ class RingProducer:
         finally:
             words[layout.SPACE_WANTED] = layout.NOBODY
 
-    # --- publishing --------------------------------------------------------------------------------------------------------------
+    # --- publishing ---------------------------------------------------------------------------------------------------
 
     def _finish(self, head: int, payload: int, word: int, messages: int) -> int:
         """Write the record word of a payload that lies at ``head``, and publish it."""
@@ -258,7 +200,8 @@ class RingProducer:
         words[((head & self.geometry.mask) >> 3) + layout.DATA_WORD] = word
         end = head + layout.record_bytes(payload)
         if self.audit is not None and end >= self.audit.next_boundary:
-            # Hash before publishing: what the reader frees may be overwritten only by us, but what it reads must already be ours.
+            # Hash before publishing: what the reader frees may be overwritten only by us, but what it reads must
+            # already be ours.
             self.audit.advance(end, self._load()[1] + messages)
         self._publish(end, messages, self._hot_limit())
         return head
@@ -275,7 +218,7 @@ class RingProducer:
         flat = data if type(data) is bytes else memoryview(data).cast("B")
         if len(flat) <= self.geometry.max_payload:
             return self._write(flat, layout.BYTES, 1, deadline)
-        return self._put_fragments(layout.BYTES, (memoryview(flat),), deadline)
+        return fragment_sender.put_fragments(self, layout.BYTES, (memoryview(flat),), deadline)
 
     def put_many(self, messages: Sequence[bytes], timeout: float | None = 0.0) -> int:
         """Publish messages in as few records as fit, each with one publication and one wake-up.
@@ -318,7 +261,7 @@ class RingProducer:
         return len(group)
 
     def put_records(self, records: AnyArray, timeout: float | None = 0.0) -> int:
-        """Publish a one-dimensional array whose elements are messages of their own, by slices as large as a record takes.
+        """Publish a one-dimensional array whose elements are messages of their own, in slices that fill a record.
 
         Args:
             records: shape (n,), any type without objects, usually a structured one.
@@ -373,7 +316,7 @@ class RingProducer:
         if description.bytes_at_most <= self.geometry.max_payload:
             return self._write_array(description, layout.ARRAY, 1, deadline)
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        return self._put_fragments(layout.ARRAY, (memoryview(description.lead(0)), flat), deadline)
+        return fragment_sender.put_fragments(self, layout.ARRAY, (memoryview(description.lead(0)), flat), deadline)
 
     def _write_array(self, description: arrays.Description, kind: int, messages: int, deadline: float) -> int:
         head = self._reserve(layout.record_bytes(description.bytes_at_most), deadline)
@@ -389,83 +332,7 @@ class RingProducer:
         n = len(lead) + array.nbytes
         return self._finish(head, n, n | kind << 32, messages)
 
-    # --- fragments ---------------------------------------------------------------------------------------------------------------
-
-    def _put_fragments(self, kind: int, parts: Sequence[memoryview], deadline: float) -> int:
-        """Hand a large message over piece by piece and return when the consumer has committed all of it."""
-        total = sum(len(part) for part in parts)
-        if total > limits.MAX_MESSAGE_BYTES:
-            raise MessageTooLarge(
-                f"a message of {total} bytes; the limit is {limits.MAX_MESSAGE_BYTES}",
-                size=total,
-                limit=limits.MAX_MESSAGE_BYTES,
-            )
-        if time.monotonic() >= deadline:
-            depth = self.depth_bytes()
-            raise RingFull(
-                f"a message of {total} bytes needs the reader's help and a timeout above 0: records hold {self.geometry.max_payload}",
-                depth_bytes=depth,
-                capacity=self.geometry.capacity,
-            )
-        self.fragmented += 1
-        words = self.segment.words
-        for _ in range(limits.FRAGMENT_RESTARTS + 1):
-            epoch = words[layout.CONSUMER_EPOCH]
-            last = self._send_fragments(kind, parts, total, epoch, deadline)
-            if last is not None and self._await_commit(last, epoch, deadline, total):
-                return last
-            self.restarts += 1
-        raise WeftTimeout(
-            f"a message of {total} bytes was begun {limits.FRAGMENT_RESTARTS + 1} times; each time its reader was replaced"
-        )
-
-    def _send_fragments(
-        self, kind: int, parts: Sequence[memoryview], total: int, epoch: int, deadline: float
-    ) -> int | None:
-        """Write all fragments. Returns the position of the last one, or None if the consumer was replaced meanwhile."""
-        step = self.geometry.max_payload - 8
-        sent = 0
-        head = 0
-        began = False
-        while sent < total:
-            n = min(step, total - sent)
-            flags = (layout.FRAG_FIRST if sent == 0 else 0) | (layout.FRAG_LAST if sent + n == total else 0)
-            try:
-                head = self._reserve(layout.record_bytes(n + 8), deadline)
-            except RingFull:
-                if not began:
-                    raise
-                raise WeftTimeout(
-                    f"{sent} of {total} bytes were taken when the deadline passed; the reader drops them"
-                ) from None
-            if self.segment.words[layout.CONSUMER_EPOCH] != epoch:
-                return None
-            start = (head & self.geometry.mask) + layout.HEADER_BYTES + layout.RECORD_WORD_BYTES
-            self.segment.map[start : start + 8] = (total if sent == 0 else sent).to_bytes(8, "little")
-            _gather(self.segment, start + 8, parts, sent, n)
-            word = (n + 8) | layout.FRAGMENT << 32 | (flags | kind << layout.FRAG_KIND_SHIFT) << 40
-            self._finish(head, n + 8, word, 1 if flags & layout.FRAG_LAST else 0)
-            began = True
-            sent += n
-        return head
-
-    def _await_commit(self, last: int, epoch: int, deadline: float, total: int) -> bool:
-        """Wait until the consumer has committed past ``last``. False if it was replaced before it had."""
-        words = self.segment.words
-
-        def settled() -> bool:
-            return words[layout.COMMIT] > last or words[layout.CONSUMER_EPOCH] != epoch
-
-        if not self._await(settled, self._load()[0], deadline):
-            raise WeftTimeout(
-                f"a message of {total} bytes was written but not committed when the deadline passed; it may still be"
-            )
-        # COMMIT first, epoch second: a successor's commit is preceded by the new epoch, so an old epoch vouches for the commit.
-        if words[layout.COMMIT] > last and words[layout.CONSUMER_EPOCH] == epoch:
-            return True
-        return words[layout.CONSUMER_EPOCH] == epoch + 1 and words[layout.EPOCH_COMMIT] > last
-
-    # --- looking -----------------------------------------------------------------------------------------------------------------
+    # --- looking ------------------------------------------------------------------------------------------------------
 
     @property
     def position(self) -> int:
@@ -491,19 +358,3 @@ class RingProducer:
 
 def _deadline(timeout: float | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + timeout if timeout > 0 else 0.0
-
-
-def _gather(segment: Segment, at: int, parts: Sequence[memoryview], offset: int, count: int) -> None:
-    """Copy ``count`` bytes of the concatenation of ``parts``, from ``offset`` on, to byte ``at`` of the segment."""
-    buffer: Any = segment.map
-    for part in parts:
-        if count == 0:
-            return
-        if offset >= len(part):
-            offset -= len(part)
-            continue
-        n = min(len(part) - offset, count)
-        buffer[at : at + n] = part[offset : offset + n]
-        at += n
-        count -= n
-        offset = 0

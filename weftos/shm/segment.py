@@ -1,12 +1,14 @@
 """Segments: anonymous shared memory of a fixed size, passed by descriptor.
 
-Why it is as it is: a named object can be opened by anyone who learns the name and outlives a crash; a ``memfd`` can do neither. Its pages
-are allocated at creation, because touching a page that the system cannot back kills the toucher with SIGBUS, and it is sealed against
-shrinking, because a peer that truncates a mapping kills the other side the same way. Possession of the descriptor is the capability.
+Why it is as it is: a named object can be opened by anyone who learns the name and outlives a crash; a ``memfd`` can do
+neither. Its pages are allocated at creation, because touching a page that the system cannot back kills the toucher with
+SIGBUS, and it is sealed against shrinking, because a peer that truncates a mapping kills the other side the same way.
+Possession of the descriptor is the capability.
 
-Guaranteed: the mapping stays valid for its whole size as long as the object is open. Not guaranteed: anything about the content, which
-every holder of the descriptor may write at any time. Where the system has no ``memfd`` (macOS) the segment is a POSIX shared memory
-object, unlinked before anyone else can see it; seals do not exist there, and ``sealed`` says so.
+Guaranteed: the mapping stays valid for its whole size as long as the object is open. Not guaranteed: anything about the
+content, which every holder of the descriptor may write at any time. Where the system has no ``memfd`` (macOS) the
+segment is a POSIX shared memory object, unlinked before anyone else can see it; seals do not exist there, and
+``sealed`` says so.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Spinning before sleeping, only where it pays.
 
-Why it is as it is: waking an idle virtual CPU costs about 40 microseconds, more than everything else on a message's way. A waiter that
-looks again for about that long answers a quick peer without a sleep. But on one CPU, or when the peer takes its time, spinning only
-takes the CPU from those who have work. So a waiter counts how often spinning found something, and stops after ``limits.SPIN_PATIENCE``
-failures in a row; from then on it tries every ``limits.SPIN_PROBE``-th time. It yields between looks, so that a peer on the same
-CPU gets on.
+Why it is as it is: waking an idle virtual CPU costs about 40 microseconds, more than everything else on a message's
+way. A waiter that looks again for about that long answers a quick peer without a sleep. But on one CPU, or when the
+peer takes its time, spinning only takes the CPU from those who have work. So a waiter counts how often spinning found
+something, and stops after ``limits.SPIN_PATIENCE`` failures in a row; from then on it tries every
+``limits.SPIN_PROBE``-th time. It yields between looks, so that a peer on the same CPU gets on.
 """
 
 from __future__ import annotations
