@@ -131,8 +131,8 @@ class Inbox:
         except DoorbellLost:
             # The sender has ended since; what it left in the ring is still worth reading.
             bell = None
-        consumer = RingConsumer(segment, space_bell=bell, audit=self._audit)
-        suspect, attempts = consumer.redelivery()
+        consumer = RingConsumer(segment, space_bell=bell.post if bell is not None else None, audit=self._audit)
+        suspect, attempts = redelivery(segment)
         source = _RingSource(offer.pid, offer.ring_id, self._own_pid, suspect if attempts else -1, attempts)
         incoming = source.incoming = Incoming(consumer, source, offer, bell)
         self._slots[offer.slot] = self._rings[offer.ring_id] = incoming
@@ -158,7 +158,7 @@ class Inbox:
         """Look at every ring itself, not at hints: is there anything to read?"""
         if self._queue or self._ready:
             return True
-        found = [incoming for incoming in self._rings.values() if incoming.consumer.has_message()]
+        found = [incoming for incoming in self._rings.values() if incoming.consumer.has_work()]
         self._ready.extend(found)
         return bool(found)
 

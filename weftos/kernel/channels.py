@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from weftos import limits
 from weftos.errors import ResourceLimitExceeded
 from weftos.kernel.lines import FIRST_GRANT_SLOT
-from weftos.shm import MAILBOX_SLOTS, RingInspector, Segment, create_ring
+from weftos.shm import RingInspector, Segment, create_ring
 
 __all__ = ["ChannelTable", "RingRecord", "ring_capacity"]
 
@@ -33,6 +33,9 @@ class RingRecord:
     direct: bool = False
     broadcast: bool = False
     topics: set[str] = field(default_factory=set)
+    #: Incarnation of each end that holds the ring.
+    src_has: int = 0
+    dst_has: int = 0
     #: Message at the commit position when its reader last died, and how often that has happened.
     suspect: int = -1
     deaths: int = 0

@@ -17,6 +17,7 @@ import os
 
 from weftos import limits
 from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
+from weftos.shm.mailbox import HANDLING
 
 __all__ = ["FIRST_GRANT_SLOT", "KERNEL_SLOT", "SERVICE_SLOT", "AgentLines", "private_to_kernel"]
 
@@ -49,7 +50,7 @@ class AgentLines:
         bell = Doorbell.create(bell_name)
         # Opened anew for each post: a mapping kept here would be inherited by every agent forked later.
         bell.close()
-        self.mailbox = private_to_kernel(create_mailbox(owner=pid))
+        self.mailbox = private_to_kernel(create_mailbox(owner_pid=pid))
         to_agent, from_agent, request, reply = ring_ids
         self.to_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=to_agent))
         self.from_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=from_agent))
@@ -65,6 +66,11 @@ class AgentLines:
         """Set a ready byte in the agent's mailbox and wake it if it sleeps."""
         with Doorbell.open(self.bell_name) as bell:
             MailboxPeer(self.mailbox, bell).notifier(slot)()
+
+    @property
+    def handling(self) -> int:
+        """The mark of the message that the agent says it is handling (``ipc.message.handling_mark``); 0 for none."""
+        return self.mailbox.words[HANDLING]
 
     def inherited(self) -> list[int]:
         """Descriptors that the agent's process keeps over the fork."""

@@ -70,7 +70,7 @@ class ServiceHost:
         self._prefix = prefix
         self._settings = settings
         self._on_report = on_report
-        self.segment = create_mailbox(owner=0)
+        self.segment = create_mailbox(owner_pid=0)
         self.bell = Doorbell.create(f"{prefix}service-{os.urandom(8).hex()}")
         self._notify = MailboxPeer(self.segment, self.bell).notifier(_CONTROL_SLOT)
         self._link: FrameLink[p.FromService] | None = None

@@ -1,0 +1,226 @@
+"""What agents ask of the kernel, as one table from frame to handler. Identity is the socket; nothing here believes a pid in a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from weftos.agent import frames as f
+from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
+from weftos.ipc.frames import close_all
+from weftos.ipc.payloads import KernelSignal
+from weftos.kernel.core import Agent, Core
+from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
+from weftos.kernel.grants import Grant, Grants
+from weftos.kernel.inherit import limits_from, require
+from weftos.kernel.operator import Operator
+from weftos.kernel.registry import ServiceRegistry
+from weftos.kernel.state import LogLevel
+from weftos.kernel.supervisor import Supervisor
+
+__all__ = ["AgentRequests"]
+
+_LEVELS: Final = {
+    "debug": LogLevel.DEBUG,
+    "info": LogLevel.INFO,
+    "warn": LogLevel.WARN,
+    "warning": LogLevel.WARN,
+    "error": LogLevel.ERROR,
+}
+
+
+class AgentRequests:
+    """Serves the control sockets of all agents.
+
+    Args:
+        core: shared state.
+        grants: decides channels and topics.
+        operator: takes messages to pid 0.
+        registry: services.
+    """
+
+    def __init__(self, core: Core, grants: Grants, operator: Operator, registry: ServiceRegistry) -> None:
+        self._core = core
+        self._grants = grants
+        self._operator = operator
+        self._registry = registry
+        self.supervisor: Supervisor
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._frames: dict[type, Callable[[Agent, Any], None]] = {
+            f.Ready: lambda agent, frame: self.supervisor.became_ready(agent, frame),
+            f.Note: self._note,
+            f.AgentRequest: self._request,
+            f.Kick: lambda agent, _frame: self._operator.kicked(agent),
+            f.LogLine: self._log,
+            f.DeadLetterReport: self._dead_letter,
+            f.RingReport: self._ring_report,
+            f.PongFrame: lambda _agent, _frame: None,
+        }
+        self._bodies: dict[type, Callable[[Agent, Any], Awaitable[Grant]]] = {
+            f.OpenChannel: grants.open_channel,
+            f.OpenTopic: grants.open_topic,
+            f.Subscribe: lambda agent, body: grants.subscribe(agent, body.topic, on=body.on),
+            f.BroadcastPeers: lambda agent, _body: grants.broadcast_peers(agent),
+            f.SpawnChild: self._spawn,
+            f.StopProcess: self._stop,
+            f.RegisterService: self._register,
+            f.Monitor: self._monitor,
+            f.Describe: self._describe,
+        }
+
+    def take(self, agent: Agent, frame: Any, fds: list[int]) -> None:
+        """Serve one frame. Agents pass no descriptors; what comes is closed."""
+        close_all(fds)
+        self._frames[type(frame)](agent, frame)
+
+    # --- notes -----------------------------------------------------------------------------------------------------------------------
+
+    def _note(self, agent: Agent, frame: f.Note) -> None:
+        agent.entry.note = (frame.kind, frame.message, frame.traceback)
+
+    def _log(self, agent: Agent, frame: f.LogLine) -> None:
+        text = frame.text.replace("\n", "\\n")[:2000]
+        self._core.emit(_LEVELS.get(frame.level, LogLevel.INFO), f"[{agent.entry.agent_id}] {text}")
+
+    def _dead_letter(self, agent: Agent, frame: f.DeadLetterReport) -> None:
+        self._core.bury(
+            DeadLetter(
+                message_id="",
+                sender=agent.pid,
+                target=frame.target,
+                reason=DeadLetterReason.INBOX_FULL,
+                detail=f"{frame.reason} ({frame.preview[:200]})",
+                payload_type=frame.payload_type[:40],
+                data=b"",
+                timestamp=time.time(),
+            )
+        )
+
+    def _ring_report(self, agent: Agent, frame: f.RingReport) -> None:
+        agent.broken_rings += 1
+        record = self._core.channels.by_id(frame.ring_id)
+        sender = record.src if record is not None and record.dst == agent.pid else None
+        self._core.emit(
+            LogLevel.WARN, f"agent {agent.pid} reports ring {frame.ring_id} from agent {sender}: {frame.message[:300]}"
+        )
+        if frame.code == "shm.ring_corrupted" and record is not None and sender is not None:
+            self._grants.revoke(record, f"its reader found it broken: {frame.message[:200]}", DeadLetterReason.TIMEOUT)
+
+    # --- requests --------------------------------------------------------------------------------------------------------------------
+
+    def _request(self, agent: Agent, frame: f.AgentRequest) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(agent, frame, agent.entry.incarnation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, agent: Agent, frame: f.AgentRequest, incarnation: int) -> None:
+        try:
+            values, grant, fds = await self._bodies[type(frame.body)](agent, frame.body)
+            answer = f.Answer(frame.serial, "", "", values, grant)
+        except WeftError as error:
+            answer, fds = f.Answer(frame.serial, error.code, str(error)), []
+        if agent.entry.incarnation == incarnation:
+            agent.signal_frame(answer, fds)
+
+    async def _spawn(self, agent: Agent, body: f.SpawnChild) -> Grant:
+        parent = agent.entry.spec
+        if not parent.capabilities.can_spawn:
+            self._core.record("capability.deny", {"pid": agent.pid, "action": "agent.spawn", "program": body.program})
+            raise CapabilityDenied(f"agent {agent.pid} may not spawn (can_spawn is false)")
+        spec = f.SpawnSpec(
+            program=body.program,
+            args=tuple(body.args),
+            name=body.name or default_name(body.program),
+            env=body.env,
+            limits=limits_from(body.limits, parent.limits),
+            capabilities=body.capabilities or parent.capabilities,
+            restart=body.restart,
+            parent=agent.pid,
+        )
+        child = await self.supervisor.spawn(spec, agent.pid)
+        return {"pid": child.pid}, None, []
+
+    async def _stop(self, agent: Agent, body: f.StopProcess) -> Grant:
+        if body.pid != agent.pid and body.pid not in self._core.table.descendants(agent.pid):
+            self._core.table.get(body.pid)
+            self._core.record("capability.deny", {"pid": agent.pid, "action": "agent.stop", "target": body.pid})
+            raise CapabilityDenied(f"agent {agent.pid} may stop itself and its descendants, not agent {body.pid}")
+        require(await self._core.service.gate("agent.stop", {"target": body.pid}, agent.pid), "agent.stop")
+        target = self._core.agents.get(body.pid)
+        if target is not None:
+            self.supervisor.request_stop(target, graceful=not body.force, reason=f"agent {agent.pid} asked")
+        return {"pid": body.pid}, None, []
+
+    async def _register(self, agent: Agent, body: f.RegisterService) -> Grant:
+        if not body.on:
+            self._registry.withdraw(body.name, agent.pid)
+            self._core.record("service.unregister", {"name": body.name, "pid": agent.pid})
+            return {}, None, []
+        if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
+            raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
+        require(
+            await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register"
+        )
+        if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
+            self._core.record(
+                "service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)}
+            )
+        return {}, None, []
+
+    async def _monitor(self, agent: Agent, body: f.Monitor) -> Grant:
+        target = self._core.agents.get(body.pid)
+        if target is None:
+            entry = self._core.table.get(body.pid)
+            # As in Erlang: watching the dead tells at once.
+            reason = entry.last_exit.message if entry.last_exit else "it has ended"
+            agent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, {"pid": body.pid, "reason": reason}))
+        elif body.link:
+            target.links.add(agent.pid)
+            agent.links.add(target.pid)
+        else:
+            target.watchers.add(agent.pid)
+        return {}, None, []
+
+    async def _describe(self, _agent: Agent, body: f.Describe) -> Grant:
+        entry = self._core.table.get(body.pid)
+        values = {
+            "pid": entry.pid,
+            "name": entry.spec.name,
+            "state": entry.state.value,
+            "incarnation": entry.incarnation,
+            "restarts": entry.restarts,
+            "parent": entry.spec.parent,
+        }
+        return values, None, []
+
+    def gone(self, agent: Agent) -> None:
+        """An agent ended for good: tell those who watch it or are linked to it, and withdraw its services."""
+        exit_record = agent.entry.last_exit
+        data = {
+            "pid": agent.pid,
+            "reason": exit_record.message if exit_record else "it has ended",
+            "class": exit_record.reason.value if exit_record else "unknown",
+        }
+        for pid in agent.watchers:
+            self._tell(pid, KernelSignal.MONITOR_DOWN, data)
+        for pid in agent.links:
+            self._tell(pid, KernelSignal.LINK_EXIT, data)
+            linked = self._core.agents.get(pid)
+            if linked is not None:
+                linked.links.discard(agent.pid)
+        for name in self._registry.forget(agent.pid):
+            self._core.record("service.unregister", {"name": name, "pid": agent.pid})
+
+    def _tell(self, pid: int, signal: KernelSignal, data: dict[str, Any]) -> None:
+        agent = self._core.agents.get(pid)
+        if agent is not None:
+            agent.signal_frame(f.SignalFrame(signal, data))
+
+
+def default_name(program: str) -> str:
+    """Name an agent after its program: the built-in's name, the function's module, or the file's stem."""
+    stem = program.split(":")[0].rsplit("/", 1)[-1].removesuffix(".py").rsplit(".", 1)[-1]
+    clean = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem).strip("._-")
+    return clean[:64] or "agent"

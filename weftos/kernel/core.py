@@ -1,0 +1,166 @@
+"""What all parts of the kernel share: the table, the log, the chain, the clock; and the handles of each agent.
+
+``Core`` holds and records; it decides nothing. The parts that decide (supervisor, grants, messaging) are given it and each other by
+``weftos.kernel.kernel``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from weftos.config import Config
+from weftos.errors import AgentExited, WeftError, error_for_code
+from weftos.home import Home
+from weftos.ids import instance_tag, new_boot_id
+from weftos.kernel.channels import ChannelTable
+from weftos.kernel.deadletters import DeadLetter, DeadLetters
+from weftos.kernel.fork import ChildHandle
+from weftos.kernel.lines import AgentLines
+from weftos.kernel.link import FrameLink
+from weftos.kernel.process import ProcessEntry, ProcessTable
+from weftos.kernel.restart import RestartTracker
+from weftos.kernel.service_host import ServiceHost
+from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
+from weftos.kernel.topics import TopicTable
+from weftos.service import protocol as p
+
+__all__ = ["Agent", "Core"]
+
+
+@dataclass(slots=True)
+class Agent:
+    """The kernel's handles of one agent; the facts about it are in ``entry``."""
+
+    entry: ProcessEntry
+    lines: AgentLines
+    tracker: RestartTracker
+    log_path: str
+    service_slot: int
+    child: ChildHandle | None = None
+    link: FrameLink[Any] | None = None
+    #: Resolved when the present incarnation is ready, or with what kept it from becoming so.
+    ready: asyncio.Future[None] | None = None
+    #: Resolved when the present incarnation has been reaped.
+    gone: asyncio.Future[None] | None = None
+    #: Waiting for a stop or a continue to be observed.
+    paused: asyncio.Future[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    restart_now: bool = False
+    started_monotonic: float = 0.0
+    watchers: set[int] = field(default_factory=set)
+    links: set[int] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
+    broken_rings: int = 0
+
+    @property
+    def pid(self) -> int:
+        """Kernel pid."""
+        return self.entry.pid
+
+    def signal_frame(self, frame: Any, fds: list[int] | None = None) -> None:
+        """Send a frame on the control socket and wake the agent."""
+        if self.link is not None:
+            self.link.send(frame, fds or ())
+            self.lines.ring(0)
+
+
+class Core:
+    """Shared state of one kernel.
+
+    Args:
+        home: where the instance lives.
+        config: its settings.
+    """
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self.home = home
+        self.config = config
+        self.boot_id = new_boot_id()
+        self.prefix = f"/weftos-{instance_tag(str(home.root))}-"
+        self.life = KernelLife()
+        self.events = EventLog()
+        self.phase = BootPhase.INIT
+        self.started_at = time.time()
+        self.started_monotonic = time.monotonic()
+        self.table = ProcessTable(config.kernel.max_processes)
+        self.agents: dict[int, Agent] = {}
+        self.by_os_pid: dict[int, Agent] = {}
+        ring_ids = itertools.count(1)
+        self.next_ring_id = lambda: next(ring_ids)
+        self.channels = ChannelTable(self.next_ring_id)
+        self.topics = TopicTable()
+        self.dead_letters = DeadLetters()
+        self.service: ServiceHost
+        self.unclean_shutdown = False
+        self.sink: Any = None
+
+    def emit(self, level: LogLevel, message: str) -> None:
+        """Write a line to the kernel's log."""
+        event = self.events.add(time.time(), self.phase, level, message)
+        if self.sink is not None:
+            self.sink(event)
+
+    def record(self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None) -> None:
+        """Put an event on the chain without waiting; a refusal is logged, because by then the fact has happened."""
+        future = self.service.submit(p.Append(kind, payload, subject, None, True), source)
+        future.add_done_callback(lambda done: self._recorded(kind, done))
+
+    def _recorded(self, kind: str, done: asyncio.Future[p.Reply]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if isinstance(error, WeftError):
+            self.emit(LogLevel.ERROR, f"{kind} is not on the chain: {error}")
+        elif error is None and isinstance(reply := done.result(), p.Failed):
+            self.emit(LogLevel.ERROR, f"{kind} is not on the chain: {reply.message}")
+
+    async def record_first(
+        self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None
+    ) -> None:
+        """Put an event on the chain before the act that it announces.
+
+        Raises:
+            WeftError: it is not on disk; the act must not happen.
+        """
+        reply = await asyncio.wait_for(self.service.submit(p.Append(kind, payload, subject, None, True), source), 30.0)
+        if isinstance(reply, p.Failed):
+            raise error_for_code(reply.code, reply.message)
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Keep a message that nobody will handle, and say so on the chain."""
+        self.dead_letters.add(letter)
+        self.record(
+            "ipc.dead_letter",
+            {
+                "message_id": letter.message_id,
+                "from": letter.sender,
+                "target": letter.target,
+                "reason": letter.reason.value,
+                "detail": letter.detail,
+                "payload_type": letter.payload_type,
+                "deliveries": letter.deliveries,
+            },
+        )
+
+    def agent(self, pid: int) -> Agent:
+        """The handles of a present agent.
+
+        Raises:
+            ProcessNotFound: no agent has or had this pid.
+            AgentExited: it has ended.
+        """
+        found = self.agents.get(pid)
+        if found is None:
+            entry = self.table.get(pid)
+            last = f": {entry.last_exit.message}" if entry.last_exit else ""
+            raise AgentExited(f"agent {pid} ({entry.spec.name}) has ended{last}; `weaver agent restart {pid}` runs it again")
+        return found
+
+    def fresh_bell_name(self) -> str:
+        """A name for a new doorbell that nobody can guess."""
+        return f"{self.prefix}{secrets.token_hex(8)}"

@@ -1,0 +1,270 @@
+"""Grants: who may write to whom, and the rings that say so.
+
+The first message of a pair comes here; after that the kernel is off the path. Each grant is checked twice, by capability and by the gate,
+is on the chain, and is told to the receiver *before* the sender, so that a message never arrives through a ring its reader does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from weftos import limits
+from weftos.agent import frames as f
+from weftos.errors import AgentExited, CapabilityDenied, GovernanceDenied, ServiceNotFound, WeftError
+from weftos.governance.capability import check_broadcast, check_message, check_topic
+from weftos.kernel.channels import RingRecord, ring_capacity
+from weftos.kernel.core import Agent, Core
+from weftos.kernel.deadletters import DeadLetterReason
+from weftos.kernel.inherit import require
+from weftos.kernel.letters import bury_unread
+from weftos.kernel.registry import ServiceRegistry
+from weftos.kernel.state import LogLevel
+
+__all__ = ["Grants"]
+
+Grant = tuple[dict[str, Any], f.ChannelGrant | None, list[int]]
+
+
+class Grants:
+    """Decides and keeps the channels between agents.
+
+    Args:
+        core: shared state.
+        registry: to resolve service names.
+    """
+
+    def __init__(self, core: Core, registry: ServiceRegistry) -> None:
+        self._core = core
+        self._registry = registry
+
+    # --- requests --------------------------------------------------------------------------------------------------------------------
+
+    async def open_channel(self, agent: Agent, body: f.OpenChannel) -> Grant:
+        """Grant direct messages to one process, or to the owner of a service."""
+        pid = body.pid
+        if body.service is not None:
+            pid = self._registry.owner(body.service)
+            if pid is None:
+                raise ServiceNotFound(f"no agent offers a service named {body.service!r}")
+        assert pid is not None, "a channel goes to a process or a service"
+        target = self._core.agent(pid)
+        context = {"target_pid": pid, "service": body.service}
+        parent = agent.entry.spec.parent
+        await self._permit(
+            agent, "ipc.send", context, lambda: check_message(agent.entry.spec.capabilities, agent.pid, pid, parent)
+        )
+        self._still_here(agent, target)
+        record = self._ring(agent, target, body.size)
+        if not record.direct:
+            record.direct = True
+            self._granted(record)
+        self._tell_receiver(record)
+        return {"pid": pid}, *self._for_sender(record)
+
+    async def open_topic(self, agent: Agent, body: f.OpenTopic) -> Grant:
+        """Grant publication to a topic; the channels to its subscribers go ahead of the answer."""
+        await self._permit(
+            agent,
+            "ipc.publish",
+            {"topic": body.topic},
+            lambda: check_topic(agent.entry.spec.capabilities, agent.pid, body.topic),
+        )
+        self._core.topics.publish(agent.pid, body.topic)
+        members = []
+        for pid in self._core.topics.subscribers(body.topic):
+            subscriber = self._core.agents.get(pid)
+            if subscriber is not None and pid != agent.pid:
+                self._introduce(agent, subscriber, body.topic)
+                members.append(pid)
+        return {"members": members}, None, []
+
+    async def subscribe(self, agent: Agent, topic: str, *, on: bool) -> Grant:
+        """Begin or end a subscription."""
+        core = self._core
+        if not on:
+            self.unsubscribe(agent, topic)
+            return {}, None, []
+        await self._permit(
+            agent,
+            "ipc.subscribe",
+            {"topic": topic},
+            lambda: check_topic(agent.entry.spec.capabilities, agent.pid, topic),
+        )
+        if agent.pid not in core.agents:
+            raise AgentExited(f"agent {agent.pid} ended while its subscription was decided")
+        if core.topics.subscribe(agent.pid, topic):
+            core.record("ipc.subscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
+        for pid in core.topics.publishers(topic):
+            publisher = core.agents.get(pid)
+            if publisher is not None and pid != agent.pid:
+                self._introduce(publisher, agent, topic)
+                publisher.signal_frame(f.Member(topic, agent.pid, on=True))
+        return {}, None, []
+
+    def unsubscribe(self, agent: Agent, topic: str) -> None:
+        """End a subscription; rings that carried nothing else are closed."""
+        core = self._core
+        if not core.topics.unsubscribe(agent.pid, topic):
+            return
+        core.record("ipc.unsubscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
+        for pid in core.topics.publishers(topic):
+            publisher = core.agents.get(pid)
+            record = core.channels.between(pid, agent.pid)
+            if publisher is None or record is None:
+                continue
+            publisher.signal_frame(f.Member(topic, agent.pid, on=False))
+            record.topics.discard(topic)
+            if record.used:
+                self._tell_receiver(record)
+            else:
+                self.revoke(record, "the last topic of this ring was unsubscribed", DeadLetterReason.TARGET_NOT_FOUND)
+
+    async def broadcast_peers(self, agent: Agent) -> Grant:
+        """Grant a message to every live agent; the channels go ahead of the answer."""
+        core = self._core
+        await self._permit(
+            agent, "ipc.broadcast", {}, lambda: check_broadcast(agent.entry.spec.capabilities, agent.pid)
+        )
+        members = []
+        for target in list(core.agents.values()):
+            if target.pid == agent.pid:
+                continue
+            record = self._ring(agent, target, 0)
+            if not record.broadcast:
+                record.broadcast = True
+                self._granted(record)
+            self._tell_receiver(record)
+            self._send_grant(agent, record)
+            members.append(target.pid)
+        return {"members": sorted(members)}, None, []
+
+    async def _permit(self, agent: Agent, action: str, context: dict[str, Any], check: Any) -> None:
+        """Capability first, then the gate; a refusal is on the chain before it is answered."""
+        try:
+            check()
+            require(await self._core.service.gate(action, context, agent.pid), action)
+        except (CapabilityDenied, GovernanceDenied) as error:
+            payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
+            self._core.record("ipc.deny", payload, subject=agent.entry.agent_id)
+            raise
+
+    def _still_here(self, *agents: Agent) -> None:
+        for agent in agents:
+            if self._core.agents.get(agent.pid) is not agent:
+                raise AgentExited(f"agent {agent.pid} ended while the channel was decided")
+
+    # --- rings -----------------------------------------------------------------------------------------------------------------------
+
+    def _ring(self, src: Agent, dst: Agent, size: int) -> RingRecord:
+        record = self._core.channels.between(src.pid, dst.pid)
+        if record is None:
+            record = self._core.channels.create(src.pid, dst.pid, ring_capacity(min(size, limits.MAX_MESSAGE_BYTES)))
+        return record
+
+    def _introduce(self, publisher: Agent, subscriber: Agent, topic: str) -> None:
+        record = self._ring(publisher, subscriber, 0)
+        if topic not in record.topics:
+            record.topics.add(topic)
+            self._granted(record)
+        self._tell_receiver(record)
+        self._send_grant(publisher, record)
+
+    def _granted(self, record: RingRecord) -> None:
+        payload = {
+            "ring": record.ring_id,
+            "from": record.src,
+            "to": record.dst,
+            "direct": record.direct,
+            "broadcast": record.broadcast,
+            "topics": sorted(record.topics),
+            "capacity_bytes": record.capacity,
+        }
+        self._core.record("ipc.grant", payload)
+
+    def _tell_receiver(self, record: RingRecord) -> None:
+        """Offer the ring to its reader, or tell it what the ring may carry now."""
+        src, dst = self._core.agents.get(record.src), self._core.agents.get(record.dst)
+        if dst is None or dst.link is None:
+            # Between two lives: the next incarnation is offered every ring.
+            return
+        fresh = record.dst_has != dst.entry.incarnation
+        record.dst_has = dst.entry.incarnation
+        offer = f.Offer(
+            record.slot,
+            record.ring_id,
+            record.src,
+            src.entry.incarnation if src is not None else 0,
+            src.lines.bell_name if src is not None else "",
+            record.direct,
+            record.broadcast,
+            sorted(record.topics),
+        )
+        dst.signal_frame(offer, [record.fd] if fresh else [])
+
+    def _for_sender(self, record: RingRecord) -> tuple[f.ChannelGrant | None, list[int]]:
+        """The ring for its writer, unless this incarnation has it already."""
+        src, dst = self._core.agents[record.src], self._core.agents[record.dst]
+        if record.src_has == src.entry.incarnation:
+            return None, []
+        record.src_has = src.entry.incarnation
+        grant = f.ChannelGrant(record.dst, record.ring_id, record.slot, dst.lines.bell_name)
+        return grant, [record.fd, dst.lines.mailbox.fd]
+
+    def _send_grant(self, src: Agent, record: RingRecord) -> None:
+        grant, fds = self._for_sender(record)
+        if grant is not None:
+            src.signal_frame(grant, fds)
+
+    def revoke(self, record: RingRecord, reason: str, letter: DeadLetterReason) -> None:
+        """Close a ring: both ends detach, what is unread goes to the dead letters."""
+        core = self._core
+        frame = f.Revoke(record.ring_id, "ipc.channel_closed", reason)
+        with record.inspect() as inspector:
+            inspector.close_ring()
+        for pid in (record.src, record.dst):
+            agent = core.agents.get(pid)
+            if agent is not None:
+                agent.signal_frame(frame)
+        core.record("ipc.revoke", {"ring": record.ring_id, "from": record.src, "to": record.dst, "reason": reason})
+        with record.inspect() as inspector:
+            bury_unread(core, inspector, record.src, record.dst, letter, reason)
+        core.channels.remove(record)
+
+    # --- lives -----------------------------------------------------------------------------------------------------------------------
+
+    def reborn(self, agent: Agent) -> None:
+        """A new incarnation: it gets every ring it reads; rings it writes it asks for again."""
+        self._core.topics.forget_publisher(agent.pid)
+        for record in self._core.channels.incoming(agent.pid):
+            self._tell_receiver(record)
+
+    def gone(self, agent: Agent, reason: str) -> None:
+        """An agent ended for good: rings to it close, rings from it stay until they are read out."""
+        core = self._core
+        topics = core.topics.topics_of(agent.pid)
+        for record in core.channels.incoming(agent.pid):
+            self.revoke(record, f"agent {agent.pid} has ended: {reason}", DeadLetterReason.AGENT_EXITED)
+        for topic in topics:
+            for pid in core.topics.publishers(topic):
+                publisher = core.agents.get(pid)
+                if publisher is not None:
+                    publisher.signal_frame(f.Member(topic, agent.pid, on=False))
+        core.topics.forget(agent.pid)
+        self.sweep(agent.pid)
+
+    def sweep(self, pid: int | None = None) -> None:
+        """Close rings of ended senders that their readers have emptied."""
+        core = self._core
+        records = core.channels.outgoing(pid) if pid is not None else list(core.channels)
+        for record in records:
+            if record.src in core.agents:
+                continue
+            with record.inspect() as inspector:
+                empty = inspector.depth_bytes() == 0
+            if empty or record.dst not in core.agents:
+                reason = f"agent {record.src} has ended and its messages are read"
+                try:
+                    self.revoke(record, reason, DeadLetterReason.AGENT_EXITED)
+                except WeftError as error:
+                    core.channels.remove(record)
+                    core.emit(LogLevel.ERROR, f"ring {record.ring_id} of ended agent {record.src}: {error}")

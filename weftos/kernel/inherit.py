@@ -1,0 +1,98 @@
+"""What may be spawned: the checks before an agent exists, on the request, on its parent, and at the gate."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from weftos.agent.frames import SpawnSpec
+from weftos.agent.loader import parse_program
+from weftos.errors import (
+    AgentExited,
+    GateDeferred,
+    GovernanceDenied,
+    InvalidRequest,
+    ResourceLimitExceeded,
+)
+from weftos.governance.capability import ResourceLimits, check_child
+from weftos.governance.gate import Defer, Deny, GateDecision
+from weftos.kernel.process import ProcessTable
+from weftos.kernel.restart import POLICIES
+from weftos.kernel.service_host import ServiceHost
+
+__all__ = ["checked_spec", "limits_from", "permitted", "require"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def checked_spec(table: ProcessTable, spec: SpawnSpec) -> SpawnSpec:
+    """Check a request to spawn against itself and against its parent.
+
+    Raises:
+        SpawnFailed: no such program.
+        InvalidRequest: bad name or restart policy.
+        ResourceLimitExceeded: a limit out of range, or above the parent's.
+        CapabilityDenied: the parent may not spawn this.
+        AgentExited: the parent has ended.
+    """
+    parse_program(spec.program)
+    if not _NAME.fullmatch(spec.name):
+        raise InvalidRequest(f"agent name {spec.name!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
+    if spec.restart not in POLICIES:
+        raise InvalidRequest(f"restart policy {spec.restart!r} is none of {', '.join(POLICIES)}")
+    spec.limits.check_range()
+    if spec.parent:
+        parent = table.live(spec.parent)
+        if parent is None:
+            table.get(spec.parent)
+            raise AgentExited(f"the parent, agent {spec.parent}, has ended")
+        check_child(spec.parent, parent.spec.capabilities, spec.capabilities)
+        _within(spec.limits, parent.spec.limits, spec.parent)
+    return spec
+
+
+def _within(child: ResourceLimits, parent: ResourceLimits, parent_pid: int) -> None:
+    for name in ResourceLimits.__struct_fields__:
+        ours, theirs = getattr(child, name), getattr(parent, name)
+        if theirs and (ours == 0 or ours > theirs):
+            raise ResourceLimitExceeded(f"limit {name} = {ours} exceeds the {theirs} of its parent, agent {parent_pid}")
+
+
+def limits_from(values: dict[str, int], base: ResourceLimits) -> ResourceLimits:
+    """Replace some limits.
+
+    Raises:
+        InvalidRequest: a name is unknown or a value is no integer.
+    """
+    unknown = sorted(set(values) - set(ResourceLimits.__struct_fields__))
+    if unknown:
+        known = ", ".join(ResourceLimits.__struct_fields__)
+        raise InvalidRequest(f"unknown limit {unknown[0]!r}; there are: {known}")
+    wrong = [name for name, value in values.items() if type(value) is not int]
+    if wrong:
+        raise InvalidRequest(f"limit {wrong[0]} is not an integer")
+    return msgspec.structs.replace(base, **values)
+
+
+async def permitted(service: ServiceHost, spec: SpawnSpec, requester: int) -> None:
+    """Ask the gate whether ``requester`` may spawn this; see ``require``."""
+    context = {"program": spec.program, "name": spec.name, "parent": spec.parent}
+    require(await service.gate("agent.spawn", context, requester), "agent.spawn")
+
+
+def require(decision: GateDecision, action: str) -> None:
+    """Return when the gate said Permit.
+
+    Raises:
+        GovernanceDenied: it said Deny.
+        GateDeferred: it said Defer.
+    """
+    if isinstance(decision, Deny):
+        raise GovernanceDenied(f"{action} was denied: {decision.reason}")
+    if isinstance(decision, Defer):
+        raise GateDeferred(f"{action} waits for a decision: {decision.reason}")
+
+
+

@@ -1,0 +1,499 @@
+"""Supervision: spawn, watch, stop, suspend, restart, bury.
+
+One routine for each turn of a life, and one place that reaps. An agent's end goes through ``_ended`` exactly once per incarnation, in a
+fixed order: record it, kill what is left of its session, note what it died on, tell those who watch, put it on the chain, then decide
+whether it lives again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from weftos import limits
+from weftos.agent import frames as f
+from weftos.agent.main import run_agent
+from weftos.agent.runtime import AgentBoot
+from weftos.errors import SpawnFailed, WeftTimeout, WrongState
+from weftos.ipc.frames import FrameChannel, socket_pair
+from weftos.ipc.payloads import KernelSignal
+from weftos.kernel import inherit
+from weftos.kernel.core import Agent, Core
+from weftos.kernel.exits import classify
+from weftos.kernel.fork import fork_child
+from weftos.kernel.lines import KERNEL_SLOT, SERVICE_SLOT, AgentLines
+from weftos.kernel.link import FrameLink
+from weftos.kernel.process import ProcessEntry, ProcessState
+from weftos.kernel.restart import RestartTracker, wants_restart
+from weftos.kernel.state import KernelState, LogLevel
+from weftos.service import protocol as p
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """Runs agents.
+
+    Args:
+        core: shared state.
+        on_frame: takes what an agent sends: the agent, the frame, its descriptors.
+        on_gone: called when an agent has ended for good, before its lines are closed.
+        on_life: called when an incarnation ended or a new one began, so that rings can be offered again.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        on_frame: Callable[[Agent, Any, list[int]], None],
+        on_gone: Callable[[Agent], None],
+        on_life: Callable[[Agent, bool], None],
+    ) -> None:
+        self._core = core
+        self._on_frame = on_frame
+        self._on_gone = on_gone
+        self._on_life = on_life
+
+    # --- spawn -----------------------------------------------------------------------------------------------------------------------
+
+    async def spawn(self, spec: f.SpawnSpec, requester: int) -> Agent:
+        """Start a new agent and wait until it is ready.
+
+        Raises:
+            SpawnFailed: the program is unknown or could not be loaded in time; the agent is gone again.
+            CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, ProcessTableFull, WrongState: it was not started at all.
+        """
+        core = self._core
+        core.life.require_running()
+        spec = inherit.checked_spec(core.table, spec)
+        await inherit.permitted(core.service, spec, requester)
+        core.life.require_running()
+        entry = core.table.add(spec, time.time())
+        lines = self._make_lines(entry.pid)
+        agent = self._enter(entry, lines)
+        try:
+            await core.record_first("agent.spawn", _spawn_payload(entry, requester), subject=entry.agent_id)
+        except BaseException:
+            self._retire(agent, "it was not started")
+            raise
+        self._start(agent)
+        await self._until_ready(agent)
+        return agent
+
+    def _make_lines(self, pid: int) -> AgentLines:
+        core = self._core
+        ids = (core.next_ring_id(), core.next_ring_id(), core.next_ring_id(), core.next_ring_id())
+        return AgentLines(pid, core.fresh_bell_name(), ids)
+
+    def _enter(self, entry: ProcessEntry, lines: AgentLines) -> Agent:
+        core = self._core
+        policy = core.config.supervisor
+        tracker = RestartTracker(policy.max_restarts, policy.within_secs, policy.backoff_secs, policy.backoff_max_secs)
+        log_path = str(core.home.agent_log(entry.pid))
+        agent = Agent(entry, lines, tracker, log_path, core.service.take_slot())
+        core.agents[entry.pid] = agent
+        return agent
+
+    def _start(self, agent: Agent) -> None:
+        """Fork one incarnation."""
+        core, entry, lines = self._core, agent.entry, agent.lines
+        entry.started_at = time.time()
+        entry.stop_requested = entry.kill_reason = entry.note = entry.restart_due = None
+        agent.started_monotonic = time.monotonic()
+        agent.ready = asyncio.get_running_loop().create_future()
+        agent.gone = asyncio.get_running_loop().create_future()
+        agent.ready.add_done_callback(_retrieved)
+        ours, theirs = socket_pair()
+        boot = AgentBoot(
+            pid=entry.pid,
+            incarnation=entry.incarnation,
+            spec=entry.spec,
+            control=theirs,
+            mailbox_fd=lines.mailbox.fd,
+            bell_name=lines.bell_name,
+            to_agent_fd=lines.to_agent.fd,
+            from_agent_fd=lines.from_agent.fd,
+            to_agent_ring=lines.to_agent_id,
+            from_agent_ring=lines.from_agent_id,
+            kernel_slot=KERNEL_SLOT,
+            request_fd=lines.request_fd,
+            reply_fd=lines.reply_fd,
+            service_slot=SERVICE_SLOT,
+            service_mailbox_fd=core.service.segment.fd,
+            service_bell=core.service.bell.name,
+            service_request_slot=agent.service_slot,
+        )
+        Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
+        log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            keep = [theirs.fileno(), core.service.segment.fd, *lines.inherited()]
+            agent.child = fork_child(lambda: run_agent(boot), keep=keep, log_fd=log_fd)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(log_fd)
+            theirs.close()
+        entry.os_pid = agent.child.os_pid
+        core.by_os_pid[agent.child.os_pid] = agent
+        channel: FrameChannel[Any] = FrameChannel(ours, f.FromAgent)
+        agent.link = FrameLink(
+            channel,
+            lambda frame, fds: self._on_frame(agent, frame, fds),
+            lambda reason: self._link_lost(agent, reason),
+        )
+        self._attach_service(agent)
+        self._on_life(agent, True)
+        timeout = entry.spec.start_timeout_s
+        self._arm(agent, timeout, lambda: self._kill(agent, f"start deadline of {timeout:g} s passed"))
+
+    def _attach_service(self, agent: Agent) -> None:
+        entry, lines = agent.entry, agent.lines
+        frame = p.AttachClient(
+            entry.pid,
+            entry.agent_id,
+            entry.incarnation,
+            entry.spec.capabilities,
+            entry.spec.parent,
+            agent.service_slot,
+            SERVICE_SLOT,
+            lines.request_id,
+            lines.bell_name,
+        )
+        self._core.service.attach(frame, [lines.request_fd, lines.reply_fd, lines.mailbox.fd])
+
+    async def _until_ready(self, agent: Agent) -> None:
+        assert agent.ready is not None
+        await asyncio.shield(agent.ready)
+
+    def became_ready(self, agent: Agent, frame: f.Ready) -> None:
+        """The agent's first frame: its program is loaded."""
+        if agent.entry.state is not ProcessState.STARTING:
+            return
+        self._disarm(agent)
+        agent.entry.isolation = list(frame.isolation)
+        agent.entry.move(ProcessState.RUNNING)
+        self._core.record("agent.ready", _life_payload(agent), subject=agent.entry.agent_id)
+        if agent.ready is not None and not agent.ready.done():
+            agent.ready.set_result(None)
+
+    def _link_lost(self, agent: Agent, reason: str) -> None:
+        # A closed control socket of a live process means that it cannot be reached any more; its end shows as SIGCHLD.
+        if agent.entry.state is ProcessState.EXITED or agent.entry.stop_requested is not None:
+            return
+        pid = agent.entry.os_pid
+        if pid is not None and os.path.exists(f"/proc/{pid}") and "gone" not in reason:
+            self._kill(agent, f"its control socket failed: {reason}")
+
+    # --- stop ------------------------------------------------------------------------------------------------------------------------
+
+    async def stop(self, pid: int, *, graceful: bool, reason: str, timeout_s: float | None = None) -> ProcessEntry:
+        """End an agent for good and wait until it is reaped. Stopping an ended one changes nothing.
+
+        Raises:
+            ProcessNotFound: no agent has or had this pid.
+        """
+        core = self._core
+        agent = core.agents.get(pid)
+        if agent is None:
+            return core.table.get(pid)
+        entry = agent.entry
+        gone = agent.gone
+        self.request_stop(agent, graceful=graceful, reason=reason, timeout_s=timeout_s)
+        if gone is not None and not gone.done():
+            await asyncio.shield(gone)
+        return entry
+
+    def request_stop(self, agent: Agent, *, graceful: bool, reason: str, timeout_s: float | None = None) -> None:
+        """Begin to end an agent, without waiting."""
+        entry = agent.entry
+        if entry.state is ProcessState.EXITED:
+            self._disarm(agent)
+            self._retire(agent, reason)
+            return
+        first = entry.stop_requested is None
+        entry.stop_requested = reason
+        if not graceful:
+            self._core.record("agent.force_stop", _life_payload(agent) | {"by": reason}, subject=entry.agent_id)
+            self._kill(agent, f"forced stop: {reason}")
+            return
+        if not first:
+            return
+        was_suspended = entry.state is ProcessState.SUSPENDED
+        if entry.state is not ProcessState.STOPPING:
+            entry.move(ProcessState.STOPPING)
+        self._core.record("agent.stop", _life_payload(agent) | {"by": reason}, subject=entry.agent_id)
+        agent.signal_frame(f.SignalFrame(KernelSignal.SHUTDOWN))
+        assert agent.child is not None
+        agent.child.send_signal(signal.SIGTERM)
+        if was_suspended:
+            # SIGTERM stays pending in a stopped process until it continues.
+            agent.child.signal_group(signal.SIGCONT)
+        grace = entry.spec.stop_timeout_s if timeout_s is None else timeout_s
+        self._arm(agent, grace, lambda: self._kill(agent, f"stop deadline of {grace:g} s passed"))
+
+    def _kill(self, agent: Agent, why: str) -> None:
+        if agent.child is None or agent.entry.state is ProcessState.EXITED:
+            return
+        agent.entry.kill_reason = why
+        agent.child.signal_group(signal.SIGKILL)
+
+    def kill_for(self, agent: Agent, why: str) -> None:
+        """End an incarnation because it broke a limit; its restart policy decides what follows."""
+        self._kill(agent, why)
+
+    # --- suspend, resume, restart ----------------------------------------------------------------------------------------------------
+
+    async def suspend(self, pid: int) -> ProcessEntry:
+        """Stop an agent's whole session where it stands; returns when the system says that it has stopped."""
+        return await self._pause(pid, ProcessState.RUNNING, signal.SIGSTOP, "suspend")
+
+    async def resume(self, pid: int) -> ProcessEntry:
+        """Let a suspended agent go on."""
+        return await self._pause(pid, ProcessState.SUSPENDED, signal.SIGCONT, "resume")
+
+    async def _pause(self, pid: int, wanted: ProcessState, number: signal.Signals, verb: str) -> ProcessEntry:
+        agent = self._core.agent(pid)
+        if agent.entry.state is not wanted or agent.child is None:
+            raise WrongState(f"agent {pid} is {agent.entry.state}, not {wanted}; it cannot be {verb}d")
+        agent.paused = asyncio.get_running_loop().create_future()
+        agent.child.signal_group(number)
+        try:
+            await asyncio.wait_for(agent.paused, limits.STOP_TIMEOUT_S)
+        except TimeoutError:
+            raise WeftTimeout(f"agent {pid} did not {verb} within {limits.STOP_TIMEOUT_S:g} s") from None
+        return agent.entry
+
+    async def restart(self, pid: int, reason: str) -> Agent:
+        """End the present incarnation, if there is one, and run the program again under the same pid.
+
+        Raises:
+            ProcessNotFound: no agent has or had this pid.
+            SpawnFailed: the new incarnation did not become ready.
+        """
+        core = self._core
+        core.life.require_running()
+        agent = core.agents.get(pid)
+        if agent is None:
+            agent = self._revive(pid)
+        else:
+            agent.tracker.forgive()
+            if agent.entry.alive:
+                agent.restart_now = True
+                gone = agent.gone
+                self.request_stop(agent, graceful=True, reason=reason)
+                assert gone is not None
+                await asyncio.shield(gone)
+            else:
+                self._disarm(agent)
+        agent.restart_now = False
+        self._again(agent, reason)
+        await self._until_ready(agent)
+        return agent
+
+    def _revive(self, pid: int) -> Agent:
+        entry = self._core.table.revive(pid, time.time())
+        entry.quarantined = False
+        if entry.spec.parent and self._core.table.live(entry.spec.parent) is None:
+            entry.spec = msgspec.structs.replace(entry.spec, parent=0)
+        return self._enter(entry, self._make_lines(pid))
+
+    def _again(self, agent: Agent, reason: str) -> None:
+        """Begin the next incarnation."""
+        entry = agent.entry
+        entry.move(ProcessState.STARTING)
+        entry.incarnation += 1
+        entry.restarts += 1
+        payload = _life_payload(agent) | {"because": reason}
+        self._core.record("agent.restart", payload, source="supervisor", subject=entry.agent_id)
+        try:
+            self._start(agent)
+        except SpawnFailed as error:
+            self._core.emit(LogLevel.ERROR, f"agent {entry.pid} cannot be restarted: {error}")
+            entry.move(ProcessState.EXITED)
+            self._retire(agent, str(error))
+
+    # --- reaping ---------------------------------------------------------------------------------------------------------------------
+
+    def observe(self, os_pid: int, status: int, usage: resource.struct_rusage) -> bool:
+        """Take one observation of ``wait4``; returns whether the process was an agent."""
+        agent = self._core.by_os_pid.get(os_pid)
+        if agent is None:
+            return False
+        if os.WIFSTOPPED(status):
+            self._paused(agent, ProcessState.RUNNING, ProcessState.SUSPENDED, "agent.suspend")
+        elif os.WIFCONTINUED(status):
+            self._paused(agent, ProcessState.SUSPENDED, ProcessState.RUNNING, "agent.resume")
+        else:
+            self._ended(agent, status, usage)
+        return True
+
+    def _paused(self, agent: Agent, before: ProcessState, after: ProcessState, kind: str) -> None:
+        # The state follows the observation, so a SIGSTOP from elsewhere shows as well.
+        if agent.entry.state is before:
+            agent.entry.move(after)
+            self._core.record(kind, _life_payload(agent), source="supervisor", subject=agent.entry.agent_id)
+        if agent.paused is not None and not agent.paused.done():
+            agent.paused.set_result(None)
+
+    def _ended(self, agent: Agent, status: int, usage: resource.struct_rusage) -> None:
+        core, entry = self._core, agent.entry
+        self._disarm(agent)
+        assert agent.child is not None
+        del core.by_os_pid[agent.child.os_pid]
+        if agent.link is not None:
+            agent.link.drain()
+            agent.link.close()
+            agent.link = None
+        record = classify(
+            status,
+            usage,
+            stop_requested=entry.stop_requested,
+            kill_reason=entry.kill_reason,
+            note=entry.note,
+            started_at=entry.started_at,
+            ended_at=time.time(),
+            incarnation=entry.incarnation,
+        )
+        entry.cpu_before += record.cpu_user_secs + record.cpu_system_secs
+        entry.last_exit = record
+        was_ready = entry.state is not ProcessState.STARTING
+        entry.move(ProcessState.EXITED)
+        entry.os_pid = None
+        agent.child.close()
+        agent.child = None
+        self._on_life(agent, False)
+        core.emit(
+            LogLevel.WARN if record.abnormal else LogLevel.INFO,
+            f"agent {entry.pid} ({entry.spec.name}) ended: {record.message}",
+        )
+        payload = _life_payload(agent) | {"exit": msgspec.to_builtins(record)}
+        core.record("agent.exit", payload, source="supervisor", subject=entry.agent_id)
+        self._decide(agent, was_ready=was_ready)
+        for waiting in (agent.gone, agent.paused):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def _decide(self, agent: Agent, *, was_ready: bool) -> None:
+        """Restart now, restart later, give up, or bury."""
+        core, entry, record = self._core, agent.entry, agent.entry.last_exit
+        assert record is not None
+        if agent.restart_now:
+            return
+        if not was_ready and agent.ready is not None and not agent.ready.done():
+            agent.ready.set_exception(SpawnFailed(f"agent {entry.spec.name} did not become ready: {record.message}"))
+            if entry.incarnation == 1:
+                # It has never run: there is nothing to bring back.
+                self._retire(agent, record.message)
+                return
+        running = core.life.state is KernelState.RUNNING
+        again = wants_restart(
+            entry.spec.restart, abnormal=record.abnormal, stop_requested=entry.stop_requested is not None
+        )
+        if not running or not again:
+            self._retire(agent, record.message)
+            return
+        delay = agent.tracker.next_delay(time.monotonic(), time.monotonic() - agent.started_monotonic)
+        if delay is None:
+            self._quarantine(agent)
+            return
+        entry.restart_due = time.monotonic() + delay
+        core.emit(LogLevel.WARN, f"agent {entry.pid} ({entry.spec.name}) is restarted in {delay:g} s")
+        self._arm(agent, delay, lambda: self._restart_due(agent))
+
+    def _restart_due(self, agent: Agent) -> None:
+        agent.entry.restart_due = None
+        if self._core.life.state is KernelState.RUNNING and agent.entry.last_exit is not None:
+            self._again(agent, agent.entry.last_exit.message)
+        else:
+            self._retire(agent, "the kernel is shutting down")
+
+    def _quarantine(self, agent: Agent) -> None:
+        core, entry = self._core, agent.entry
+        policy = core.config.supervisor
+        entry.quarantined = True
+        why = f"{policy.max_restarts} restarts within {policy.within_secs:g} s were not enough"
+        core.emit(LogLevel.ERROR, f"agent {entry.pid} ({entry.spec.name}) is quarantined: {why}")
+        payload = _life_payload(agent) | {"why": why}
+        core.record("agent.escalate", payload, source="supervisor", subject=entry.agent_id)
+        parent = core.agents.get(entry.spec.parent)
+        if parent is not None:
+            parent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, {"pid": entry.pid, "reason": f"quarantined: {why}"}))
+        self._retire(agent, why)
+
+    def _retire(self, agent: Agent, reason: str) -> None:
+        """The agent is gone for good: its rings close, its inbox goes to the dead letters, its children are stopped."""
+        core, entry = self._core, agent.entry
+        if core.agents.pop(entry.pid, None) is None:
+            return
+        if entry.state is not ProcessState.EXITED:
+            entry.move(ProcessState.EXITED)
+        for child in core.table.descendants(entry.pid):
+            living = core.agents.get(child)
+            if living is not None:
+                self.request_stop(living, graceful=True, reason=f"its parent, agent {entry.pid}, ended: {reason}")
+        self._on_gone(agent)
+        core.service.detach(entry.pid)
+        agent.lines.close()
+        core.table.retire(entry.pid)
+
+    # --- all together ----------------------------------------------------------------------------------------------------------------
+
+    async def stop_all(self, timeout_s: float, reason: str) -> None:
+        """End every agent, the youngest first, all within one deadline."""
+        core = self._core
+        waiting = []
+        for agent in sorted(core.agents.values(), key=lambda a: -a.pid):
+            if agent.gone is not None and agent.entry.alive:
+                waiting.append(asyncio.shield(agent.gone))
+            self.request_stop(agent, graceful=True, reason=reason, timeout_s=timeout_s)
+        if waiting:
+            # The deadline's SIGKILL is armed for each of them; this waits for the reaping alone.
+            await asyncio.wait(waiting, timeout=timeout_s + limits.STOP_TIMEOUT_S)
+
+    def _arm(self, agent: Agent, delay_s: float, action: Callable[[], None]) -> None:
+        self._disarm(agent)
+        agent.timer = asyncio.get_running_loop().call_later(delay_s, action)
+
+    @staticmethod
+    def _disarm(agent: Agent) -> None:
+        if agent.timer is not None:
+            agent.timer.cancel()
+            agent.timer = None
+
+
+def _retrieved(future: asyncio.Future[None]) -> None:
+    """Look at an exception that nobody waits for, so that the event loop does not complain."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _life_payload(agent: Agent) -> dict[str, Any]:
+    entry = agent.entry
+    return {"pid": entry.pid, "agent_id": entry.agent_id, "incarnation": entry.incarnation, "os_pid": entry.os_pid}
+
+
+def _spawn_payload(entry: ProcessEntry, requester: int) -> dict[str, Any]:
+    spec = entry.spec
+    return {
+        "pid": entry.pid,
+        "agent_id": entry.agent_id,
+        "name": spec.name,
+        "program": spec.program,
+        "args": list(spec.args),
+        "parent_pid": spec.parent,
+        "requested_by": requester,
+        "restart": spec.restart,
+        "limits": msgspec.to_builtins(spec.limits),
+        "capabilities": msgspec.to_builtins(spec.capabilities),
+    }
+
+
+
