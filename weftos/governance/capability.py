@@ -179,7 +179,7 @@ def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCa
 
 
 def scope_within(child: IpcScope, parent: IpcScope, parent_pid: int) -> bool:
-    """Tell whether everything that ``child`` allows is allowed by ``parent`` too (messages to the parent itself always are)."""
+    """Tell whether ``parent`` allows everything that ``child`` does; messages to the parent itself always are."""
     if isinstance(child, ScopeNone | ScopeParentOnly) or isinstance(parent, ScopeAll):
         return True
     if isinstance(child, ScopeRestricted):

@@ -176,7 +176,7 @@ class DetachClient(msgspec.Struct, array_like=True, tag=2):
 
 
 class KernelRequest(msgspec.Struct, array_like=True, tag=3):
-    """Kernel to service: a request. ``serial`` grows by one with each *new* request of this boot: appends are idempotent."""
+    """Kernel to service: a request. ``serial`` counts the *new* requests of this boot and makes appends idempotent."""
 
     serial: int
     source: str

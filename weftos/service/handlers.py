@@ -1,0 +1,187 @@
+"""What the service does for each kind of request: one table, one small function per entry.
+
+Why it is as it is: a request that is not in the table does not exist, whoever sends it. The functions write nothing
+themselves; they hand events to the journal, and the loop releases their answers when the journal is on disk. What the
+gate decides is written down before the answer goes out, so there is no permit that the log does not know.
+
+Guaranteed: every function returns an answer. A decision that cannot be recorded is a denial. Not guaranteed: that an
+answer returned here is sent as it is: if the write fails, the loop turns it into a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from weftos import limits
+from weftos.errors import AppendRefused, ProtocolError, WeftError
+from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
+from weftos.service import protocol as p
+from weftos.service.clients import Caller
+from weftos.service.journal import Journal
+
+__all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal"]
+
+#: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
+_AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.dead_letter"))
+_AGENT_PREFIX: Final = "app."
+_DECISION_KIND: Final = {"Permit": "gate.permit", "Defer": "gate.defer", "Deny": "gate.deny"}
+#: Longest name of an action, and longest text of a refusal, in characters: an answer must fit a record of any ring.
+_ACTION_CHARS: Final = 200
+_TEXT_CHARS: Final = 800
+#: Bytes of a tail answer around its records.
+_FRAME_BYTES: Final = 64
+
+
+class Desk:
+    """What the functions work with.
+
+    Args:
+        journal: takes events.
+        gate: decides.
+        head: gives the state of chain and service.
+    """
+
+    __slots__ = ("encoder", "gate", "head", "journal", "refused")
+
+    def __init__(self, journal: Journal, gate: GateBackend, head: Callable[[], dict[str, Any]]) -> None:
+        self.journal = journal
+        self.gate = gate
+        self.head = head
+        self.encoder = msgspec.msgpack.Encoder()
+        self.refused = 0
+
+
+Handler = Callable[[Desk, Caller, int, Any], p.Reply]
+
+
+def refusal(error: WeftError) -> p.Failed:
+    """Return the answer that carries an error to the caller, who raises it again."""
+    return p.Failed(error.code, str(error)[:_TEXT_CHARS])
+
+
+def answer(desk: Desk, caller: Caller, position: int, request: Any) -> p.Reply:
+    """Carry out one request.
+
+    Args:
+        desk: what to work with.
+        caller: who asks.
+        position: of the request in the caller's stream: ring position or serial number.
+        request: a decoded struct.
+
+    Returns:
+        The answer; ``Failed`` for whatever could not be done.
+    """
+    handler = HANDLERS.get(type(request))
+    if handler is None:
+        return p.Failed(ProtocolError.code, f"there is no request {type(request).__name__}")
+    try:
+        return handler(desk, caller, position, request)
+    except WeftError as error:
+        desk.refused += 1
+        return refusal(error)
+    except RecursionError:
+        desk.refused += 1
+        return p.Failed(ProtocolError.code, "a value is nested too deeply")
+
+
+def _refuse_kind(desk: Desk, caller: Caller, position: int, kind: str) -> AppendRefused:
+    """Write down that an agent tried to pose as the kernel, and return the error to raise."""
+    payload = {"action": "chain.append", "kind": kind[:100], "reason": "kinds outside app. belong to the kernel"}
+    desk.journal.append(caller, position, "capability.deny", payload, subject=caller.source)
+    return AppendRefused(f"agents append kinds that start with {_AGENT_PREFIX}, not {kind[:100]!r}")
+
+
+def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.Reply:
+    kind = request.kind
+    if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
+        raise _refuse_kind(desk, caller, position, kind)
+    journal = desk.journal
+    ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
+    durable = request.durable
+    if durable:
+        journal.sync_wanted = True
+    return p.Appended(ack.seq, ack.hash, durable, ack.seq)
+
+
+def _append_batch(desk: Desk, caller: Caller, position: int, request: p.AppendBatch) -> p.Reply:
+    events = request.events
+    if not events or len(events) > limits.SERVICE_BATCH_EVENTS:
+        raise AppendRefused(f"a batch holds 1 to {limits.SERVICE_BATCH_EVENTS} events, not {len(events)}")
+    if not caller.kernel:
+        for event in events:
+            if not (event.kind.startswith(_AGENT_PREFIX) or event.kind in _AGENT_KINDS):
+                raise _refuse_kind(desk, caller, position, event.kind)
+    acks = desk.journal.append_batch(caller, position, events)
+    if request.durable:
+        desk.journal.sync_wanted = True
+    return p.Appended(acks[-1].seq, acks[-1].hash, request.durable, acks[0].seq)
+
+
+def _gate_check(desk: Desk, caller: Caller, position: int, request: p.GateCheck) -> p.Reply:
+    subject = caller.agent_id
+    if len(request.action) > _ACTION_CHARS:
+        raise ProtocolError(f"the name of an action has at most {_ACTION_CHARS} characters")
+    if request.on_behalf is not None and str(request.on_behalf) != subject:
+        if not caller.kernel:
+            raise ProtocolError("an agent asks the gate for itself only")
+        subject = str(request.on_behalf)
+    decision = desk.gate.check(subject, request.action, request.context)
+    if subject == caller.agent_id and caller.kernel:
+        return p.Decided(decision)  # the kernel asks for itself, and logs what it does itself
+    if desk.journal.failed is not None:
+        return p.Decided(Deny(f"decisions cannot be recorded: {desk.journal.failed}"))
+    if caller.kernel and isinstance(decision, Permit):
+        return p.Decided(decision)  # the kernel's own event about the action says so already
+    _record_decision(desk, caller, position, request, subject, decision)
+    return p.Decided(decision)
+
+
+def _record_decision(
+    desk: Desk, caller: Caller, position: int, request: p.GateCheck, subject: str, decision: GateDecision
+) -> None:
+    payload: dict[str, Any] = {"action": request.action, "reason": decision.reason}
+    about = f"agent:{subject}"
+    kind = _DECISION_KIND[type(decision).__name__]
+    size = len(desk.encoder.encode(request.context))
+    if size <= limits.GATE_CONTEXT_BYTES:
+        try:
+            desk.journal.append(caller, position, kind, payload | {"context": request.context}, subject=about)
+        except AppendRefused:
+            payload["context_refused"] = True  # it holds what no record can, such as an endless nesting or a NaN
+        else:
+            return
+    desk.journal.append(caller, position, kind, payload | {"context_bytes": size}, subject=about)
+
+
+def _head(desk: Desk, _caller: Caller, _position: int, _request: p.ChainHead) -> p.Reply:
+    return p.Head(desk.head())
+
+
+def _tail(desk: Desk, caller: Caller, _position: int, request: p.ChainTail) -> p.Reply:
+    room = caller.reply_bytes - _FRAME_BYTES
+    records: list[dict[str, Any]] = []
+    for record in reversed(desk.journal.tail(min(max(request.count, 0), limits.SERVICE_TAIL_RECORDS))):
+        room -= len(desk.encoder.encode(record)) + 1
+        if room < 0:
+            break
+        records.append(record)
+    records.reverse()
+    return p.Tail(records)
+
+
+def _ping(_desk: Desk, _caller: Caller, _position: int, _request: p.Ping) -> p.Reply:
+    return p.Pong()
+
+
+#: Every request there is.
+HANDLERS: Final[dict[type, Handler]] = {
+    p.Append: _append,
+    p.AppendBatch: _append_batch,
+    p.GateCheck: _gate_check,
+    p.ChainHead: _head,
+    p.ChainTail: _tail,
+    p.Ping: _ping,
+}

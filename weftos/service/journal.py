@@ -1,0 +1,191 @@
+"""The service's view of the chain: who wrote what, once; and what state the log is in.
+
+Why it is as it is: the chain is a pure library that knows no agents. Here a request's place in its stream becomes the
+idempotency pair of each of its events, a failure of the disk becomes a state that the gate can see, and "accepted but
+not yet on disk" gets a clock, so that it does not last.
+
+Guaranteed: after a failure nothing is appended any more, and ``failed`` says why. An event that is already in the log
+is not written again; its first answer is given again. A batch is checked whole before any of it is taken. Not
+guaranteed: that a batch lies in one piece if the machine failed in the middle of it; the rest follows when the request
+is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+from weftos import chain
+from weftos.errors import StorageFailed
+from weftos.service import protocol as p
+from weftos.service.clients import Caller
+
+__all__ = ["Journal"]
+
+#: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
+_EVENT_BITS = 16
+#: Requests of one stream between two prunings of what the log remembers of it, in bytes or serial numbers.
+_FORGET_STEP = 16 * 1024
+
+
+class Journal:
+    """The open log.
+
+    Args:
+        writer: the chain's writer; owned by the journal from here on.
+        directory: where the log is.
+
+    Attributes:
+        failed: why the log cannot be written any more, or ``None``.
+        sync_wanted: somebody waits for the disk; reset by ``sync``.
+        unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
+    """
+
+    def __init__(self, writer: chain.ChainWriter, directory: str) -> None:
+        self._writer = writer
+        self._append = writer.append
+        self._directory = directory
+        self._forgotten: dict[str, int] = {}
+        self._appends = self._durable_groups = 0
+        self._dirty = False
+        self.failed: str | None = None
+        self.sync_wanted = False
+        self.unsynced_since: float | None = None
+
+    @classmethod
+    def open(cls, directory: str, keys: str, boot_id: bytes, segment_bytes: int | None) -> Self:
+        """Open or make the log, with its signing key.
+
+        Raises:
+            ChainCorrupted: the log contradicts itself; it is left as it is.
+            ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
+        """
+        signer = chain.Signer.open(keys)
+        settings = {} if segment_bytes is None else {"segment_bytes": segment_bytes}
+        writer = chain.ChainWriter.open(directory, boot_id=boot_id, signer=signer, **settings)
+        return cls(writer, directory)
+
+    # --- appending ----------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        caller: Caller,
+        position: int,
+        kind: str,
+        payload: dict[str, Any],
+        subject: str | None = None,
+        cause: int | None = None,
+    ) -> chain.Ack:
+        """Take one event; it is on its way with the next ``write``.
+
+        Raises:
+            AppendRefused: the event is not acceptable.
+            StorageFailed: the log has failed.
+        """
+        self._dirty = True
+        self._appends += 1
+        event = chain.NewEvent(caller.source, kind, payload, subject, cause, caller.producer, position << _EVENT_BITS)
+        try:
+            return self._append(event)
+        except StorageFailed as error:
+            self.failed = str(error)
+            raise
+
+    def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
+        """Take several events, all or none; errors as for ``append``."""
+        source, producer, first = caller.source, caller.producer, position << _EVENT_BITS
+        self._dirty = True
+        self._appends += len(events)
+        return self._writer.append_many(
+            [
+                chain.NewEvent(source, event.kind, event.payload, event.subject, event.cause, producer, first + index)
+                for index, event in enumerate(events)
+            ]
+        )
+
+    def forget(self, caller: Caller, position: int) -> None:
+        """Let the log forget requests before ``position``: they will not come again. Cheap to call often."""
+        if position - self._forgotten.get(caller.producer, 0) >= _FORGET_STEP:
+            self._forgotten[caller.producer] = position
+            self._writer.forget_before(caller.producer, position << _EVENT_BITS)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Hand everything taken so far to the operating system: from here on it survives the end of this process.
+
+        Raises:
+            StorageFailed: the log has failed, now or before.
+        """
+        if not self._dirty:
+            return
+        self._dirty = False
+        self._guarded(sync=False)
+        if self.unsynced_since is None:
+            self.unsynced_since = time.monotonic()
+
+    def sync(self) -> None:
+        """Bring everything taken so far onto the disk; errors as for ``write``."""
+        self._dirty = self.sync_wanted = False
+        self.unsynced_since = None
+        self._guarded(sync=True)
+        self._durable_groups += 1
+
+    def sign(self) -> None:
+        """Sign the head as it is, so that cutting off what came before can be proved; errors as for ``write``."""
+        self._dirty = False
+        self.unsynced_since = None
+        try:
+            self._writer.sign_head()
+        except StorageFailed as error:
+            self.failed = str(error)
+            raise
+
+    def close(self) -> None:
+        """Write, sync and sign; errors as for ``write``."""
+        try:
+            self._writer.close()
+        except StorageFailed as error:
+            self.failed = str(error)
+            raise
+
+    def _guarded(self, *, sync: bool) -> None:
+        try:
+            self._writer.flush(sync)
+        except StorageFailed as error:
+            self.failed = str(error)
+            self.unsynced_since = None
+            raise
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def tail(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest records, oldest first, as mappings of plain values.
+
+        Raises:
+            ChainError: the log cannot be read.
+        """
+        if self.failed is None:
+            self.write()
+        return [record.view() for record in chain.tail(self._directory, count)]
+
+    def head(self) -> dict[str, Any]:
+        """Return the state of the log as plain values."""
+        writer, numbers = self._writer, self._writer.statistics()
+        return {
+            "state": "ok" if self.failed is None else "failed",
+            "failure": self.failed or "",
+            "records": writer.head.seq + 1,
+            "head_seq": writer.head.seq,
+            "head_hash": writer.head.hash.hex(),
+            "dir": self._directory,
+            "segments": numbers.segments,
+            "bytes": numbers.bytes,
+            "last_sync_seconds": numbers.last_sync_seconds,
+            "appends_total": self._appends,
+            "durable_groups": self._durable_groups,
+            "mean_group": self._appends / self._durable_groups if self._durable_groups else 0.0,
+            "pid": os.getpid(),
+        }

@@ -1,0 +1,387 @@
+"""The loop of the service process: take a share from every ring, carry it out, write once, answer, commit.
+
+    wait ─▶ kernel's frames ─▶ a share of each ready ring ─▶ write ─▶ quick answers ─▶ sync ─▶ the rest ─▶ commit
+      ▲                                                                                                     │
+      └─────────────────────────────────────────────────────────────────────────────────────────────────────┘
+
+Why it is as it is: syncing costs a thousand appends, so all that have gathered share one. A share per ring, because an
+agent that floods must only slow itself. Commit comes last, because a ring's position is what a successor starts from:
+whatever happens before it, the request is read again and found in the log.
+
+Guaranteed: an answer to a durable append leaves after its sync; every other answer leaves after the write. No ring is
+left waiting while another is served twice. The end of the kernel is seen within ``limits.SERVICE_LOOK_S`` and one
+round. Not guaranteed: that answers of different rings keep any order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from weftos import limits
+from weftos.errors import (
+    ChannelClosed,
+    MessageTooLarge,
+    ProtocolError,
+    RingFull,
+    StorageFailed,
+    WeftError,
+)
+from weftos.governance.gate import CapabilityGate, Deny, Permit, Subject
+from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
+from weftos.service import protocol as p
+from weftos.service.clients import Caller, Client
+from weftos.service.handlers import Desk, answer, refusal
+from weftos.service.journal import Journal
+from weftos.shm import Mailbox
+
+__all__ = ["ServiceLoop"]
+
+_CONTROL_SLOT: Final = 0
+#: Pause while the kernel's socket is full, in seconds: it becomes writable without a wake-up.
+_OUTBOX_PAUSE_S: Final = 0.002
+_NOT_DECODED: Final = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
+
+
+class ServiceLoop:
+    """Serves the kernel and its agents until told to stop.
+
+    Args:
+        channel: the control socket.
+        mailbox: the service's own.
+        journal: the open log.
+
+    Attributes:
+        stop_asked: set it (from a signal handler) to end as after ``StopService``.
+        kernel_gone: the control socket has ended.
+    """
+
+    def __init__(self, channel: FrameChannel[p.ServiceFrame], mailbox: Mailbox, journal: Journal) -> None:
+        self._channel = channel
+        self._outbox = FrameOutbox(channel)
+        self._mailbox = mailbox
+        self._journal = journal
+        self._subjects: dict[str, Subject] = {}
+        self._clients: dict[int, Client] = {}
+        self._slots: dict[int, Client] = {}
+        #: Clients whose ring may hold something; in the order in which their turn comes.
+        self._ready: dict[Client, None] = {}
+        self._kernel_replies: list[tuple[int, p.Reply]] = []
+        self._desk = Desk(journal, CapabilityGate(self._subjects.get), self.head)
+        self._kernel = Caller("0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES)
+        self._decode = msgspec.msgpack.Decoder(p.Request).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._started = time.monotonic()
+        self._looked = self._swept = self._signed = self._started
+        self._requests = self._rejected = self._dropped = self._detached = self._rounds = 0
+        self.stop_asked = False
+        self.kernel_gone = False
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until told to stop or the kernel is gone; then serve what lies in the rings, and return."""
+        drain_until: float | None = None
+        while True:
+            now = time.monotonic()
+            busy = self._look_for_work(now)
+            if self._ready or self._kernel_replies:
+                self._round(now)
+            if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
+                self._try(self._journal.sync)
+            self._flush_outbox()
+            if self.stop_asked or self.kernel_gone:
+                if drain_until is None:
+                    drain_until = now + limits.SERVICE_DRAIN_S
+                    self._sweep(now)
+                    self._looked = float("-inf")
+                elif now >= drain_until or not (self._ready or busy):
+                    return
+                continue
+            if now - self._signed >= limits.SERVICE_SIGN_S:
+                self._signed = now
+                self._try(self._journal.sign)
+            if not self._ready:
+                self._mailbox.beat()
+                self._mailbox.wait(_OUTBOX_PAUSE_S if len(self._outbox) else self._patience())
+
+    def close(self) -> None:
+        """Give up all clients and the control socket."""
+        for client in {*self._clients.values(), *self._ready}:
+            client.close()
+        self._clients.clear()
+        self._ready.clear()
+        self._flush_outbox()
+        self._outbox.clear()
+        self._channel.close()
+
+    def _patience(self) -> float:
+        since = self._journal.unsynced_since
+        if since is None:
+            return limits.SERVICE_LOOK_S
+        return max(0.0, min(limits.SERVICE_LOOK_S, since + limits.SERVICE_SYNC_S - time.monotonic()))
+
+    def _look_for_work(self, now: float) -> bool:
+        """Note which rings are ready, and serve the control socket when it is marked or it is time to look."""
+        control = now - self._looked >= limits.SERVICE_LOOK_S
+        next_ready, slots, ready = self._mailbox.next_ready, self._slots, self._ready
+        # Bounded: a sender that sets its byte without end must not keep us here.
+        for _ in range(limits.MAILBOX_SLOTS):
+            slot = next_ready()
+            if slot is None:
+                break
+            if slot == _CONTROL_SLOT:
+                control = True
+            elif slot in slots:
+                ready[slots[slot]] = None
+        if now - self._swept >= limits.SERVICE_SWEEP_S:
+            self._sweep(now)
+        return self._serve_control(now) if control else False
+
+    def _sweep(self, now: float) -> None:
+        """Look at every ring once: a sender may have died between its message and its ready byte."""
+        self._swept = now
+        self._ready.update(dict.fromkeys(self._clients.values()))
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    def _round(self, now: float) -> None:
+        """Serve one share of every ready ring, and what the kernel asked, with one write and at most one sync."""
+        served: list[Client] = []
+        budget = limits.SERVICE_ROUND_REQUESTS
+        for client in list(self._ready):
+            if budget <= 0:
+                break
+            # Whoever is served goes to the end of the queue, if it comes back at all.
+            del self._ready[client]
+            try:
+                taken = client.take(limits.SERVICE_RING_QUOTA)
+            except WeftError as error:
+                self._give_up(client, error)
+                continue
+            if len(taken) == limits.SERVICE_RING_QUOTA:
+                self._ready[client] = None
+            if taken:
+                served.append(client)
+                budget -= len(taken)
+                self._carry_out(client, taken)
+            elif client.leaving:
+                client.close()
+        self._rounds += 1
+        self._try(self._journal.write)
+        failed = self._journal.failed
+        for client in served:
+            if client.early > 0:
+                self._deliver(client, client.replies[: client.early], failed, now)
+        if self._journal.sync_wanted:
+            self._try(self._journal.sync)
+            failed = self._journal.failed
+        for client in served:
+            self._deliver(client, client.replies if client.early < 0 else client.replies[client.early :], failed, now)
+            self._finish(client)
+        self._answer_kernel(failed)
+
+    def _carry_out(self, client: Client, taken: list[tuple[int, Any]]) -> None:
+        desk, caller, replies, decode = self._desk, client.caller, client.replies, self._decode
+        client.early = -1
+        for position, item in taken:
+            if type(item) is not bytes:
+                reply: p.Reply = self._reject("a request is bytes")
+            elif len(item) > limits.SERVICE_REQUEST_BYTES:
+                self._rejected += 1
+                reply = refusal(
+                    MessageTooLarge(f"a request of {len(item)} bytes; {limits.SERVICE_REQUEST_BYTES} are allowed")
+                )
+            else:
+                try:
+                    request = decode(item)
+                except _NOT_DECODED as error:
+                    reply = self._reject(f"a request does not decode: {error}")
+                else:
+                    reply = answer(desk, caller, position, request)
+            if client.early < 0 and type(reply) is p.Appended and reply.durable:
+                client.early = len(replies)
+            replies.append((position, reply))
+        client.requests += len(taken)
+        self._requests += len(taken)
+
+    def _reject(self, reason: str) -> p.Failed:
+        self._rejected += 1
+        return refusal(ProtocolError(reason))
+
+    def _deliver(self, client: Client, replies: list[tuple[int, p.Reply]], failed: str | None, now: float) -> None:
+        if not replies or client.closed:
+            return
+        encode, frame = self._encode, p.ReplyFrame
+        if failed is not None:
+            replies = [(position, _without_storage(reply, failed)) for position, reply in replies]
+        try:
+            lost = client.deliver([encode(frame(position, reply)) for position, reply in replies])
+        except WeftError as error:
+            self._give_up(client, error)
+            return
+        if lost:
+            self._dropped += lost
+            if now - client.reported_at >= limits.SERVICE_REPORT_S and not client.leaving:
+                client.reported_at = now
+                text = f"agent {client.pid} does not read its reply ring: {client.dropped} answers were dropped"
+                self._tell_kernel(p.ClientReport(client.pid, RingFull.code, text, detached=False))
+
+    def _finish(self, client: Client) -> None:
+        """Commit what was served; what lies before is never read again, so its names can be forgotten."""
+        last = client.replies[-1][0] if client.replies else None
+        client.replies = []
+        if client.closed:
+            return
+        try:
+            client.commit()
+        except WeftError as error:
+            self._give_up(client, error)
+            return
+        if last is not None:
+            self._journal.forget(client.caller, last)
+        if client.leaving:
+            self._ready[client] = None
+
+    def _give_up(self, client: Client, error: WeftError) -> None:
+        """Detach a ring that is broken or in the hands of a liar. The gate still knows the agent."""
+        self._detached += 1
+        self._ready.pop(client, None)
+        if self._clients.get(client.pid) is client:
+            del self._clients[client.pid]
+            if self._slots.get(client.slot) is client:
+                del self._slots[client.slot]
+            self._tell_kernel(p.ClientReport(client.pid, error.code, str(error)))
+        client.close()
+
+    # --- the kernel ---------------------------------------------------------------------------------------------------
+
+    def _serve_control(self, now: float) -> bool:
+        self._looked = now
+        # As long as our answers wait, the kernel's further requests wait in the socket.
+        for _ in range(limits.SERVICE_KERNEL_QUOTA if not len(self._outbox) else 1):
+            try:
+                received = self._channel.recv()
+            except ChannelClosed:
+                self.kernel_gone = True
+                return False
+            except ProtocolError as error:
+                self._rejected += 1
+                self._tell_kernel(p.ClientReport(0, error.code, str(error), detached=False))
+                continue
+            if received is None:
+                return False
+            frame, fds = received
+            if isinstance(frame, p.AttachClient):
+                self._attach(frame, fds)
+                continue
+            close_all(fds)
+            match frame:
+                case p.DetachClient(pid):
+                    self._detach(pid)
+                case p.KernelRequest():
+                    self._serve_kernel(frame)
+                case p.StopService():
+                    self.stop_asked = True
+                    return False
+        self._mailbox.mark(_CONTROL_SLOT)
+        return True
+
+    def _serve_kernel(self, frame: p.KernelRequest) -> None:
+        self._requests += 1
+        self._kernel.source = frame.source
+        self._kernel_replies.append((frame.serial, answer(self._desk, self._kernel, frame.serial, frame.request)))
+
+    def _answer_kernel(self, failed: str | None) -> None:
+        replies, self._kernel_replies = self._kernel_replies, []
+        for serial, reply in replies:
+            final = _without_storage(reply, failed) if failed is not None else reply
+            try:
+                self._tell_kernel(p.KernelReply(serial, final))
+            except MessageTooLarge as error:
+                self._tell_kernel(p.KernelReply(serial, refusal(error)))
+        if replies:
+            self._journal.forget(self._kernel, replies[-1][0] - limits.SERVICE_KERNEL_WINDOW)
+
+    def _attach(self, frame: p.AttachClient, fds: list[int]) -> None:
+        self._subjects[str(frame.pid)] = Subject(
+            frame.pid, frame.agent_id, frame.incarnation, frame.capabilities, frame.parent
+        )
+        known = self._clients.get(frame.pid)
+        if known is not None and known.ring_id == frame.ring_id:
+            close_all(fds)
+            self._ready[known] = None
+            return
+        if known is not None:
+            self._release(known)
+        try:
+            client = Client(frame, fds)
+        except WeftError as error:
+            self._detached += 1
+            self._tell_kernel(p.ClientReport(frame.pid, error.code, str(error)))
+            return
+        self._clients[frame.pid] = self._slots[frame.slot] = client
+        # What was put before we came left no ready byte behind, or its byte went to our predecessor.
+        self._ready[client] = None
+
+    def _detach(self, pid: int) -> None:
+        self._subjects.pop(str(pid), None)
+        client = self._clients.pop(pid, None)
+        if client is not None:
+            self._release(client)
+
+    def _release(self, client: Client) -> None:
+        """Serve what the ring still holds, then close it."""
+        client.leaving = True
+        if self._slots.get(client.slot) is client:
+            del self._slots[client.slot]
+        self._ready[client] = None
+
+    def _tell_kernel(self, frame: msgspec.Struct) -> None:
+        if self.kernel_gone:
+            return
+        try:
+            self._outbox.post(frame)
+        except ChannelClosed:
+            self.kernel_gone = True
+
+    def _flush_outbox(self) -> None:
+        try:
+            self._outbox.flush()
+        except ChannelClosed:
+            self.kernel_gone = True
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """Do something to the log. A failure is remembered by the journal, and shows in every answer from here on."""
+        try:
+            act()
+        except StorageFailed:
+            assert self._journal.failed is not None, "the journal remembers"
+
+    def head(self) -> dict[str, Any]:
+        """Return the state of chain and service, as plain values; see ``protocol.Head``."""
+        waits = self._mailbox.statistics()
+        return self._journal.head() | {
+            "clients": len(self._clients),
+            "requests_total": self._requests,
+            "rejected": self._rejected + self._desk.refused,
+            "dropped_replies": self._dropped,
+            "detached": self._detached,
+            "rounds": self._rounds,
+            "sleeps": waits.sleeps,
+            "uptime_seconds": time.monotonic() - self._started,
+        }
+
+
+def _without_storage(reply: p.Reply, failed: str) -> p.Reply:
+    """Return what is true of an answer after the write failed: nothing was appended, nothing recorded is permitted."""
+    if isinstance(reply, p.Appended):
+        return p.Failed(StorageFailed.code, failed)
+    if isinstance(reply, p.Decided) and isinstance(reply.decision, Permit) and reply.decision.reason != "kernel":
+        return p.Decided(Deny(f"decisions cannot be recorded: {failed}"))
+    return reply

@@ -1,0 +1,139 @@
+"""The service process from its first line to its exit code.
+
+    kernel ══ control socket ══▶ ┌─────────────────┐ ══▶ chain directory (this process is its only writer)
+    agents ══ request rings ═══▶ │ service process │ ══▶ signing keys   (and their only holder)
+           ◀═ reply rings ══════ └─────────────────┘
+
+Why it is as it is: what must be shared and slow to fake lives in one process of its own, so that neither the kernel nor
+an agent can lose or forge it by crashing or by being taken over. It is supervised like an agent. When the kernel dies
+it does not die with it at once: it writes down what was accepted first.
+
+Guaranteed: exit code 0 means that everything answered is on disk and the head is signed. A chain that contradicts
+itself is left as it was found, and reported with file and offset. Not guaranteed: that it starts; the kernel is told
+why not.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
+from weftos.ipc.frames import FrameChannel, close_all
+from weftos.service import protocol as p
+from weftos.service.journal import Journal
+from weftos.service.loop import ServiceLoop
+from weftos.shm import Doorbell, Mailbox, Segment, sweep
+
+__all__ = ["ServiceBoot", "run_service"]
+
+#: Allocations between two runs of the collector. Requests make no cycles, so it only looks for what handlers may leave.
+_GC_THRESHOLD: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBoot:
+    """What the kernel gives to a service process at its fork.
+
+    Attributes:
+        control: the service's end of the control socket.
+        chain_dir: directory of the log; made if it is missing.
+        keys_dir: directory of the signing key; made if it is missing.
+        boot_id: 16 bytes that name this boot of the kernel.
+        mailbox_fd: the service's mailbox page; stays the same over restarts of the service.
+        bell_name: its doorbell.
+        semaphore_prefix: prefix of all semaphores of this instance, for the last one to sweep.
+        segment_bytes: size at which a file of the log is closed and the next one begun; the chain's default if
+            ``None``.
+    """
+
+    control: socket.socket
+    chain_dir: str
+    keys_dir: str
+    boot_id: bytes
+    mailbox_fd: int
+    bell_name: str
+    semaphore_prefix: str
+    segment_bytes: int | None = None
+
+
+def run_service(boot: ServiceBoot) -> int:
+    """Be the service process. Called once, in a freshly forked child; takes over its signals.
+
+    Returns:
+        The exit code: 0 after an orderly end; 1 if the log could not be written to the end; 5 for a damaged chain, or
+        the ``exit_code`` of whatever else kept it from starting.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        # A full disk or a gone peer must come back as an error that can be answered, not as a death.
+        signal.signal(number, signal.SIG_IGN)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    channel: FrameChannel[p.ServiceFrame] = FrameChannel(boot.control, p.ServiceFrame)
+    try:
+        bell = Doorbell.open(boot.bell_name)
+        mailbox = Mailbox(Segment.attach(boot.mailbox_fd), bell)
+        journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.boot_id, boot.segment_bytes)
+    except WeftError as error:
+        return _refuse_to_start(channel, error)
+    loop = ServiceLoop(channel, mailbox, journal)
+
+    def on_term(_number: int, _frame: object) -> None:
+        loop.stop_asked = True
+
+    signal.signal(signal.SIGTERM, on_term)
+    loop.stop_asked = bool(stopping)
+    try:
+        channel.send_wait(p.ServiceReady(loop.head()))
+    except (ChannelClosed, WeftTimeout):
+        loop.kernel_gone = True
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 20)
+    loop.run()
+    return _end(loop, channel, journal, boot, bell)
+
+
+def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) -> int:
+    text = str(error)
+    if isinstance(error, ChainCorrupted) and error.path and error.path not in text:
+        text = f"{text} ({error.path}, offset {error.offset})"
+    try:
+        channel.send_wait(p.ServiceBootFailed(error.code, text))
+    except (ChannelClosed, WeftTimeout):
+        return error.exit_code  # nobody is left to be told; the code still says it
+    return error.exit_code
+
+
+def _end(
+    loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, boot: ServiceBoot, bell: Doorbell
+) -> int:
+    """Write, sign, close; and if the kernel is gone, remove what it can no longer remove."""
+    code = 0
+    try:
+        journal.close()
+    except StorageFailed as error:
+        code = error.exit_code
+    # The order to stop and the kernel's death may come together: the death signal is one such order.
+    gone = loop.kernel_gone or _has_ended(channel)
+    loop.close()
+    bell.close()
+    if gone:
+        sweep(boot.semaphore_prefix)
+    return code
+
+
+def _has_ended(channel: FrameChannel[p.ServiceFrame]) -> bool:
+    while True:
+        try:
+            received = channel.recv()
+        except ChannelClosed:
+            return True
+        except ProtocolError:
+            continue
+        if received is None:
+            return False
+        close_all(received[1])
