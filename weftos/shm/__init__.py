@@ -5,17 +5,22 @@ nothing is ever unpickled. The names below are the whole surface, so that a nati
 The formats are in ``docs/formats/ring.md``.
 """
 
-from weftos.shm.arrays import ArrayRecord
+from weftos.shm.arrays import ArrayRecord, ArrayView
+from weftos.shm.async_mailbox import AsyncMailbox
 from weftos.shm.audit import RingAudit, Verdict, Window, reconcile
 from weftos.shm.consumer import ConsumerStatistics, Item, RingConsumer
 from weftos.shm.doorbell import Doorbell, sweep
+from weftos.shm.inspector import Redelivery, RingInspector, RingStatistics
 from weftos.shm.layout import Geometry, create_ring, read_geometry
 from weftos.shm.mailbox import Mailbox, MailboxPeer, MailboxStatistics, create_mailbox
 from weftos.shm.producer import ProducerStatistics, RingProducer
 from weftos.shm.segment import Segment
+from weftos.shm.waiter import Waiter
 
 __all__ = [
     "ArrayRecord",
+    "ArrayView",
+    "AsyncMailbox",
     "ConsumerStatistics",
     "Doorbell",
     "Geometry",
@@ -24,11 +29,15 @@ __all__ = [
     "MailboxPeer",
     "MailboxStatistics",
     "ProducerStatistics",
+    "Redelivery",
     "RingAudit",
     "RingConsumer",
+    "RingInspector",
     "RingProducer",
+    "RingStatistics",
     "Segment",
     "Verdict",
+    "Waiter",
     "Window",
     "create_mailbox",
     "create_ring",

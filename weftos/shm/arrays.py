@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from weftos import limits
 from weftos.errors import PayloadRefused, RingCorrupted
+from weftos.shm.segment import Segment
 
-__all__ = ["ArrayRecord", "Description", "decode", "describe"]
+__all__ = ["ArrayRecord", "ArrayView", "Description", "copy_array", "decode", "describe"]
 
 AnyArray = npt.NDArray[Any]
 
@@ -32,7 +33,7 @@ HEAD: Final = struct.Struct("<BBHIII")
 _CODE: Final = re.compile(r"[<>|](?:[biufc][0-9]{1,2}|[SUV][0-9]{1,9}|[mM]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)\Z")
 _CACHE_MAX: Final = 64
 #: Bytes of an array record that are copied first; they hold the whole lead in nearly every case.
-LEAD_BYTES_MOST: Final = 512
+_LEAD_BYTES_MOST: Final = 512
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, eq=False):
@@ -135,9 +136,10 @@ def _parse_records(text: bytes) -> np.dtype[Any]:
         "itemsize": described.itemsize,
     }
     try:
-        return np.dtype(layout)
+        dtype: np.dtype[Any] = np.dtype(layout)
     except (TypeError, ValueError, OverflowError) as error:
         raise RingCorrupted("a record type that numpy refuses") from error
+    return dtype
 
 
 def _parse_type(text: bytes) -> np.dtype[Any]:
@@ -259,3 +261,55 @@ def decode(payload: bytes | bytearray | memoryview) -> ArrayRecord:
         return ArrayRecord(np.empty(shape, dtype), meta)
     flat: AnyArray = np.frombuffer(view, dtype, offset=offset)
     return ArrayRecord(flat.reshape(shape), meta)
+
+
+def _parse_in_place(segment: Segment, at: int, n: int) -> tuple[np.dtype[Any], tuple[int, ...], bytes, int]:
+    """Copy the head of an array payload at byte ``at`` of a segment, then check the copy."""
+    lead = segment.map[at : at + min(n, _LEAD_BYTES_MOST)]
+    if len(lead) < n and lead_bytes(lead) > len(lead):
+        lead = segment.map[at : at + n]
+    return parse(lead, n)
+
+
+def copy_array(segment: Segment, at: int, n: int) -> ArrayRecord:
+    """Copy an array out of a segment: head and data once each, into memory of our own.
+
+    Args:
+        segment: the ring's.
+        at: byte offset of the payload.
+        n: bytes of the payload, checked to lie within the segment.
+
+    Raises:
+        RingCorrupted: the head contradicts itself or ``n``.
+    """
+    dtype, shape, meta, offset = _parse_in_place(segment, at, n)
+    if offset == n:
+        return ArrayRecord(np.empty(shape, dtype), meta)
+    source: AnyArray = np.frombuffer(segment.map, dtype, (n - offset) // dtype.itemsize, at + offset)
+    return ArrayRecord(source.copy().reshape(shape), meta)
+
+
+class ArrayView:
+    """An array that still lies in the ring.
+
+    Attributes:
+        array: read-only; empty after ``release``.
+        meta: bytes that the sender put beside it.
+    """
+
+    __slots__ = ("_piece", "array", "meta")
+
+    def __init__(self, segment: Segment, at: int, n: int) -> None:
+        dtype, shape, self.meta, offset = _parse_in_place(segment, at, n)
+        self._piece = memoryview(segment.map)[at + offset : at + n].toreadonly()
+        flat: AnyArray = np.frombuffer(self._piece, dtype) if offset < n else np.empty(0, dtype)
+        self.array: AnyArray = flat.reshape(shape)
+
+    def release(self) -> bool:
+        """Let go of the ring's memory. Returns whether someone else still holds it."""
+        self.array = np.empty(0, self.array.dtype)
+        try:
+            self._piece.release()
+        except BufferError:
+            return True
+        return False

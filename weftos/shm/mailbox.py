@@ -167,7 +167,7 @@ class Mailbox:
         """Leave word of what is being handled, for the exit record: a message id plus 1, 0 for nothing."""
         self._words[HANDLING] = mark
 
-    def wait(self, timeout_s: float | None, has_work: Callable[[], bool] | None = None) -> bool:
+    def wait(self, timeout_s: float | None, has_work: Callable[[], bool] | None = None, *, spin: bool = True) -> bool:
         """Wait until a ready byte is set or ``has_work()``.
 
         Spins first where that pays, then sleeps on the doorbell in slices of ``limits.WAIT_SLICE_S``.
@@ -175,6 +175,7 @@ class Mailbox:
         Args:
             timeout_s: seconds; None waits for ever.
             has_work: looked at in addition to the ready bytes, which may have been cleared by anyone.
+            spin: False goes to sleep at once; for a thread beside others of the same process.
 
         Returns:
             True when there is something to look at, False at the deadline.
@@ -190,7 +191,7 @@ class Mailbox:
         now = time.monotonic
         deadline = float("inf") if timeout_s is None else now() + timeout_s
         self._waits += 1
-        if self._patience.spin(ready, deadline):
+        if self._patience.spin(ready, deadline) if spin else ready():
             return True
         bell = self._doorbell.wait
         slept = False

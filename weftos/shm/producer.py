@@ -24,7 +24,7 @@ from weftos import limits
 from weftos.errors import ChannelClosed, MessageTooLarge, PayloadRefused, RingCorrupted, RingFull
 from weftos.shm import arrays, fence, fragment_sender, layout
 from weftos.shm.arrays import AnyArray
-from weftos.shm.audit import RingAudit
+from weftos.shm.audit import RingAudit, Window
 from weftos.shm.batches import pack_batch, split_batches
 from weftos.shm.hot_producer import Buffer, build_hot_producer
 from weftos.shm.segment import Segment
@@ -331,6 +331,18 @@ class RingProducer:
             target.reshape(array.shape)[...] = array
         n = len(lead) + array.nbytes
         return self._finish(head, n, n | kind << 32, messages)
+
+    def audit_windows(self, *, flush: bool = False) -> list[Window]:
+        """Return the audit windows since the last call; none when the ring is not audited.
+
+        Args:
+            flush: also commit to the open window, up to HEAD; call this when the end is given up.
+        """
+        if self.audit is None:
+            return []
+        if flush:
+            self.audit.flush(*self._load())
+        return self.audit.windows()
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
