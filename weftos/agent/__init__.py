@@ -1,1 +1,3 @@
-"""What runs inside an agent process: the context that programs use, the loader, the control client, the inbox and the channels."""
+"""What runs inside an agent process: the context that programs use, the loader, the control client, the inbox and the
+channels.
+"""

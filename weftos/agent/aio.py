@@ -1,6 +1,7 @@
 """The context for ``async def main(ctx)``: the same calls, awaitable.
 
-The doorbell is a semaphore, which no event loop can wait for. So one helper thread sleeps on it, and only that; everything else, the rings
+The doorbell is a semaphore, which no event loop can wait for. So one helper thread sleeps on it, and only that;
+everything else, the rings
 included, stays in the event loop's thread, as single-producer single-consumer rings require.
 """
 
@@ -65,7 +66,7 @@ class AsyncContext:
             runtime.bell.post()
             await asyncio.to_thread(context._thread.join)
 
-    # --- the bridge from the semaphore to the event loop -----------------------------------------------------------------------------
+    # --- the bridge from the semaphore to the event loop --------------------------------------------------------------
 
     def _sleep_on_bell(self) -> None:
         wait = self._runtime.bell.wait
@@ -99,7 +100,7 @@ class AsyncContext:
             return deadline is None or self._loop.time() < deadline
         return True
 
-    # --- messages --------------------------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
     async def recv(self, timeout: float | None = None) -> Message | None:
         """As ``Context.recv``."""
@@ -195,7 +196,7 @@ class AsyncContext:
         """As ``Context.unsubscribe``."""
         await self._ask(f.Subscribe(topic, on=False))
 
-    # --- processes -------------------------------------------------------------------------------------------------------------------
+    # --- processes ----------------------------------------------------------------------------------------------------
 
     async def spawn(
         self,

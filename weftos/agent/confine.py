@@ -1,7 +1,9 @@
 """What happens between fork and the agent's program: a clean process, held by the limits it was given.
 
-Order matters and follows the dangers: first a session of its own (so that the kernel can kill all of it), then the death signal (so that
-nothing outlives the kernel), then signals, descriptors and limits. Each step that cannot be taken on this system is reported, not hidden;
+Order matters and follows the dangers: first a session of its own (so that the kernel can kill all of it), then the
+    death signal (so that
+nothing outlives the kernel), then signals, descriptors and limits. Each step that cannot be taken on this system is
+reported, not hidden;
 the returned list says what is really in force. Sources: setsid(2), prctl(2), setrlimit(2), proc(5).
 """
 
@@ -53,7 +55,9 @@ def no_new_privileges() -> bool:
 
 
 def reset_signals() -> None:
-    """Give every signal its default action and unblock all, as in a fresh process; SIGPIPE stays ignored, as Python expects."""
+    """Give every signal its default action and unblock all, as in a fresh process; SIGPIPE stays ignored, as Python
+    expects.
+    """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if number in (signal.SIGKILL, signal.SIGSTOP):
@@ -105,7 +109,8 @@ def mapped_bytes() -> int:
 def apply_limits(wanted: ResourceLimits) -> list[str]:
     """Set the resource limits of this process; 0 leaves a limit as it is.
 
-    Memory is limited as address space *above* what is mapped now: a flat limit would forbid even the interpreter's own mappings.
+    Memory is limited as address space *above* what is mapped now: a flat limit would forbid even the interpreter's own
+    mappings.
 
     Returns:
         What is in force, for example ``rlimit:memory`` or, where it failed, ``unavailable:memory (reason)``.

@@ -6,7 +6,8 @@ A useful agent::
         for message in ctx:
             ctx.reply(message, message.payload.upper())
 
-A message is committed when the program asks for the next one, or returns. A program that dies before is run again and gets the message
+A message is committed when the program asks for the next one, or returns. A program that dies before is run again and
+gets the message
 again (``message.redelivered`` counts), so handlers should bear repetition.
 """
 
@@ -50,7 +51,7 @@ class Context:
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
 
-    # --- messages in -----------------------------------------------------------------------------------------------------------------
+    # --- messages in --------------------------------------------------------------------------------------------------
 
     def recv(self, timeout: float | None = None) -> Message | None:
         """Return the next message; what was returned before is committed.
@@ -74,18 +75,20 @@ class Context:
         """Whether the kernel asked this agent to end."""
         return self._runtime.stopping
 
-    # --- messages out ----------------------------------------------------------------------------------------------------------------
+    # --- messages out -------------------------------------------------------------------------------------------------
 
     def send(self, target: int | str | Target, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> str | int:
         """Send one message.
 
         Args:
-            target: a pid, ``"topic:NAME"``, ``"service:NAME"``, ``"service:NAME/METHOD"``, ``"kernel"``, or a target object.
+            target: a pid, ``"topic:NAME"``, ``"service:NAME"``, ``"service:NAME/METHOD"``, ``"kernel"``, or a target
+                object.
             payload: ``str``, ``bytes``, ndarray, anything that MessagePack holds, or a structured payload.
             timeout: seconds to wait for room when the ring is full.
 
         Returns:
-            Position of the message in its ring (a reply carries it as correlation), or for a topic how many subscribers took it.
+            Position of the message in its ring (a reply carries it as correlation), or for a topic how many subscribers
+            took it.
 
         Raises:
             RingFull: no room before the deadline; nothing was sent.
@@ -123,7 +126,9 @@ class Context:
         self._runtime.reply(message, Failure(code, text), timeout)
 
     def publish(self, topic: str, payload: Any, timeout: float = 0.0) -> int:
-        """Send to every subscriber of a topic; returns how many took it. A full one is skipped and recorded in the dead letters."""
+        """Send to every subscriber of a topic; returns how many took it. A full one is skipped and recorded in the dead
+        letters.
+        """
         return self._runtime.publish(topic, payload, timeout)
 
     def broadcast(self, payload: Any, timeout: float = 0.0) -> int:
@@ -138,7 +143,7 @@ class Context:
         """Receive it no more."""
         self._ask(f.Subscribe(topic, on=False))
 
-    # --- processes -------------------------------------------------------------------------------------------------------------------
+    # --- processes ----------------------------------------------------------------------------------------------------
 
     def spawn(
         self,

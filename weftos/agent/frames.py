@@ -1,6 +1,7 @@
 """Frames between the kernel and an agent, on the control socketpair.
 
-The socketpair carries what is rare: grants with their descriptors, lifecycle, topics, log lines. Messages travel in rings. Each frame is
+The socketpair carries what is rare: grants with their descriptors, lifecycle, topics, log lines. Messages travel in
+    rings. Each frame is
 one SOCK_SEQPACKET datagram: a MessagePack array with an integer tag, and descriptors beside it.
 """
 
@@ -12,18 +13,22 @@ import msgspec
 
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 
-# --- agent to kernel -----------------------------------------------------------------------------------------------------------------
+# --- agent to kernel --------------------------------------------------------------------------------------------------
 
 
 class Ready(msgspec.Struct, array_like=True, tag=1):
-    """The program is loaded; ``main`` is about to be called. ``isolation`` lists what was really applied (``rlimit:memory``, …)."""
+    """The program is loaded; ``main`` is about to be called. ``isolation`` lists what was really applied
+    (``rlimit:memory``, …).
+    """
 
     program: str
     isolation: list[str] = []
 
 
 class Note(msgspec.Struct, array_like=True, tag=2):
-    """Why the process is about to end: kind of exception (``MemoryError``), its text, its traceback. Sent before exiting non-zero."""
+    """Why the process is about to end: kind of exception (``MemoryError``), its text, its traceback. Sent before
+    exiting non-zero.
+    """
 
     kind: str
     message: str
@@ -31,7 +36,9 @@ class Note(msgspec.Struct, array_like=True, tag=2):
 
 
 class OpenChannel(msgspec.Struct, array_like=True, tag=3):
-    """Ask for a channel to one agent (``pid``), or to the owner of a service (``service``). ``size`` is the first message's, in bytes."""
+    """Ask for a channel to one agent (``pid``), or to the owner of a service (``service``). ``size`` is the first
+    message's, in bytes.
+    """
 
     pid: int | None = None
     service: str | None = None
@@ -56,7 +63,9 @@ class BroadcastPeers(msgspec.Struct, array_like=True, tag=6):
 
 
 class SpawnChild(msgspec.Struct, array_like=True, tag=7):
-    """Ask for a child agent; same fields as the RPC method ``agent.spawn``. Absent capabilities and limits are the parent's."""
+    """Ask for a child agent; same fields as the RPC method ``agent.spawn``. Absent capabilities and limits are the
+    parent's.
+    """
 
     program: str
     args: list[str] = []
@@ -149,7 +158,7 @@ class PongFrame(msgspec.Struct, array_like=True, tag=25):
 
 FromAgent: TypeAlias = Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame
 
-# --- kernel to agent -----------------------------------------------------------------------------------------------------------------
+# --- kernel to agent --------------------------------------------------------------------------------------------------
 
 
 class Offer(msgspec.Struct, array_like=True, tag=1):
@@ -187,7 +196,9 @@ class ChannelGrant(msgspec.Struct, array_like=True, tag=3):
 
 
 class Member(msgspec.Struct, array_like=True, tag=4):
-    """A subscriber of a topic this agent publishes to joined or left. A join of a peer without channel carries its grant first."""
+    """A subscriber of a topic this agent publishes to joined or left. A join of a peer without channel carries its
+    grant first.
+    """
 
     topic: str
     pid: int

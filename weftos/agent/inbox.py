@@ -1,10 +1,13 @@
 """The receiving half of an agent: many rings, one queue, and commits in the order of each ring.
 
-A message is *committed* when its handler is done; until then its ring shows it to the next incarnation. Handlers may finish out of order
-(a reply that completes a call overtakes messages that wait), but a ring's commit position only moves over an unbroken run of finished
+A message is *committed* when its handler is done; until then its ring shows it to the next incarnation. Handlers may
+finish out of order
+(a reply that completes a call overtakes messages that wait), but a ring's commit position only moves over an unbroken
+run of finished
 messages, so nothing unhandled is ever skipped.
 
-What a ring may carry was decided by the kernel when it was granted; anything else that a sender puts in is dropped here and reported.
+What a ring may carry was decided by the kernel when it was granted; anything else that a sender puts in is dropped here
+and reported.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ class Inbox:
         self._queue: deque[Message] = deque()
         self.refused = 0
 
-    # --- rings -----------------------------------------------------------------------------------------------------------------------
+    # --- rings --------------------------------------------------------------------------------------------------------
 
     def offer(self, offer: Offer, fd: int | None) -> None:
         """Attach a new ring, or change the grant of a known one."""
@@ -166,7 +169,7 @@ class Inbox:
         """All attached rings."""
         return list(self._rings.values())
 
-    # --- messages --------------------------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------------
 
     def next(self) -> Message | None:
         """Hand out the next message, or ``None`` when every ring is drained."""

@@ -1,6 +1,7 @@
 """From the name of a program to its ``main``.
 
-Three forms: a built-in name (``echo``), ``module:function``, or the path of a Python file that defines ``main``. The kernel only checks
+Three forms: a built-in name (``echo``), ``module:function``, or the path of a Python file that defines ``main``. The
+    kernel only checks
 the form; the code is imported in the agent's own process, under its limits, and nowhere else.
 """
 
@@ -55,7 +56,8 @@ def parse_program(text: str, directory: str | None = None) -> ProgramRef:
         module, function = text.split(":")
         return ProgramRef(function=function, module=module)
     raise SpawnFailed(
-        f"unknown agent program {text!r}: use a built-in name ({', '.join(BUILT_IN)}), module:function, or the path of a .py file"
+        f"unknown agent program {text!r}: use a built-in name ({', '.join(BUILT_IN)}), module:function, or the path of a
+        .py file"
     )
 
 

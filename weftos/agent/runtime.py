@@ -7,7 +7,8 @@
     service ══reply ring═════▶ └──────────┘
                                   ▲   context (what the program sees) calls in; nothing here calls the program
 
-One thread. Everything that waits, waits in ``pump``: it sleeps on the mailbox and then serves, in this order, the control socket, the
+One thread. Everything that waits, waits in ``pump``: it sleeps on the mailbox and then serves, in this order, the
+control socket, the
 replies of the service, and the incoming rings, so that a flood of messages never keeps a Shutdown from being seen.
 """
 
@@ -149,7 +150,7 @@ class AgentRuntime:
         # A full socket holds a kick already, or other frames that make the kernel look.
         self.control.send(f.Kick())
 
-    # --- waiting ---------------------------------------------------------------------------------------------------------------------
+    # --- waiting ------------------------------------------------------------------------------------------------------
 
     def pump(self, timeout_s: float) -> bool:
         """Wait until something may have arrived, at most ``timeout_s`` seconds, and serve it.
@@ -187,7 +188,7 @@ class AgentRuntime:
         self._control_looked = now
         return bool(_readable(self.control.fileno()))
 
-    # --- messages in -----------------------------------------------------------------------------------------------------------------
+    # --- messages in --------------------------------------------------------------------------------------------------
 
     def receive(self, timeout_s: float | None) -> Message | None:
         """Commit the message handed out before, and return the next one.
@@ -230,7 +231,7 @@ class AgentRuntime:
             return True
         return False
 
-    # --- messages out ----------------------------------------------------------------------------------------------------------------
+    # --- messages out -------------------------------------------------------------------------------------------------
 
     def send(
         self,
@@ -251,7 +252,8 @@ class AgentRuntime:
         wire = target_to_wire(target)
         if type(payload) is np.ndarray:
             meta = encode_message_for(payload, correlation, trace_id, wire)
-            put = lambda wait: channel.producer.put_array(payload, meta, wait)  # noqa: E731 - the loop below needs one shape
+            put = lambda wait: channel.producer.put_array(payload, meta, wait)  # noqa: E731 - the loop below needs one
+            shape
         else:
             data = encode_message(payload, correlation, trace_id, wire)
             put = lambda wait: channel.put(data, wait)  # noqa: E731
@@ -339,7 +341,7 @@ class AgentRuntime:
         self.outgoing[grant.pid] = channel
         return channel
 
-    # --- calls -----------------------------------------------------------------------------------------------------------------------
+    # --- calls --------------------------------------------------------------------------------------------------------
 
     def call(self, target: Target, payload: Any, timeout_s: float) -> Message:
         """Send and wait for the reply to this very message. Other messages wait in the queue meanwhile.
@@ -411,10 +413,12 @@ class AgentRuntime:
             trace_id=message.trace_id,
         )
 
-    # --- topics ----------------------------------------------------------------------------------------------------------------------
+    # --- topics -------------------------------------------------------------------------------------------------------
 
     def publish(self, topic: str, payload: Any, timeout_s: float) -> int:
-        """Send to every subscriber of a topic; returns how many took it. A full subscriber is skipped and dead-lettered."""
+        """Send to every subscriber of a topic; returns how many took it. A full subscriber is skipped and
+        dead-lettered.
+        """
         wire = target_to_wire(Topic(topic))
         if topic not in self.topics:
             self.topics[topic] = set()
@@ -454,7 +458,7 @@ class AgentRuntime:
                 self.control.send_wait(report)
         return delivered
 
-    # --- requests to the kernel ------------------------------------------------------------------------------------------------------
+    # --- requests to the kernel ---------------------------------------------------------------------------------------
 
     def request(
         self, body: f.AgentRequestBody, timeout_s: float = limits.CONTROL_TIMEOUT_S
@@ -541,7 +545,7 @@ class AgentRuntime:
             message.received_ns = time.time_ns()
             self.inbox.put_back(message)
 
-    # --- the rest --------------------------------------------------------------------------------------------------------------------
+    # --- the rest -----------------------------------------------------------------------------------------------------
 
     def send_windows(self, *, force: bool = False) -> None:
         """Commit closed audit windows of all rings to the chain, several at a time."""

@@ -1,7 +1,9 @@
 """The message: what an agent receives, and the bytes that cross a ring.
 
-The struct decodes straight from the wire; the fields from ``source`` on are stamped by the receiving side, which overwrites whatever
-a sender may have put there. So the sender's identity is the ring's identity, the id is the place in the ring, and neither can be forged
+The struct decodes straight from the wire; the fields from ``source`` on are stamped by the receiving side, which
+overwrites whatever
+a sender may have put there. So the sender's identity is the ring's identity, the id is the place in the ring, and
+neither can be forged
 nor needs to be transmitted.
 """
 
@@ -125,7 +127,8 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
 
 
-def encode_message(payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) -> bytes:
+def encode_message(payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) ->
+bytes:
     """Encode a message without array data.
 
     Raises:
@@ -140,7 +143,8 @@ def encode_message(payload: Any, correlation: int = 0, trace_id: str | None = No
         raise ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}") from error
 
 
-def encode_message_for(array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) -> bytes:
+def encode_message_for(array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str
+| None = None) -> bytes:
     """Encode the envelope that travels beside an array; the data itself is the ring's business."""
     assert isinstance(array, np.ndarray)
     return _encode((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))
@@ -172,7 +176,8 @@ def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Me
 def handling_mark(ring_id: int, position: int) -> int:
     """One word that says which message is being handled: never 0, and equal only for the same place.
 
-    The low 40 bits are the position in units of one byte modulo 1 TiB, the bits above it the ring; a reader compares it with the message
+    The low 40 bits are the position in units of one byte modulo 1 TiB, the bits above it the ring; a reader compares it
+    with the message
     that waits first in a ring, so an accidental match would need exactly 1 TiB to have passed between.
     """
     return (ring_id << 40 | position & 0xFF_FFFF_FFFF) & 0xFFFF_FFFF_FFFF_FFFF or 1

@@ -1,9 +1,12 @@
 """What a message carries: the payload kinds, and the one codec that puts them on a ring and takes them off.
 
-Plain Python values need no wrapper: ``str`` is Text, ``bytes`` is Bytes, an ndarray is Array, anything else that MessagePack can hold is
-Json. The structured kinds (ToolCall, ToolResult, Signal, Rvf) travel as a small integer tag and a list. Nothing is ever unpickled.
+Plain Python values need no wrapper: ``str`` is Text, ``bytes`` is Bytes, an ndarray is Array, anything else that
+    MessagePack can hold is
+Json. The structured kinds (ToolCall, ToolResult, Signal, Rvf) travel as a small integer tag and a list. Nothing is ever
+unpickled.
 
-A message on the wire is a MessagePack array ``[tag, body, correlation, trace, target]`` whose tail may be missing; that is why the
+A message on the wire is a MessagePack array ``[tag, body, correlation, trace, target]`` whose tail may be missing; that
+is why the
 common case costs two elements. ``docs/formats/message.md`` has the bytes.
 """
 
@@ -124,7 +127,9 @@ _TYPE_NAMES: Final[dict[type, str]] = {
 
 
 def payload_type(payload: Payload) -> str:
-    """Name the kind of a payload, as events and listings show it (``text``, ``json``, ``bytes``, ``array``, ``tool_call``, …)."""
+    """Name the kind of a payload, as events and listings show it (``text``, ``json``, ``bytes``, ``array``,
+    ``tool_call``, …).
+    """
     return _TYPE_NAMES.get(type(payload), "json")
 
 

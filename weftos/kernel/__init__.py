@@ -2,7 +2,8 @@
 
 Its laws:
 
-1. It is never on the message path, and it never waits for an agent. Whatever could block is non-blocking or belongs to another process.
+1. It is never on the message path, and it never waits for an agent. Whatever could block is non-blocking or belongs to
+another process.
 2. It runs one thread and forks only from it. Nothing it imports starts a thread.
 3. It holds no secret: keys live in the service process.
 4. Nothing privileged happens before the gate answered Permit, and an unreachable gate is a Deny.

@@ -1,4 +1,6 @@
-"""What agents ask of the kernel, as one table from frame to handler. Identity is the socket; nothing here believes a pid in a frame."""
+"""What agents ask of the kernel, as one table from frame to handler. Identity is the socket; nothing here believes a
+pid in a frame.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,7 @@ class AgentRequests:
         close_all(fds)
         self._frames[type(frame)](agent, frame)
 
-    # --- notes -----------------------------------------------------------------------------------------------------------------------
+    # --- notes --------------------------------------------------------------------------------------------------------
 
     def _note(self, agent: Agent, frame: f.Note) -> None:
         agent.entry.note = (frame.kind, frame.message, frame.traceback)
@@ -108,7 +110,7 @@ class AgentRequests:
         if frame.code == "shm.ring_corrupted" and record is not None and sender is not None:
             self._grants.revoke(record, f"its reader found it broken: {frame.message[:200]}", DeadLetterReason.TIMEOUT)
 
-    # --- requests --------------------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     def _request(self, agent: Agent, frame: f.AgentRequest) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(agent, frame, agent.entry.incarnation))
@@ -160,13 +162,9 @@ class AgentRequests:
             return {}, None, []
         if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
             raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
-        require(
-            await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register"
-        )
+        require(await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register")
         if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
-            self._core.record(
-                "service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)}
-            )
+            self._core.record("service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)})
         return {}, None, []
 
     async def _monitor(self, agent: Agent, body: f.Monitor) -> Grant:

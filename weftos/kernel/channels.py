@@ -1,6 +1,7 @@
 """The rings between agents: one per ordered pair, what each may carry, and its place in the receiver's mailbox.
 
-Bookkeeping and descriptors, no policy: who may have a ring is decided in ``weftos.kernel.grants``. The kernel maps a ring only for the
+Bookkeeping and descriptors, no policy: who may have a ring is decided in ``weftos.kernel.grants``. The kernel maps a
+    ring only for the
 moment in which it looks at it.
 """
 
@@ -60,7 +61,9 @@ class RingRecord:
 
 
 def ring_capacity(first_message_bytes: int) -> int:
-    """Choose a ring's capacity from the size of its first message: room for several of them, a power of two, within limits."""
+    """Choose a ring's capacity from the size of its first message: room for several of them, a power of two, within
+    limits.
+    """
     wanted = first_message_bytes * limits.RING_MESSAGES_HINT
     capacity = limits.DEFAULT_RING_BYTES
     while capacity < wanted and capacity < limits.MAX_GRANT_RING_BYTES:

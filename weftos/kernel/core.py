@@ -1,6 +1,7 @@
 """What all parts of the kernel share: the table, the log, the chain, the clock; and the handles of each agent.
 
-``Core`` holds and records; it decides nothing. The parts that decide (supervisor, grants, messaging) are given it and each other by
+``Core`` holds and records; it decides nothing. The parts that decide (supervisor, grants, messaging) are given it and
+each other by
 ``weftos.kernel.kernel``.
 """
 
@@ -158,7 +159,9 @@ class Core:
         if found is None:
             entry = self.table.get(pid)
             last = f": {entry.last_exit.message}" if entry.last_exit else ""
-            raise AgentExited(f"agent {pid} ({entry.spec.name}) has ended{last}; `weaver agent restart {pid}` runs it again")
+            raise AgentExited(
+                f"agent {pid} ({entry.spec.name}) has ended{last}; `weaver agent restart {pid}` runs it again"
+            )
         return found
 
     def fresh_bell_name(self) -> str:

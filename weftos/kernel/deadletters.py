@@ -1,4 +1,6 @@
-"""Messages that nobody will handle, kept with the reason: bounded by count and by bytes, the oldest give way and are counted."""
+"""Messages that nobody will handle, kept with the reason: bounded by count and by bytes, the oldest give way and are
+counted.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class DeadLetterReason(enum.StrEnum):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One undelivered message: where it was from and to, why it is here, and its bytes as they lay in the ring (bounded)."""
+    """One undelivered message: where it was from and to, why it is here, and its bytes as they lay in the ring
+    (bounded).
+    """
 
     message_id: str
     sender: int

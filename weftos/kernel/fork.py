@@ -1,7 +1,9 @@
 """Forking: how the kernel makes a child, and the handle it keeps.
 
-The kernel forks from its only thread. The child runs the steps of ``weftos.agent.confine`` and then one function, and leaves by
-``os._exit``: nothing of the kernel's stack, exit handlers or event loop runs twice. The handle signals through a pidfd, so a recycled OS
+The kernel forks from its only thread. The child runs the steps of ``weftos.agent.confine`` and then one function, and
+leaves by
+``os._exit``: nothing of the kernel's stack, exit handlers or event loop runs twice. The handle signals through a pidfd,
+so a recycled OS
 pid is never hit.
 """
 
@@ -43,7 +45,9 @@ class ChildHandle:
             return
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the child's process group. Only valid until the child is reaped: until then its number cannot be reused."""
+        """Signal the child's process group. Only valid until the child is reaped: until then its number cannot be
+        reused.
+        """
         try:
             os.killpg(self.os_pid, number)
         except ProcessLookupError:
@@ -67,7 +71,8 @@ def fork_child(
     """Fork a child that runs one function and exits with what it returns.
 
     Args:
-        run: called in the child, after the hygiene; what it raises is printed to the log and ends the child with status 1.
+        run: called in the child, after the hygiene; what it raises is printed to the log and ends the child with status
+            1.
         keep: descriptors that the child may keep, besides its log.
         log_fd: where its standard output and error go.
         death_signal: what the child gets when the kernel dies.

@@ -1,7 +1,8 @@
 """Grants: who may write to whom, and the rings that say so.
 
 The first message of a pair comes here; after that the kernel is off the path. Each grant is checked twice, by capability and by the gate,
-is on the chain, and is told to the receiver *before* the sender, so that a message never arrives through a ring its reader does not know.
+is on the chain, and is told to the receiver *before* the sender, so that a message never arrives through a ring its
+reader does not know.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Grants:
         self._core = core
         self._registry = registry
 
-    # --- requests --------------------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     async def open_channel(self, agent: Agent, body: f.OpenChannel) -> Grant:
         """Grant direct messages to one process, or to the owner of a service."""
@@ -153,7 +154,7 @@ class Grants:
             if self._core.agents.get(agent.pid) is not agent:
                 raise AgentExited(f"agent {agent.pid} ended while the channel was decided")
 
-    # --- rings -----------------------------------------------------------------------------------------------------------------------
+    # --- rings --------------------------------------------------------------------------------------------------------
 
     def _ring(self, src: Agent, dst: Agent, size: int) -> RingRecord:
         record = self._core.channels.between(src.pid, dst.pid)
@@ -230,7 +231,7 @@ class Grants:
             bury_unread(core, inspector, record.src, record.dst, letter, reason)
         core.channels.remove(record)
 
-    # --- lives -----------------------------------------------------------------------------------------------------------------------
+    # --- lives --------------------------------------------------------------------------------------------------------
 
     def reborn(self, agent: Agent) -> None:
         """A new incarnation: it gets every ring it reads; rings it writes it asks for again."""

@@ -93,6 +93,3 @@ def require(decision: GateDecision, action: str) -> None:
         raise GovernanceDenied(f"{action} was denied: {decision.reason}")
     if isinstance(decision, Defer):
         raise GateDeferred(f"{action} waits for a decision: {decision.reason}")
-
-
-

@@ -1,4 +1,6 @@
-"""What the kernel does with messages whose reader died: count who died on what, and move the poisoned and the orphaned aside."""
+"""What the kernel does with messages whose reader died: count who died on what, and move the poisoned and the orphaned
+aside.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _KEEP_BYTES = 64 * 1024
 
 
 def note_deaths(core: Core, agent: Agent) -> None:
-    """An incarnation died abnormally: find the message in its handler, count the death, and take the message out at the limit."""
+    """An incarnation died abnormally: find the message in its handler, count the death, and take the message out at the
+    limit.
+    """
     mark = agent.lines.handling
     if not mark:
         return
@@ -47,7 +51,9 @@ def _died_on(core: Core, agent: Agent, inspector: RingInspector, ring_id: int, s
         inspector.set_redelivery(position, attempts)
         return True
     exit_record = agent.entry.last_exit
-    why = f"its reader died {attempts} times while it handled it" + (f", last: {exit_record.message}" if exit_record else "")
+    why = f"its reader died {attempts} times while it handled it" + (
+        f", last: {exit_record.message}" if exit_record else ""
+    )
     inspector.discard_one()
     inspector.set_redelivery(0, 0)
     core.bury(_letter(ring_id, position, item, sender, agent.pid, DeadLetterReason.POISONED, why, attempts))
@@ -97,6 +103,3 @@ def _letter(
         timestamp=time.time(),
         deliveries=deliveries,
     )
-
-
-

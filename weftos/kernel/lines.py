@@ -6,7 +6,8 @@
     kernel ◀─from_agent─ │ agent │ ◀──reply──── service
                          └───────┘ ◀── any number of granted rings (``weftos.kernel.channels``)
 
-The kernel keeps the descriptors. What it has mapped itself is marked not to be inherited by forks, so an agent never finds another
+The kernel keeps the descriptors. What it has mapped itself is marked not to be inherited by forks, so an agent never
+finds another
 agent's memory in its own address space.
 """
 

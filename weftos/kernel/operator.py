@@ -1,6 +1,7 @@
 """Messages from and to pid 0: what ``weaver agent send`` and ``ipc publish`` put into rings, and what agents send to the kernel.
 
-The kernel writes without waiting: a full ring is an error for the operator, never a pause for everybody. A reply finds its request by
+The kernel writes without waiting: a full ring is an error for the operator, never a pause for everybody. A reply finds
+    its request by
 agent and position, so concurrent requests never take each other's answers.
 """
 
@@ -37,7 +38,7 @@ class Operator:
         self._core = core
         self._waiting: dict[tuple[int, int], asyncio.Future[Any]] = {}
 
-    # --- out -------------------------------------------------------------------------------------------------------------------------
+    # --- out ----------------------------------------------------------------------------------------------------------
 
     def post(self, agent: Agent, payload: Any, *, topic: str | None = None) -> int:
         """Write one message into an agent's ring and wake it; returns its position.
@@ -108,7 +109,7 @@ class Operator:
             )
         )
 
-    # --- in --------------------------------------------------------------------------------------------------------------------------
+    # --- in -----------------------------------------------------------------------------------------------------------
 
     def kicked(self, agent: Agent) -> None:
         """An agent says that its ring to the kernel holds something."""
@@ -166,6 +167,3 @@ class Operator:
                 exit_record = agent.entry.last_exit
                 why = exit_record.message if exit_record else "it ended"
                 future.set_exception(AgentExited(f"agent {pid} ended before it replied: {why}"))
-
-
-

@@ -1,7 +1,9 @@
 """The process table: who lives, who lived, and which changes of state exist.
 
-A kernel pid names an agent for the whole boot and is never used again; a restart is a new *incarnation* of the same pid with a new OS pid.
-Ended agents move to a bounded history, so a long life does not fill the table. Pure logic: no process, no socket; time is passed in.
+A kernel pid names an agent for the whole boot and is never used again; a restart is a new *incarnation* of the same pid
+with a new OS pid.
+Ended agents move to a bounded history, so a long life does not fill the table. Pure logic: no process, no socket; time
+is passed in.
 """
 
 from __future__ import annotations
@@ -123,7 +125,8 @@ class ProcessTable:
         """
         if self.max_processes and len(self._live) >= self.max_processes:
             raise ProcessTableFull(
-                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}: stop one or raise it"
+                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}: stop one or
+                raise it"
             )
         self._last_pid += 1
         entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now)

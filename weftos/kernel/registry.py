@@ -1,6 +1,7 @@
 """Named services: the kernel's own, and those that agents offer; their start, stop and health.
 
-One record per service. Services start in the order of registration and stop in reverse. A health check that does not answer in time is
+One record per service. Services start in the order of registration and stop in reverse. A health check that does not
+answer in time is
 *unknown*, never a stall; health is reported and changes nothing by itself.
 """
 

@@ -1,6 +1,7 @@
 """When an ended agent runs again: policy, back-off and budget. Pure; the clock is passed in.
 
-Vocabulary of Erlang/OTP under the reference's manifest names: ``always`` is OTP's *permanent*, ``on-failure`` is *transient*, ``never`` is
+Vocabulary of Erlang/OTP under the reference's manifest names: ``always`` is OTP's *permanent*, ``on-failure`` is
+*transient*, ``never`` is
 *temporary*. The budget belongs to the agent, not to one incarnation, so that a crash loop adds up.
 """
 
@@ -58,7 +59,8 @@ class RestartTracker:
             ran_for: how long the ended incarnation had run, seconds.
 
         Returns:
-            Seconds to wait before starting again, or ``None`` when the budget is spent and the agent is to be quarantined.
+            Seconds to wait before starting again, or ``None`` when the budget is spent and the agent is to be
+            quarantined.
         """
         if ran_for >= self._stable:
             self._streak = 0

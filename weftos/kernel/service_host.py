@@ -1,7 +1,9 @@
 """The kernel's side of the service process: start it, restart it, ask it, and never wait for it in the dark.
 
-Requests go over the control socket and are answered by serial number. What is not yet answered stays here in order, so a service process
-that dies loses nothing: its successor gets the same appends again and recognises the ones it already has. Gate questions are not kept:
+Requests go over the control socket and are answered by serial number. What is not yet answered stays here in order, so
+a service process
+that dies loses nothing: its successor gets the same appends again and recognises the ones it already has. Gate
+    questions are not kept:
 while the service is down they fail closed at once.
 """
 
@@ -86,7 +88,7 @@ class ServiceHost:
         self._free_slots: list[int] = []
         self._ready_future: asyncio.Future[dict[str, Any]] | None = None
 
-    # --- life ------------------------------------------------------------------------------------------------------------------------
+    # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, log_fd: int, now: float, timeout_s: float = limits.START_TIMEOUT_S) -> dict[str, Any]:
         """Fork the service process and wait until its chain is open.
@@ -95,7 +97,8 @@ class ServiceHost:
             The state of the chain, as in ``protocol.Head``.
 
         Raises:
-            WeftError: of the class that the service reported (``ChainCorrupted``, …), or ``BootFailed`` when it did not come up.
+            WeftError: of the class that the service reported (``ChainCorrupted``, …), or ``BootFailed`` when it did not
+                come up.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         boot = ServiceBoot(
@@ -166,14 +169,16 @@ class ServiceHost:
         self.bell.close()
         self.segment.close()
 
-    # --- clients ---------------------------------------------------------------------------------------------------------------------
+    # --- clients ------------------------------------------------------------------------------------------------------
 
     def take_slot(self) -> int:
         """Reserve a ready byte in the service's mailbox for an agent's request ring."""
         return self._free_slots.pop() if self._free_slots else next(self._slots)
 
     def attach(self, frame: p.AttachClient, fds: list[int]) -> None:
-        """Introduce an agent (or its new incarnation), with its request ring, reply ring and mailbox; the descriptors stay the caller's."""
+        """Introduce an agent (or its new incarnation), with its request ring, reply ring and mailbox; the descriptors
+        stay the caller's.
+        """
         known = self._clients.get(frame.pid)
         if known is None:
             self._clients[frame.pid] = _Client(frame, [os.dup(fd) for fd in fds])
@@ -193,7 +198,7 @@ class ServiceHost:
         if self.ready:
             self._send(p.DetachClient(pid))
 
-    # --- requests --------------------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     def submit(self, request: p.Request, source: str = "kernel") -> asyncio.Future[p.Reply]:
         """Send a request; appends survive a restart of the service, everything else fails with it."""
@@ -242,7 +247,7 @@ class ServiceHost:
         """Requests that are not answered yet."""
         return len(self._pending)
 
-    # --- frames ----------------------------------------------------------------------------------------------------------------------
+    # --- frames -------------------------------------------------------------------------------------------------------
 
     def _send(self, frame: p.ServiceFrame, fds: list[int] | None = None) -> None:
         if self._link is not None:

@@ -111,6 +111,8 @@ class EventLog:
         return event
 
     def tail(self, count: int = 0, min_level: LogLevel = LogLevel.DEBUG, after: int = 0) -> list[KernelEvent]:
-        """The newest ``count`` events (0 means all) of at least ``min_level`` and with a serial above ``after``, oldest first."""
+        """The newest ``count`` events (0 means all) of at least ``min_level`` and with a serial above ``after``, oldest
+        first.
+        """
         chosen = [event for event in self._events if event.level >= min_level and event.serial > after]
         return chosen[-count:] if count else chosen

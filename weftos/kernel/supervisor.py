@@ -1,7 +1,9 @@
 """Supervision: spawn, watch, stop, suspend, restart, bury.
 
-One routine for each turn of a life, and one place that reaps. An agent's end goes through ``_ended`` exactly once per incarnation, in a
-fixed order: record it, kill what is left of its session, note what it died on, tell those who watch, put it on the chain, then decide
+One routine for each turn of a life, and one place that reaps. An agent's end goes through ``_ended`` exactly once per
+incarnation, in a
+fixed order: record it, kill what is left of its session, note what it died on, tell those who watch, put it on the
+    chain, then decide
 whether it lives again.
 """
 
@@ -61,14 +63,15 @@ class Supervisor:
         self._on_gone = on_gone
         self._on_life = on_life
 
-    # --- spawn -----------------------------------------------------------------------------------------------------------------------
+    # --- spawn --------------------------------------------------------------------------------------------------------
 
     async def spawn(self, spec: f.SpawnSpec, requester: int) -> Agent:
         """Start a new agent and wait until it is ready.
 
         Raises:
             SpawnFailed: the program is unknown or could not be loaded in time; the agent is gone again.
-            CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, ProcessTableFull, WrongState: it was not started at all.
+            CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, ProcessTableFull, WrongState: it was not started
+                at all.
         """
         core = self._core
         core.life.require_running()
@@ -192,7 +195,7 @@ class Supervisor:
         if pid is not None and os.path.exists(f"/proc/{pid}") and "gone" not in reason:
             self._kill(agent, f"its control socket failed: {reason}")
 
-    # --- stop ------------------------------------------------------------------------------------------------------------------------
+    # --- stop ---------------------------------------------------------------------------------------------------------
 
     async def stop(self, pid: int, *, graceful: bool, reason: str, timeout_s: float | None = None) -> ProcessEntry:
         """End an agent for good and wait until it is reaped. Stopping an ended one changes nothing.
@@ -249,7 +252,7 @@ class Supervisor:
         """End an incarnation because it broke a limit; its restart policy decides what follows."""
         self._kill(agent, why)
 
-    # --- suspend, resume, restart ----------------------------------------------------------------------------------------------------
+    # --- suspend, resume, restart -------------------------------------------------------------------------------------
 
     async def suspend(self, pid: int) -> ProcessEntry:
         """Stop an agent's whole session where it stands; returns when the system says that it has stopped."""
@@ -320,7 +323,7 @@ class Supervisor:
             entry.move(ProcessState.EXITED)
             self._retire(agent, str(error))
 
-    # --- reaping ---------------------------------------------------------------------------------------------------------------------
+    # --- reaping ------------------------------------------------------------------------------------------------------
 
     def observe(self, os_pid: int, status: int, usage: resource.struct_rusage) -> bool:
         """Take one observation of ``wait4``; returns whether the process was an agent."""
@@ -425,7 +428,9 @@ class Supervisor:
         core.record("agent.escalate", payload, source="supervisor", subject=entry.agent_id)
         parent = core.agents.get(entry.spec.parent)
         if parent is not None:
-            parent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, {"pid": entry.pid, "reason": f"quarantined: {why}"}))
+            parent.signal_frame(
+                f.SignalFrame(KernelSignal.MONITOR_DOWN, {"pid": entry.pid, "reason": f"quarantined: {why}"})
+            )
         self._retire(agent, why)
 
     def _retire(self, agent: Agent, reason: str) -> None:
@@ -444,7 +449,7 @@ class Supervisor:
         agent.lines.close()
         core.table.retire(entry.pid)
 
-    # --- all together ----------------------------------------------------------------------------------------------------------------
+    # --- all together -------------------------------------------------------------------------------------------------
 
     async def stop_all(self, timeout_s: float, reason: str) -> None:
         """End every agent, the youngest first, all within one deadline."""
@@ -494,6 +499,3 @@ def _spawn_payload(entry: ProcessEntry, requester: int) -> dict[str, Any]:
         "limits": msgspec.to_builtins(spec.limits),
         "capabilities": msgspec.to_builtins(spec.capabilities),
     }
-
-
-

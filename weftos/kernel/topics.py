@@ -8,7 +8,9 @@ __all__ = ["TopicTable"]
 
 
 class TopicTable:
-    """Subscribers and publishers by topic. Publishers are remembered so that a new subscriber can be introduced to them."""
+    """Subscribers and publishers by topic. Publishers are remembered so that a new subscriber can be introduced to
+    them.
+    """
 
     def __init__(self) -> None:
         self._subscribers: defaultdict[str, set[int]] = defaultdict(set)

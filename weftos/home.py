@@ -1,0 +1,198 @@
+"""Where an instance of WeftOS lives: which folder, which files in it, and the lock that lets one kernel use it.
+
+``WEFTOS_HOME`` names the folder; without it the nearest ancestor of the working directory that has a ``.weftos/``, and
+without that
+``~/.weftos``. Everything of an instance lies below this one folder, except the control socket where its path would be
+longer than the
+system allows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from weftos.errors import ConfigError, KernelAlreadyRunning
+from weftos.ids import instance_tag
+
+__all__ = ["Home", "InstanceLock", "find_home"]
+
+#: sockaddr_un.sun_path holds 108 bytes with its terminator (unix(7)); other systems have less.
+_SOCKET_PATH_MAX: Final = 103
+
+
+def find_home(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Home:
+    """Find the instance that a command is about. Nothing is created.
+
+    Args:
+        environ: environment to look in; that of the process by default.
+        cwd: working directory; that of the process by default.
+    """
+    environ = os.environ if environ is None else environ
+    named = environ.get("WEFTOS_HOME")
+    if named:
+        return Home(Path(named).expanduser().absolute())
+    start = (cwd or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        if (folder / ".weftos").is_dir():
+            return Home(folder / ".weftos")
+    return Home(Path(environ.get("HOME") or "~").expanduser() / ".weftos")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one instance.
+
+    Attributes:
+        root: its folder, absolute.
+    """
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """What belongs to the present boot; mode 0700."""
+        return self.root / "run"
+
+    @property
+    def chain(self) -> Path:
+        """The log's segments."""
+        return self.root / "chain"
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys, read by the service process alone; mode 0700."""
+        return self.root / "keys"
+
+    @property
+    def config(self) -> Path:
+        """The configuration file; it need not exist."""
+        return self.root / "weftos.toml"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the kernel that uses the instance; holds its OS pid."""
+        return self.run / "kernel.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the kernel logs when it runs in the background."""
+        return self.run / "kernel.log"
+
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        path = self.run / "kernel.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+            return path
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return Path(base) / f"weftos-{instance_tag(str(self.root))}" / "kernel.sock"
+
+    def agent_log(self, pid: int) -> Path:
+        """Where the output of an agent goes."""
+        return self.run / "agents" / f"{pid}.log"
+
+    def ensure(self) -> Self:
+        """Create the folders that are missing.
+
+        Raises:
+            ConfigError: the place cannot be used; the message says which and why.
+        """
+        for folder in (self.root, self.run, self.run / "agents", self.chain, self.keys, self.socket.parent):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                status = folder.stat()
+            except OSError as error:
+                raise ConfigError(
+                    f"{folder} cannot be created: {error.strerror}; set WEFTOS_HOME to a folder you may write to"
+                ) from error
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ConfigError(f"{folder} is not writable; set WEFTOS_HOME to a folder you may write to")
+            if folder == self.socket.parent and status.st_uid != os.geteuid():
+                raise ConfigError(f"{folder} belongs to user {status.st_uid}, not to you; the control socket cannot be there")
+        return self
+
+
+class InstanceLock:
+    """Held by the one kernel of an instance, and given back by the system when that process ends, however it ends.
+
+    A POSIX record lock (fcntl(2)), not flock(2): it belongs to the process, so agents forked later do not inherit it
+    and cannot keep
+    it after the kernel is gone. Its known trap, that closing *any* descriptor of the file releases it, is avoided by
+    opening the
+    file nowhere else in the process that holds it.
+
+    Args:
+        path: the lock file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock and write this process's pid into the file.
+
+        Raises:
+            KernelAlreadyRunning: another process holds it.
+            ConfigError: the file cannot be opened.
+        """
+        assert self._fd is None, "taken once"
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise KernelAlreadyRunning(
+                f"a kernel (OS pid {holder or 'unknown'}) already runs on {self._path.parent.parent}; "
+                "`weaver kernel stop` ends it, WEFTOS_HOME names another instance"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give it back. Idempotent."""
+        if self._fd is not None:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+
+    def holder(self) -> int | None:
+        """OS pid of the process that holds the lock now, or ``None``. Takes nothing. Not to be called by the holder
+        itself.
+        """
+        assert self._fd is None, "the holder knows"
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            text = os.pread(fd, 32, 0).strip()
+            return int(text) if text.isdigit() else 0
+        else:
+            return None
+        finally:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) ->
+    None:
+        self.release()

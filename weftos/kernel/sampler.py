@@ -1,0 +1,166 @@
+"""Usage and limits: what agents really use, sampled by the kernel, and what happens at 80 and at more than 100 percent.
+
+The system's own limits (``setrlimit``) bite by themselves; this catches what they do not: resident memory, processes
+that root may fork
+without bound, messages. A breach ends the incarnation, with the numbers in the exit record and on the chain.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import Any, Final
+
+from weftos import limits
+from weftos.agent.frames import SignalFrame
+from weftos.ipc.payloads import KernelSignal
+from weftos.kernel.channels import RingRecord
+from weftos.kernel.core import Agent, Core
+from weftos.kernel.state import LogLevel
+from weftos.kernel.supervisor import Supervisor
+from weftos.shm import RingInspector, Segment
+
+__all__ = ["Sampler", "session_sizes"]
+
+_PAGE: Final = resource.getpagesize()
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def session_sizes() -> dict[int, int]:
+    """Count the processes of every session on this machine (proc(5): field 6 of stat); empty where there is no /proc."""
+    sizes: dict[int, int] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return sizes
+    for name in names:
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                after = file.read().rpartition(b")")[2].split()
+        except OSError:
+            # It ended between the listing and the look.
+            continue
+        session = int(after[3])
+        sizes[session] = sizes.get(session, 0) + 1
+    return sizes
+
+
+def resident_bytes(os_pid: int) -> int:
+    """Resident memory of a process, 0 when it has ended."""
+    try:
+        with open(f"/proc/{os_pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
+def cpu_seconds(os_pid: int) -> float:
+    """CPU time of a process, 0 when it has ended."""
+    try:
+        with open(f"/proc/{os_pid}/stat", "rb") as file:
+            after = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(after[11]) + int(after[12])) / _TICKS
+
+
+class Sampler:
+    """Looks at every agent once per interval.
+
+    Args:
+        core: shared state.
+        supervisor: ends incarnations that broke a limit.
+    """
+
+    def __init__(self, core: Core, supervisor: Supervisor) -> None:
+        self._core = core
+        self._supervisor = supervisor
+        self._sessions: dict[int, int] = {}
+
+    def usage(self, agent: Agent) -> dict[str, float]:
+        """What an agent uses now, under the names of its limits."""
+        os_pid = agent.entry.os_pid
+        if os_pid is None:
+            return dict.fromkeys(("memory_bytes", "cpu_seconds", "descriptors", "processes", "messages"), 0)
+        return {
+            "memory_bytes": resident_bytes(os_pid),
+            "cpu_seconds": cpu_seconds(os_pid),
+            "descriptors": _descriptors(os_pid),
+            "processes": self._sessions.get(os_pid, 1),
+            "messages": self.messages_sent(agent),
+        }
+
+    def messages_sent(self, agent: Agent) -> int:
+        """Messages in all rings that the agent writes, counted in the rings."""
+        total = RingInspector(agent.lines.from_agent).statistics().messages
+        segment = Segment.attach(os.dup(agent.lines.request_fd))
+        try:
+            total += RingInspector(segment).statistics().messages
+        finally:
+            segment.close()
+        for record in self._core.channels.outgoing(agent.pid):
+            with record.inspect() as inspector:
+                total += inspector.statistics().messages
+        return total
+
+    def tick(self) -> None:
+        """One round over all agents and rings."""
+        self._sessions = session_sizes()
+        for agent in list(self._core.agents.values()):
+            if agent.entry.os_pid is not None and agent.entry.stop_requested is None:
+                self._check(agent)
+
+    def _check(self, agent: Agent) -> None:
+        wanted = agent.entry.spec.limits
+        os_pid = agent.entry.os_pid
+        assert os_pid is not None
+        used: dict[str, float] = {
+            "memory_bytes": resident_bytes(os_pid) if wanted.memory_bytes else 0,
+            "processes": self._sessions.get(os_pid, 1),
+            "cpu_seconds": cpu_seconds(os_pid) if wanted.cpu_seconds else 0,
+            "messages": self.messages_sent(agent) if wanted.messages else 0,
+        }
+        for name, value in used.items():
+            limit = getattr(wanted, name)
+            if limit:
+                self._compare(agent, name, value, limit)
+
+    def _compare(self, agent: Agent, name: str, value: float, limit: int) -> None:
+        data: dict[str, Any] = {"resource": name, "current": round(value, 3), "limit": limit}
+        if value > limit:
+            if agent.entry.kill_reason is None:
+                self._core.record("resource.breach", {"pid": agent.pid, **data}, subject=agent.entry.agent_id)
+                self._supervisor.kill_for(agent, f"limit {name}: {value:g} is more than {limit}")
+        elif value >= limit * limits.LIMIT_WARNING_RATIO:
+            if name not in agent.warned:
+                agent.warned.add(name)
+                agent.signal_frame(SignalFrame(KernelSignal.RESOURCE_WARNING, data))
+                self._core.record("resource.warning", {"pid": agent.pid, **data}, subject=agent.entry.agent_id)
+                self._core.emit(LogLevel.WARN, f"agent {agent.pid} uses {value:g} of its {limit} {name}")
+        else:
+            agent.warned.discard(name)
+
+    def rates(self, record: RingRecord) -> tuple[int, int, int]:
+        """Messages, bytes and depth of a ring now; its rates are brought up to date when the last sample is old enough."""
+        with record.inspect() as inspector:
+            seen = inspector.statistics()
+            depth = inspector.depth_bytes()
+        now = time.monotonic()
+        then, messages, size = record.sampled
+        if then == 0.0:
+            record.sampled = (now, seen.messages, seen.head)
+        elif now - then >= limits.SAMPLE_INTERVAL_S / 2:
+            record.messages_per_sec = (seen.messages - messages) / (now - then)
+            record.bytes_per_sec = (seen.head - size) / (now - then)
+            record.sampled = (now, seen.messages, seen.head)
+        return seen.messages, seen.head, depth
+
+
+def _descriptors(os_pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{os_pid}/fd"))
+    except OSError:
+        return 0
