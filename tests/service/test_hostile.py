@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from weftos import limits
+from weftos.errors import WeftError
 from weftos.governance.gate import Permit
 from weftos.service import protocol as p
 from weftos.shm import Mailbox, RingConsumer, RingProducer, create_ring
@@ -143,12 +145,17 @@ def scribble_all(agent):
     agent.request.map[:] = os.urandom(agent.request.size)
 
 
+def send_fragments(agent):
+    with contextlib.suppress(WeftError):
+        agent.producer().put(bytes(limits.MAX_MESSAGE_BYTES // 4), timeout=0.5)
+
+
 def close_reply(agent):
     agent.reply.map[64:HEADER_BYTES] = b"\xff" * (HEADER_BYTES - 64)
     agent.producer().put(GOOD)
 
 
-@pytest.mark.parametrize("attack", [scribble_head, scribble_length, scribble_all, close_reply])
+@pytest.mark.parametrize("attack", [scribble_head, scribble_length, scribble_all, send_fragments, close_reply])
 def test_a_broken_ring_is_detached_and_reported_and_the_others_go_on(running, attack):
     bad = running.agent(1)
     good = running.agent(2).client()

@@ -86,7 +86,8 @@ class Client:
                 self._segments.append(Segment.attach(left.pop(0), keep_fd=False))
             request, reply, mailbox = self._segments
             self._bell = Doorbell.open(frame.bell)
-            consumer = RingConsumer(request, space_bell=self._bell.post)
+            # A request is one record, so that nobody can make us put together what fills our memory.
+            consumer = RingConsumer(request, space_bell=self._bell.post, fragments=False)
             producer = RingProducer(reply, wake=MailboxPeer(mailbox, self._bell).notifier(frame.reply_slot))
         except BaseException:
             close_all(left)

@@ -47,8 +47,8 @@ class ConsumerCore:
     """State and slow paths of ``RingConsumer``; see there for the arguments."""
 
     __slots__ = (
-        "_assembly", "_batches", "_bell", "_eighth", "_grid", "_load", "_notes", "_patience", "_pending", "_pending_at",
-        "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry", "get",
+        "_assembly", "_batches", "_bell", "_eighth", "_fragments", "_grid", "_load", "_notes", "_patience", "_pending",
+        "_pending_at", "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry", "get",
         "segment", "take",
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ class ConsumerCore:
         waiter: Waiting | None = None,
         autocommit: bool = False,
         audit: bool = False,
+        fragments: bool = True,
     ) -> None:
         fence.register()
         self.segment = segment
@@ -75,6 +76,7 @@ class ConsumerCore:
         self._tail = start
         self._eighth = geometry.capacity // 8
         self._assembly = Assembly()
+        self._fragments = fragments
         self._batches: deque[_Batch] = deque()
         self._pending: list[bytes] = []
         self._pending_at = 0
@@ -148,6 +150,8 @@ class ConsumerCore:
                     raise self._corrupted(f"a block of records at {position} is not a list")
                 messages = len(item)
         elif kind == layout.FRAGMENT:
+            if not self._fragments:
+                raise self._corrupted(f"a fragment at {position}, where messages come in one piece")
             return self._take_fragment(position, end, self.segment.map[at : at + n], flags)
         else:
             raise self._corrupted(f"a record of unknown kind {kind} at {position}")
