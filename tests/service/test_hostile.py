@@ -96,10 +96,7 @@ def test_random_bytes_are_all_answered(running):
 
 
 def test_values_of_every_strange_kind_are_answered(running):
-    raw = Raw(running, 1)
-    deep = {}
-    for _ in range(5000):
-        deep = {"a": deep}
+    raw = Raw(running, 1, ring_bytes=1 << 20)
     data = b"\x93\x01\xa5app.x" + b"\x81\xa1a" * 5000 + b"\x80"
     nearly = [b"\x93\x01\xa5app.x" + b"\x81\xa1a" * depth + b"\x80" for depth in range(150, 1000, 7)]
     gate = [b"\x93\x03\xabagent.spawn" + b"\x81\xa1a" * depth + b"\x80" for depth in range(900, 1000)]

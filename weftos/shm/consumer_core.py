@@ -48,8 +48,8 @@ class ConsumerCore:
 
     __slots__ = (
         "_assembly", "_batches", "_bell", "_eighth", "_fragments", "_grid", "_load", "_notes", "_patience", "_pending",
-        "_pending_at", "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry", "get",
-        "segment", "take",
+        "_pending_at", "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry",
+        "get", "segment", "take",
     )  # fmt: skip
 
     def __init__(
