@@ -82,6 +82,18 @@ RPC_REPLY_BYTES: Final = 64 * 1024 * 1024
 RPC_TIMEOUT_S: Final = 30.0
 #: Connections served at once; a further one is refused with a clear error.
 RPC_MAX_CONNECTIONS: Final = 128
+#: Added to what the kernel itself may wait for an agent before ``weaver`` gives up on the answer, in seconds.
+RPC_MARGIN_S: Final = 5.0
+#: Patience of tab completion with the kernel, in seconds: a shell that hesitates longer feels broken.
+COMPLETION_TIMEOUT_S: Final = 0.5
+#: Pause between two questions of a command that follows a log, in seconds: at once to the eye, nothing to the kernel.
+FOLLOW_INTERVAL_S: Final = 0.25
+#: Pause between two pictures of a command that watches, in seconds.
+WATCH_INTERVAL_S: Final = 1.0
+#: From ``weaver kernel start`` to a kernel that answers, in seconds; reading a long chain takes part of it.
+KERNEL_START_TIMEOUT_S: Final = 60.0
+#: From ``weaver kernel stop`` to the end of the kernel, in seconds: the agents' grace, the service's last sync, and room.
+KERNEL_STOP_TIMEOUT_S: Final = 20.0
 #: How long ``agent send`` waits for the agent's reply, in seconds.
 AGENT_SEND_TIMEOUT_S: Final = 5.0
 

@@ -82,6 +82,7 @@ class KernelStatus(msgspec.Struct, frozen=True, kw_only=True):
         unclean_shutdown: whether the boot before ended without a shutdown.
         socket: path of the control socket.
         log: path of the kernel's log.
+        config: path of the configuration file in force, ``None`` when there is none.
     """
 
     os_pid: int
@@ -99,6 +100,7 @@ class KernelStatus(msgspec.Struct, frozen=True, kw_only=True):
     unclean_shutdown: bool
     socket: str
     log: str
+    config: str | None = None
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,168 @@
+"""The root of ``weaver``: global options, the list of groups, and the one place where errors become exit codes.
+
+Nothing heavy is imported here. Every failure that WeftOS raises on purpose ends as one message on standard error and
+the exit code of its class; a mistake in our own code is not caught and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from weftos.cli.lazy import LazyGroup
+from weftos.errors import WeftError
+
+__all__ = ["EXIT_CODES", "main", "root"]
+
+#: What the exit status of ``weaver`` means, for scripts and for the help text.
+EXIT_CODES: Final = (
+    (0, "done"),
+    (1, "failed; the message says why"),
+    (2, "wrong usage, configuration or parameters"),
+    (3, "the gate deferred the action: it waits for a decision"),
+    (4, "denied, by capabilities or by the gate"),
+    (5, "the chain is not intact"),
+    (6, "no kernel is running for this instance"),
+    (130, "interrupted"),
+)
+_INTERRUPTED: Final = 130
+#: What a shell reports for a program that SIGPIPE ended.
+_BROKEN_PIPE: Final = 141
+
+_COMMANDS: Final = {
+    "kernel": ("weftos.cli.kernel_commands:kernel", "Start, stop and watch the kernel."),
+    "agent": ("weftos.cli.agent_commands:agent", "Start, inspect, message and stop agents."),
+    "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
+    "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
+    "run": ("weftos.cli.run:run", "Run a job on agents."),
+    "health": ("weftos.cli.system_commands:health", "Show what works and what does not."),
+    "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS."),
+    "completion": ("weftos.cli.system_commands:completion", "Write the completion script of a shell."),
+}
+
+#: Codes of errors that have a next step the message itself does not name.
+_HINTS: Final = {
+    "process.not_found": "`weaver agent list --all` shows the agents that exist",
+    "process.table_full": "stop an agent, or raise kernel.max_processes in weftos.toml",
+    "kernel.already_running": "`weaver kernel status` shows it; WEFTOS_HOME or --home names another instance",
+    "gate.unavailable": "`weaver health` shows the state of the service process",
+    "service.unavailable": "`weaver kernel services` shows the state of the service process",
+    "chain.corrupted": "`weaver chain verify` lists what is damaged; the files are left as they are",
+    "timeout": "the kernel may still carry the request out: look before you repeat it",
+}
+
+
+class _Root(LazyGroup):
+    """The root group: runs a command and ends the process with the right status."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run ``weaver``; never returns in standalone mode."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(arguments, prog_name or "weaver", complete_var, standalone_mode=False, **extra)
+        sys.exit(self._run(arguments, complete_var, extra))
+
+    def _run(self, arguments: list[str], complete_var: str | None, extra: dict[str, Any]) -> int:
+        as_json = _wants_json(arguments)
+        try:
+            status = super().main(arguments, "weaver", complete_var, standalone_mode=False, **extra)
+            _flush()
+        except WeftError as error:
+            _complain(error.code, str(error), as_json=as_json, hint=_HINTS.get(error.code))
+            return error.exit_code
+        except click.ClickException as error:
+            _complain_about_usage(error, as_json=as_json)
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            return _INTERRUPTED
+        except BrokenPipeError:
+            # The reader of our output has gone; Python would complain once more while flushing at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        return status if isinstance(status, int) else 0
+
+
+def _flush() -> None:
+    """Write what is buffered now, so that a full disk or a closed pipe is an error of this command."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"the output could not be written: {error.strerror}") from error
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in own
+
+
+def _complain(code: str, message: str, *, as_json: bool, hint: str | None = None) -> None:
+    if as_json:
+        import json
+
+        body = {"code": code, "message": message} | ({"hint": hint} if hint else {})
+        click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+        return
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"Hint: {hint}", err=True)
+
+
+def _complain_about_usage(error: click.ClickException, *, as_json: bool) -> None:
+    usage = isinstance(error, click.UsageError)
+    hint = None
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"`{error.ctx.command_path} --help` shows what is accepted"
+    _complain("usage" if usage else "error", error.format_message(), as_json=as_json, hint=hint)
+
+
+def _epilog() -> str:
+    lines = [f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES]
+    return "\b\nExit status:\n" + "\n".join(lines)
+
+
+@click.group(
+    cls=_Root,
+    lazy=_COMMANDS,
+    epilog=_epilog(),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--home",
+    metavar="DIR",
+    help="Directory of the instance. Default: WEFTOS_HOME, else the nearest .weftos upwards, else ~/.weftos.",
+)
+@click.option("-v", "--verbose", count=True, help="Log to standard error what weaver does; twice for more.")
+def root(home: str | None, verbose: int) -> None:
+    """Operate WeftOS: a kernel that runs AI agents as real processes."""
+    if home is not None:
+        if not home:
+            raise click.BadParameter("the directory's name is empty", param_hint="--home")
+        os.environ["WEFTOS_HOME"] = os.path.abspath(home)
+    if verbose:
+        from weftos.cli.session import log_to_stderr
+
+        log_to_stderr(verbose)
+
+
+def main() -> NoReturn:
+    """Entry point of the ``weaver`` command."""
+    root.main()
+    raise AssertionError("main ends the process")
+
+
+if __name__ == "__main__":
+    main()

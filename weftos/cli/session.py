@@ -1,0 +1,117 @@
+"""What every command needs: the instance it is about, a connection to its kernel, and the options that many share.
+
+Commands never open a socket themselves. Waiting is bounded everywhere: a call that makes the kernel wait (for an agent
+to start, to stop, to reply) gets that time plus a margin, and no more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from weftos import limits
+
+if TYPE_CHECKING:
+    from weftos.home import Home
+    from weftos.rpc.client import RpcClient
+
+__all__ = ["PID", "call", "connect", "instance", "json_option", "log_to_stderr"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: ``--json``: one JSON value on standard output instead of text for people.
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON value.")
+
+
+def instance() -> Home:
+    """The instance of this call: ``--home`` or ``WEFTOS_HOME``, else the nearest ``.weftos``, else ``~/.weftos``.
+
+    Raises:
+        ConfigError: the place cannot be an instance.
+    """
+    from weftos.home import find_home
+
+    return find_home()
+
+
+@contextmanager
+def connect(timeout: float = limits.RPC_TIMEOUT_S) -> Iterator[RpcClient]:
+    """A client of this instance's kernel. The connection is opened by the first call.
+
+    Args:
+        timeout: seconds for each call.
+    """
+    from weftos.rpc.client import RpcClient
+
+    home = instance()
+    with RpcClient(home.socket, timeout, home=home.root) as client:
+        yield client
+
+
+def call(method: str, params: Any = None, *, waits: float = 0.0) -> Any:
+    """Ask the kernel one thing.
+
+    Args:
+        method: a name in the table of methods.
+        params: its params struct.
+        waits: seconds that the kernel itself may wait for an agent before it answers.
+
+    Returns:
+        The result, decoded to the type in the table.
+
+    Raises:
+        KernelNotRunning: no kernel runs.
+        WeftError: what the kernel answered.
+    """
+    timeout = max(limits.RPC_TIMEOUT_S, waits + limits.RPC_MARGIN_S) if waits else limits.RPC_TIMEOUT_S
+    with connect(timeout) as client:
+        return client.call(method, params)
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Send log lines to standard error.
+
+    From info up, or with more than one ``-v`` from debug up. ``WEFTOS_LOG`` wins.
+    """
+    from weftos.logs import setup_logging
+
+    setup_logging(os.environ.get("WEFTOS_LOG") or ("info" if verbosity == 1 else "debug"))
+
+
+class _PidType(click.ParamType[int]):
+    """Kernel pid of an agent; the shell completes those that live."""
+
+    name = "pid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse a pid."""
+        if isinstance(value, int):
+            return value
+        if not (isinstance(value, str) and value.isascii() and value.isdecimal() and 0 < int(value[:20]) <= 2**53):
+            self.fail(f"{value!r} is no pid: agents are numbered from 1", param, ctx)
+        return int(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Offer the living agents; nothing when the kernel cannot be asked at once."""
+        from click.shell_completion import CompletionItem
+
+        from weftos.errors import WeftError
+
+        try:
+            with connect(limits.COMPLETION_TIMEOUT_S) as client:
+                rows = client.call("agent.list")
+        except WeftError:
+            return []
+        return [CompletionItem(str(row.pid), help=row.name) for row in rows if str(row.pid).startswith(incomplete)]
+
+
+PID: Final = _PidType()
