@@ -34,11 +34,7 @@ Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file."""
-
-
-class KernelSection(_Section):
+class KernelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[kernel]``. ``max_processes`` counts living agents; 0 is unlimited."""
 
     max_processes: Natural = limits.MAX_PROCESSES
@@ -46,7 +42,7 @@ class KernelSection(_Section):
     shutdown_timeout_secs: Seconds = limits.SHUTDOWN_TIMEOUT_S
 
 
-class LimitsSection(_Section):
+class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[limits]``: defaults of every agent. Sizes are bytes or strings such as ``"256MiB"``; 0 is unlimited."""
 
     memory_bytes: Natural = limits.MEMORY_BYTES
@@ -57,7 +53,7 @@ class LimitsSection(_Section):
     file_bytes: Natural = limits.FILE_BYTES
 
 
-class SupervisorSection(_Section):
+class SupervisorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[supervisor]``: how often an agent is restarted before it is quarantined, and how long between two tries."""
 
     max_restarts: Natural = limits.RESTART_MAX
@@ -66,19 +62,19 @@ class SupervisorSection(_Section):
     backoff_max_secs: Seconds = limits.RESTART_BACKOFF_MAX_S
 
 
-class ChainSection(_Section):
+class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[chain]``: size at which a new segment file is begun."""
 
     segment_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024)] = 64 * 1024 * 1024
 
 
-class LogSection(_Section):
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
     level: str = "info"
 
 
-class Config(_Section):
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     kernel: KernelSection = KernelSection()

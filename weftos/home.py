@@ -115,7 +115,9 @@ class Home:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ConfigError(f"{folder} is not writable; set WEFTOS_HOME to a folder you may write to")
             if folder == self.socket.parent and status.st_uid != os.geteuid():
-                raise ConfigError(f"{folder} belongs to user {status.st_uid}, not to you; the control socket cannot be there")
+                raise ConfigError(
+                    f"{folder} belongs to user {status.st_uid}, not to you; the control socket cannot be there"
+                )
         return self
 
 
@@ -153,10 +155,7 @@ class InstanceLock:
         except OSError:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             os.close(fd)
-            raise KernelAlreadyRunning(
-                f"a kernel (OS pid {holder or 'unknown'}) already runs on {self._path.parent.parent}; "
-                "`weaver kernel stop` ends it, WEFTOS_HOME names another instance"
-            ) from None
+            raise _taken(self._path, holder) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
@@ -189,10 +188,24 @@ class InstanceLock:
         finally:
             os.close(fd)
 
+    def check_free(self) -> None:
+        """Raise as ``acquire`` would, without taking it."""
+        pid = self.holder()
+        if pid is not None:
+            raise _taken(self._path, str(pid))
+
     def __enter__(self) -> Self:
         self.acquire()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) ->
-    None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
+
+
+def _taken(path: Path, holder: str) -> KernelAlreadyRunning:
+    return KernelAlreadyRunning(
+        f"a kernel (OS pid {holder or 'unknown'}) already runs on {path.parent.parent}; "
+        "`weaver kernel stop` ends it, WEFTOS_HOME names another instance"
+    )

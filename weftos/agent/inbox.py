@@ -21,7 +21,7 @@ from weftos.agent.frames import Offer
 from weftos.errors import DoorbellLost, ProtocolError, RingCorrupted
 from weftos.ids import KERNEL_PID
 from weftos.ipc.message import Message, Source, decode_message
-from weftos.shm import ArrayRecord, Doorbell, RingConsumer, Segment
+from weftos.shm import ArrayRecord, Doorbell, RingConsumer, RingInspector, Segment
 
 __all__ = ["Inbox", "Incoming"]
 
@@ -135,8 +135,9 @@ class Inbox:
             # The sender has ended since; what it left in the ring is still worth reading.
             bell = None
         consumer = RingConsumer(segment, space_bell=bell.post if bell is not None else None, audit=self._audit)
-        suspect, attempts = redelivery(segment)
-        source = _RingSource(offer.pid, offer.ring_id, self._own_pid, suspect if attempts else -1, attempts)
+        again = RingInspector(segment).redelivery
+        suspect, attempts = (again.position, again.attempts) if again is not None else (-1, 0)
+        source = _RingSource(offer.pid, offer.ring_id, self._own_pid, suspect, attempts)
         incoming = source.incoming = Incoming(consumer, source, offer, bell)
         self._slots[offer.slot] = self._rings[offer.ring_id] = incoming
         self._ready.append(incoming)

@@ -56,8 +56,8 @@ def parse_program(text: str, directory: str | None = None) -> ProgramRef:
         module, function = text.split(":")
         return ProgramRef(function=function, module=module)
     raise SpawnFailed(
-        f"unknown agent program {text!r}: use a built-in name ({', '.join(BUILT_IN)}), module:function, or the path of a
-        .py file"
+        f"unknown agent program {text!r}: use a built-in name ({', '.join(BUILT_IN)}), module:function, "
+        "or the path of a .py file"
     )
 
 

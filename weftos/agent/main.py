@@ -69,7 +69,7 @@ def _run_program(runtime: AgentRuntime, program: Any) -> int:
         if runtime.stopping:
             return 0
         return _crashed(runtime, error)
-    except BaseException as error:  # noqa: BLE001 - the program's failure, whatever it is, becomes its exit record
+    except BaseException as error:
         return _crashed(runtime, error)
     return 0
 

@@ -1,4 +1,4 @@
-"""The engine inside an agent process: it owns the mailbox, turns frames and ring bytes into messages, and keeps calls and replies together.
+"""The engine inside an agent process: it owns the mailbox, turns bytes into messages, keeps calls and replies together.
 
 ::
 
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -55,8 +56,7 @@ from weftos.ipc.targets import (
 )
 from weftos.service.client import ServiceClient
 from weftos.service.protocol import AppendBatch, Event
-from weftos.shm import Doorbell, Mailbox, MailboxPeer, RingConsumer, RingProducer, Segment
-from weftos.shm.audit import RingAudit
+from weftos.shm import Doorbell, Mailbox, MailboxPeer, RingConsumer, RingProducer, Segment, Window
 
 __all__ = ["AgentBoot", "AgentRuntime", "PendingCall", "checked_answer"]
 
@@ -252,12 +252,9 @@ class AgentRuntime:
         wire = target_to_wire(target)
         if type(payload) is np.ndarray:
             meta = encode_message_for(payload, correlation, trace_id, wire)
-            put = lambda wait: channel.producer.put_array(payload, meta, wait)  # noqa: E731 - the loop below needs one
-            shape
-        else:
-            data = encode_message(payload, correlation, trace_id, wire)
-            put = lambda wait: channel.put(data, wait)  # noqa: E731
-        return channel.pid, self._put(channel, put, timeout_s)
+            return channel.pid, self._put(channel, partial(channel.producer.put_array, payload, meta), timeout_s)
+        data = encode_message(payload, correlation, trace_id, wire)
+        return channel.pid, self._put(channel, partial(channel.put, data), timeout_s)
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout_s: float) -> int:
         """Send a batch to one process with as few publications as possible; returns how many went."""
@@ -547,12 +544,12 @@ class AgentRuntime:
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    def send_windows(self, *, force: bool = False) -> None:
+    def send_windows(self, *, force: bool = False, flush: bool = False) -> None:
         """Commit closed audit windows of all rings to the chain, several at a time."""
         for channel in self.outgoing.values():
-            self._collect(channel.producer.audit, "producer")
+            self._collect(channel.producer.audit_windows(flush=flush), "producer")
         for incoming in self.inbox.rings():
-            self._collect(incoming.consumer.audit, "consumer")
+            self._collect(incoming.consumer.audit_windows(flush=flush), "consumer")
         now = time.monotonic()
         due = force or len(self._windows) >= _WINDOWS_BATCH or now - self._windows_sent > _WINDOWS_EVERY_S
         if self._windows and due:
@@ -561,10 +558,8 @@ class AgentRuntime:
                 del self._windows[:_WINDOWS_BATCH]
                 self._windows_sent = now
 
-    def _collect(self, audit: RingAudit | None, side: str) -> None:
-        if audit is None:
-            return
-        for window in audit.windows():
+    def _collect(self, windows: list[Window], side: str) -> None:
+        for window in windows:
             self._windows.append(
                 {
                     "ring": window.ring_id,
@@ -583,21 +578,18 @@ class AgentRuntime:
         self.control.send(f.RingReport(ring_id, code, text[:500]))
 
     def _close_outgoing(self, channel: Outgoing) -> None:
-        self._collect(channel.producer.audit, "producer")
+        self._collect(channel.producer.audit_windows(flush=True), "producer")
         for members in self.topics.values():
             members.discard(channel.pid)
         channel.close()
 
     def flush(self) -> None:
         """Before the process ends in order: close open audit windows and hand them to the service."""
-        for channel in self.outgoing.values():
-            channel.producer.flush_audit()
-        for incoming in self.inbox.rings():
-            incoming.consumer.flush_audit()
-        while True:
+        self.send_windows(force=True, flush=True)
+        while self._windows:
             before = len(self._windows)
             self.send_windows(force=True)
-            if not self._windows or len(self._windows) == before:
+            if len(self._windows) == before:
                 return
 
 

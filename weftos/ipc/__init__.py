@@ -1,1 +1,1 @@
-"""The vocabulary over rings: messages, targets, payloads, capabilities, and the frames between the kernel and its children."""
+"""The vocabulary over rings: messages, targets, payloads, and the framing of the control sockets."""

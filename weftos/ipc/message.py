@@ -127,8 +127,9 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
 
 
-def encode_message(payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None) ->
-bytes:
+def encode_message(
+    payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None
+) -> bytes:
     """Encode a message without array data.
 
     Raises:
@@ -143,8 +144,9 @@ bytes:
         raise ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}") from error
 
 
-def encode_message_for(array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str
-| None = None) -> bytes:
+def encode_message_for(
+    array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None
+) -> bytes:
     """Encode the envelope that travels beside an array; the data itself is the ring's business."""
     assert isinstance(array, np.ndarray)
     return _encode((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))

@@ -144,4 +144,6 @@ def parse_target(value: int | str | Target) -> Target:
         if slash:
             return ServiceMethod(_checked_name("service", service), _checked_name("method", method))
         return Service(_checked_name("service", service))
-    raise ProtocolError(f"{value[:60]!r} is no target: use a pid, topic:NAME, service:NAME[/METHOD], kernel or broadcast")
+    raise ProtocolError(
+        f"{value[:60]!r} is no target: use a pid, topic:NAME, service:NAME[/METHOD], kernel or broadcast"
+    )

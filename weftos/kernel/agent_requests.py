@@ -51,7 +51,7 @@ class AgentRequests:
         self.supervisor: Supervisor
         self._tasks: set[asyncio.Task[None]] = set()
         self._frames: dict[type, Callable[[Agent, Any], None]] = {
-            f.Ready: lambda agent, frame: self.supervisor.became_ready(agent, frame),
+            f.Ready: self._ready,
             f.Note: self._note,
             f.AgentRequest: self._request,
             f.Kick: lambda agent, _frame: self._operator.kicked(agent),
@@ -78,6 +78,9 @@ class AgentRequests:
         self._frames[type(frame)](agent, frame)
 
     # --- notes --------------------------------------------------------------------------------------------------------
+
+    def _ready(self, agent: Agent, frame: f.Ready) -> None:
+        self.supervisor.became_ready(agent, frame)
 
     def _note(self, agent: Agent, frame: f.Note) -> None:
         agent.entry.note = (frame.kind, frame.message, frame.traceback)
@@ -219,6 +222,6 @@ class AgentRequests:
 
 def default_name(program: str) -> str:
     """Name an agent after its program: the built-in's name, the function's module, or the file's stem."""
-    stem = program.split(":")[0].rsplit("/", 1)[-1].removesuffix(".py").rsplit(".", 1)[-1]
+    stem = program.split(":", maxsplit=1)[0].rsplit("/", 1)[-1].removesuffix(".py").rsplit(".", 1)[-1]
     clean = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem).strip("._-")
     return clean[:64] or "agent"

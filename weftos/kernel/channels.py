@@ -110,7 +110,7 @@ class ChannelTable:
         """
         assert (src, dst) not in self._pairs
         taken = {record.slot for record in self._in[dst].values()}
-        slot = next((n for n in range(FIRST_GRANT_SLOT, MAILBOX_SLOTS) if n not in taken), None)
+        slot = next((n for n in range(FIRST_GRANT_SLOT, limits.MAILBOX_SLOTS) if n not in taken), None)
         if slot is None:
             raise ResourceLimitExceeded(f"agent {dst} has {len(taken)} incoming rings; a mailbox holds no more")
         ring_id = self._next_ring_id()

@@ -102,7 +102,7 @@ def fork_child(
         confine.standard_streams(log_fd)
         confine.close_descriptors(kept)
         code = run()
-    except BaseException:  # noqa: BLE001 - the last line of defence before _exit: whatever it is, it goes to the log
+    except BaseException:
         traceback.print_exc()
     finally:
         try:

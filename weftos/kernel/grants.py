@@ -261,7 +261,7 @@ class Grants:
             if record.src in core.agents:
                 continue
             with record.inspect() as inspector:
-                empty = inspector.depth_bytes() == 0
+                empty = inspector.statistics().depth_bytes == 0
             if empty or record.dst not in core.agents:
                 reason = f"agent {record.src} has ended and its messages are read"
                 try:

@@ -45,8 +45,8 @@ def _died_on(core: Core, agent: Agent, inspector: RingInspector, ring_id: int, s
     if not waiting or handling_mark(ring_id, waiting[0][0]) != mark:
         return False
     position, item = waiting[0]
-    before, attempts = inspector.redelivery()
-    attempts = attempts + 1 if before == position else 1
+    before = inspector.redelivery
+    attempts = before.attempts + 1 if before is not None and before.position == position else 1
     if attempts < limits.MAX_DELIVERIES:
         inspector.set_redelivery(position, attempts)
         return True
@@ -55,7 +55,7 @@ def _died_on(core: Core, agent: Agent, inspector: RingInspector, ring_id: int, s
         f", last: {exit_record.message}" if exit_record else ""
     )
     inspector.discard_one()
-    inspector.set_redelivery(0, 0)
+    inspector.clear_redelivery()
     core.bury(_letter(ring_id, position, item, sender, agent.pid, DeadLetterReason.POISONED, why, attempts))
     core.emit(LogLevel.WARN, f"message {message_id(ring_id, position)} to agent {agent.pid} is a dead letter: {why}")
     return True
@@ -69,11 +69,11 @@ def bury_unread(
     try:
         while waiting := inspector.peek(1):
             position, item = waiting[0]
-            core.bury(_letter(inspector.geometry.ring_id, position, item, sender, target, reason, detail, 0))
+            core.bury(_letter(inspector.statistics().ring_id, position, item, sender, target, reason, detail, 0))
             inspector.discard_one()
             buried += 1
     except RingCorrupted as error:
-        core.emit(LogLevel.ERROR, f"what was left in ring {inspector.geometry.ring_id} cannot be read: {error}")
+        core.emit(LogLevel.ERROR, f"what was left in ring {inspector.statistics().ring_id} cannot be read: {error}")
     return buried
 
 

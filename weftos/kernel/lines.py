@@ -1,4 +1,4 @@
-"""The shared memory of one agent that outlives its incarnations: mailbox, doorbell, rings to and from the kernel and the service.
+"""The shared memory of one agent that outlives its incarnations: mailbox, doorbell, rings to kernel and service.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Messages from and to pid 0: what ``weaver agent send`` and ``ipc publish`` put into rings, and what agents send to the kernel.
+"""Messages from and to pid 0: what ``weaver agent send`` and ``ipc publish`` write, and what agents send to the kernel.
 
 The kernel writes without waiting: a full ring is an error for the operator, never a pause for everybody. A reply finds
     its request by

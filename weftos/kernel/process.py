@@ -125,8 +125,8 @@ class ProcessTable:
         """
         if self.max_processes and len(self._live) >= self.max_processes:
             raise ProcessTableFull(
-                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}: stop one or
-                raise it"
+                f"{len(self._live)} agents are alive, and kernel.max_processes is {self.max_processes}: "
+                "stop one or raise it"
             )
         self._last_pid += 1
         entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now)

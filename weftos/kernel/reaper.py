@@ -17,7 +17,6 @@ from typing import Final
 __all__ = ["become_subreaper", "reap", "strays"]
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_OPTIONS: Final = os.WNOHANG | os.WUNTRACED | getattr(os, "WCONTINUED", 0)
 
 
 def become_subreaper() -> bool:
@@ -28,35 +27,33 @@ def become_subreaper() -> bool:
     return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def reap(known: Callable[[int], bool], observe: Callable[[int, int, struct_rusage], None]) -> int:
+def reap(
+    ours: Callable[[int], bool],
+    ended: Callable[[int, int, struct_rusage], None],
+    paused: Callable[[int, bool], None],
+) -> None:
     """Take every change of state of every child.
 
     Args:
-        known: whether an OS pid is a child that the kernel forked. The rest of such a child's process group is killed
-            before the
-            child is reaped, while its number cannot belong to anybody else.
-        observe: called with pid, wait status and resource usage for each change.
-
-    Returns:
-        How many children remain unreaped is not known; this is how many changes were taken.
+        ours: whether the kernel forked an OS pid. What is left of such a child's process group is killed before the child is
+            reaped, while its number cannot belong to anybody else.
+        ended: called with OS pid, wait status and resource usage of each child that was reaped.
+        paused: called with OS pid and whether it stopped (true) or continued (false).
     """
-    taken = 0
-    while True:
-        if hasattr(os, "waitid"):
-            try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return taken
-            if info is not None and known(info.si_pid):
-                _kill_group(info.si_pid)
-        try:
-            pid, status, usage = os.wait4(-1, _OPTIONS)
-        except ChildProcessError:
-            return taken
-        if pid == 0:
-            return taken
-        taken += 1
-        observe(pid, status, usage)
+    while (info := _peek(os.WSTOPPED | os.WCONTINUED)) is not None:
+        paused(info.si_pid, info.si_code == os.CLD_STOPPED)
+    while (info := _peek(os.WEXITED | os.WNOWAIT)) is not None:
+        if ours(info.si_pid):
+            _kill_group(info.si_pid)
+        pid, status, usage = os.wait4(info.si_pid, 0)
+        ended(pid, status, usage)
+
+
+def _peek(what: int) -> os.waitid_result | None:
+    try:
+        return os.waitid(os.P_ALL, 0, what | os.WNOHANG)
+    except ChildProcessError:
+        return None
 
 
 def _kill_group(leader: int) -> None:

@@ -69,7 +69,7 @@ class ServiceRecord:
     owner_pid: int | None = None
     methods: tuple[str, ...] = ()
     registered_at: float = field(default_factory=time.time)
-    last: HealthStatus = HealthStatus(Health.UNKNOWN, "not checked yet")
+    last: HealthStatus = field(default_factory=lambda: HealthStatus(Health.UNKNOWN, "not checked yet"))
 
 
 class ServiceRegistry:

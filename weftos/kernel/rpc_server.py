@@ -127,16 +127,14 @@ class RpcServer:
             result = await handler(params)
         except WeftError as error:
             return wire.encode_error(request.id, error)
-        except Exception as error:  # a defect of ours must not take the kernel down; it is logged and answered as what
-            it is
+        except Exception as error:  # a defect of ours is logged and answered; it must not take the kernel down
             self._emit(LogLevel.ERROR, f"{request.method} failed inside the kernel: {type(error).__name__}: {error}")
             return wire.encode_error(request.id, WeftError(f"{request.method} failed inside the kernel: {error}"))
         return wire.encode_result(request.id, result)
 
 
 def peer_uid(connection: Any) -> int | None:
-    """User id of the process at the other end of a local socket (SO_PEERCRED), ``None`` where the system does not tell.
-    """
+    """User id of the process at the other end of a local socket (SO_PEERCRED), ``None`` where the system does not tell."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None

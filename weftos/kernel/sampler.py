@@ -95,15 +95,15 @@ class Sampler:
 
     def messages_sent(self, agent: Agent) -> int:
         """Messages in all rings that the agent writes, counted in the rings."""
-        total = RingInspector(agent.lines.from_agent).statistics().messages
+        total = RingInspector(agent.lines.from_agent).statistics().put
         segment = Segment.attach(os.dup(agent.lines.request_fd))
         try:
-            total += RingInspector(segment).statistics().messages
+            total += RingInspector(segment).statistics().put
         finally:
             segment.close()
         for record in self._core.channels.outgoing(agent.pid):
             with record.inspect() as inspector:
-                total += inspector.statistics().messages
+                total += inspector.statistics().put
         return total
 
     def tick(self) -> None:
@@ -147,16 +147,16 @@ class Sampler:
         """Messages, bytes and depth of a ring now; its rates are brought up to date when the last sample is old enough."""
         with record.inspect() as inspector:
             seen = inspector.statistics()
-            depth = inspector.depth_bytes()
+            depth = seen.depth_bytes
         now = time.monotonic()
         then, messages, size = record.sampled
         if then == 0.0:
-            record.sampled = (now, seen.messages, seen.head)
+            record.sampled = (now, seen.put, seen.head)
         elif now - then >= limits.SAMPLE_INTERVAL_S / 2:
-            record.messages_per_sec = (seen.messages - messages) / (now - then)
+            record.messages_per_sec = (seen.put - messages) / (now - then)
             record.bytes_per_sec = (seen.head - size) / (now - then)
-            record.sampled = (now, seen.messages, seen.head)
-        return seen.messages, seen.head, depth
+            record.sampled = (now, seen.put, seen.head)
+        return seen.put, seen.head, depth
 
 
 def _descriptors(os_pid: int) -> int:

@@ -325,18 +325,23 @@ class Supervisor:
 
     # --- reaping ------------------------------------------------------------------------------------------------------
 
-    def observe(self, os_pid: int, status: int, usage: resource.struct_rusage) -> bool:
-        """Take one observation of ``wait4``; returns whether the process was an agent."""
+    def ended(self, os_pid: int, status: int, usage: resource.struct_rusage) -> bool:
+        """A process was reaped; returns whether it was an agent."""
         agent = self._core.by_os_pid.get(os_pid)
         if agent is None:
             return False
-        if os.WIFSTOPPED(status):
-            self._paused(agent, ProcessState.RUNNING, ProcessState.SUSPENDED, "agent.suspend")
-        elif os.WIFCONTINUED(status):
-            self._paused(agent, ProcessState.SUSPENDED, ProcessState.RUNNING, "agent.resume")
-        else:
-            self._ended(agent, status, usage)
+        self._ended(agent, status, usage)
         return True
+
+    def paused(self, os_pid: int, *, stopped: bool) -> None:
+        """A process stopped or continued."""
+        agent = self._core.by_os_pid.get(os_pid)
+        if agent is None:
+            return
+        if stopped:
+            self._paused(agent, ProcessState.RUNNING, ProcessState.SUSPENDED, "agent.suspend")
+        else:
+            self._paused(agent, ProcessState.SUSPENDED, ProcessState.RUNNING, "agent.resume")
 
     def _paused(self, agent: Agent, before: ProcessState, after: ProcessState, kind: str) -> None:
         # The state follows the observation, so a SIGSTOP from elsewhere shows as well.

@@ -1,0 +1,178 @@
+"""The kernel as a program: in the foreground, or in the background with its readiness confirmed.
+
+``start_daemon`` runs ``python -m weftos.kernel`` in a session of its own and waits until the kernel has said, through a pipe, that it is
+ready, or why it is not. So a start that returns has succeeded, and a start that failed has said why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from weftos import limits
+from weftos.config import Config, load
+from weftos.errors import BootFailed, WeftError, error_for_code
+from weftos.home import Home, InstanceLock
+from weftos.kernel.leftovers import INSTANCE_VARIABLE
+from weftos.kernel.state import KernelEvent, LogLevel
+
+__all__ = ["run_foreground", "start_daemon"]
+
+_READY_VARIABLE: Final = "WEFTOS_READY_FD"
+_LOG_LEVELS: Final = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARN: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+}
+
+
+class _Outcome(msgspec.Struct):
+    """What the background process tells its starter: ``code`` is empty when the kernel is ready."""
+
+    os_pid: int
+    code: str = ""
+    message: str = ""
+
+
+def start_daemon(home: Home, config_path: Path | None = None, timeout: float = limits.START_TIMEOUT_S) -> int:
+    """Start a kernel in the background and wait until it is ready.
+
+    Args:
+        home: the instance.
+        config_path: configuration file; the instance's own by default.
+        timeout: seconds to wait.
+
+    Returns:
+        OS pid of the kernel.
+
+    Raises:
+        KernelAlreadyRunning: one runs on this instance.
+        WeftError: why it did not boot, as it said itself.
+        BootFailed: it ended, or was not ready in time, without saying why.
+    """
+    home.ensure()
+    load(config_path or home.config)
+    # Asked here as well, so that the error comes at once and the log of the running kernel stays untouched.
+    InstanceLock(home.lock).check_free()
+    reader, writer = os.pipe()
+    environ = os.environ | {
+        "WEFTOS_HOME": str(home.root),
+        INSTANCE_VARIABLE: str(home.root),
+        _READY_VARIABLE: str(writer),
+    }
+    command = [sys.executable, "-m", "weftos.kernel"]
+    if config_path is not None:
+        command += ["--config", str(config_path.absolute())]
+    log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[writer],
+            cwd="/",
+        )
+    finally:
+        os.close(writer)
+        os.close(log)
+    try:
+        outcome = _await_outcome(reader, timeout)
+    finally:
+        os.close(reader)
+    if outcome is None:
+        process.kill()
+        process.wait()
+        raise BootFailed(f"the kernel was not ready within {timeout:g} s; its log is {home.log}")
+    if outcome.code:
+        process.wait()
+        raise error_for_code(outcome.code, outcome.message)
+    # The kernel lives on by itself; without this the destructor would complain that it was never waited for.
+    process.returncode = 0
+    return outcome.os_pid
+
+
+def _await_outcome(reader: int, timeout: float) -> _Outcome | None:
+    """Read one line; ``None`` at the deadline."""
+    data = b""
+    deadline = time.monotonic() + timeout
+    poller = select.poll()
+    poller.register(reader, select.POLLIN | select.POLLHUP)
+    while b"\n" not in data:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        if poller.poll(left * 1000):
+            chunk = os.read(reader, 65536)
+            if not chunk:
+                return _Outcome(0, BootFailed.code, "the kernel ended while it booted; its log says more")
+            data += chunk
+    return msgspec.json.decode(data, type=_Outcome)
+
+
+def run_foreground(home: Home, config_path: Path | None = None) -> int:
+    """Be the kernel until it is shut down.
+
+    Returns:
+        Exit status: 0 after an orderly shutdown.
+
+    Raises:
+        WeftError: it could not boot.
+    """
+    os.environ.setdefault(INSTANCE_VARIABLE, str(home.root))
+    ready_fd = os.environ.pop(_READY_VARIABLE, None)
+    fd = int(ready_fd) if ready_fd is not None else None
+    if fd is not None:
+        os.set_inheritable(fd, False)
+    try:
+        config = load(config_path or home.config)
+        return asyncio.run(_serve(home, config, fd))
+    except WeftError as error:
+        _tell(fd, _Outcome(os.getpid(), error.code, str(error)))
+        raise
+
+
+async def _serve(home: Home, config: Config, ready_fd: int | None) -> int:
+    # Imported here, after the number of BLAS threads is fixed: an agent inherits whatever the kernel has loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from weftos.kernel.kernel import Kernel
+
+    kernel = Kernel(home, config)
+    kernel.core.sink = _print_event
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, kernel.request_shutdown, f"signal {number.name}")
+    loop.add_signal_handler(signal.SIGHUP, kernel.reload)
+    await kernel.boot()
+    _tell(ready_fd, _Outcome(os.getpid()))
+    await kernel.halted.wait()
+    return 0
+
+
+def _tell(fd: int | None, outcome: _Outcome) -> None:
+    if fd is None:
+        return
+    try:
+        os.write(fd, msgspec.json.encode(outcome) + b"\n")
+        os.close(fd)
+    except OSError as error:
+        # Whoever started us has gone; the log keeps what we had to say.
+        print(f"the starter could not be told: {error}", file=sys.stderr)
+
+
+def _print_event(event: KernelEvent) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.timestamp))
+    print(f"{stamp}Z {event.level.name:<5} [{event.phase.value:<8}] {event.message}", flush=True)

@@ -1,0 +1,330 @@
+"""The control socket's methods, one small function each. The table of names and types is ``weftos.rpc.methods``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+import weftos
+from weftos.agent.frames import SpawnSpec
+from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState
+from weftos.governance.capability import AgentCapabilities, ResourceLimits
+from weftos.ids import KERNEL_PID
+from weftos.kernel.agent_requests import default_name
+from weftos.kernel.core import Agent, Core
+from weftos.kernel.grants import Grants
+from weftos.kernel.inherit import limits_from
+from weftos.kernel.operator import Operator
+from weftos.kernel.registry import ServiceRegistry, overall
+from weftos.kernel.sampler import resident_bytes
+from weftos.kernel.state import LogLevel
+from weftos.kernel.supervisor import Supervisor
+from weftos.kernel.views import Views, exit_view, reply_view
+from weftos.rpc import agent_types as a
+from weftos.rpc import types as t
+from weftos.service import protocol as p
+
+__all__ = ["Handlers"]
+
+_LEVELS: Final = {
+    "debug": LogLevel.DEBUG,
+    "info": LogLevel.INFO,
+    "warn": LogLevel.WARN,
+    "error": LogLevel.ERROR,
+}
+#: Bytes of an agent's log read for one answer.
+_LOG_CHUNK: Final = 256 * 1024
+
+
+class Handlers:
+    """All methods.
+
+    Args:
+        core: shared state.
+        supervisor: lives and deaths.
+        grants: topics.
+        operator: messages of pid 0.
+        registry: services.
+        views: results.
+        shut_down: begins the shutdown.
+        restart_service: replaces the service process.
+        enforced: limits that this machine enforces, and sentences about what it does not.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        supervisor: Supervisor,
+        grants: Grants,
+        operator: Operator,
+        registry: ServiceRegistry,
+        views: Views,
+        shut_down: Callable[[str], None],
+        restart_service: Callable[[], Awaitable[tuple[int | None, int | None]]],
+        enforced: tuple[list[str], list[str]],
+    ) -> None:
+        self._core = core
+        self._supervisor = supervisor
+        self._grants = grants
+        self._operator = operator
+        self._registry = registry
+        self._views = views
+        self._shut_down = shut_down
+        self._restart_service = restart_service
+        self._enforced = enforced
+
+    def table(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+        """Every method by name."""
+        return {
+            "ping": self.ping,
+            "kernel.status": self.kernel_status,
+            "kernel.ps": self.agent_list,
+            "kernel.services": self.kernel_services,
+            "kernel.logs": self.kernel_logs,
+            "kernel.health": self.kernel_health,
+            "kernel.shutdown": self.kernel_shutdown,
+            "kernel.kill-process": self.kill_process,
+            "kernel.restart-service": self.restart_service,
+            "agent.spawn": self.agent_spawn,
+            "agent.stop": self.agent_stop,
+            "agent.restart": self.agent_restart,
+            "agent.suspend": self.agent_suspend,
+            "agent.resume": self.agent_resume,
+            "agent.list": self.agent_list,
+            "agent.inspect": self.agent_inspect,
+            "agent.send": self.agent_send,
+            "agent.logs": self.agent_logs,
+            "chain.status": self.chain_status,
+            "chain.local": self.chain_local,
+            "ipc.topics": self.ipc_topics,
+            "ipc.publish": self.ipc_publish,
+            "ipc.subscribe": self.ipc_subscribe,
+            "ipc.dead-letters": self.dead_letters,
+        }
+
+    # --- kernel -------------------------------------------------------------------------------------------------------
+
+    async def ping(self, _params: t.NoParams) -> str:
+        return "pong"
+
+    async def kernel_status(self, _params: t.NoParams) -> t.KernelStatus:
+        core = self._core
+        return t.KernelStatus(
+            os_pid=os.getpid(),
+            state=core.life.state.value,
+            version=weftos.__version__,
+            boot_id=core.boot_id.hex(),
+            home=str(core.home.root),
+            uptime_secs=round(time.monotonic() - core.started_monotonic, 3),
+            process_count=len(core.table),
+            service_count=len(self._registry.records()),
+            max_processes=core.table.max_processes,
+            health_check_interval_secs=core.config.kernel.health_check_interval_secs,
+            rss_bytes=resident_bytes(os.getpid()),
+            clean_start=not core.unclean_shutdown,
+            unclean_shutdown=core.unclean_shutdown,
+            socket=str(core.home.socket),
+            log=str(core.home.log),
+        )
+
+    async def kernel_services(self, _params: t.NoParams) -> list[t.ServiceInfo]:
+        await self._registry.check()
+        return self._views.services()
+
+    async def kernel_logs(self, params: t.LogsParams) -> list[t.LogEntry]:
+        events = self._core.events.tail(params.count, _LEVELS[params.level], params.since)
+        return [
+            t.LogEntry(
+                timestamp=e.timestamp,
+                phase=e.phase.value,
+                level=e.level.name.lower(),
+                message=e.message,
+                serial=e.serial,
+            )
+            for e in events
+        ]
+
+    async def kernel_health(self, _params: t.NoParams) -> t.HealthReport:
+        records = await self._registry.check()
+        system = [record for record in records if record.system is not None]
+        enforced, lacking = self._enforced
+        return t.HealthReport(
+            overall=overall([record.last for record in system]).value,
+            services=[
+                t.ServiceHealth(name=record.name, health=record.last.health.value, detail=record.last.detail)
+                for record in system
+            ],
+            limits_enforced=enforced,
+            degraded=[
+                *lacking,
+                *(
+                    f"agent {entry.pid} ({entry.spec.name}) is quarantined"
+                    for entry in self._core.table.ended()
+                    if entry.quarantined
+                ),
+            ],
+        )
+
+    async def kernel_shutdown(self, _params: t.NoParams) -> t.ShutdownResult:
+        self._core.life.require_running()
+        # After this answer has been written.
+        asyncio.get_running_loop().call_later(0.01, self._shut_down, "requested on the control socket")
+        return t.ShutdownResult(state="shutting_down")
+
+    async def kill_process(self, params: t.KillParams) -> t.KillResult:
+        agent = self._core.agent(params.pid)
+        self._supervisor.request_stop(agent, graceful=params.graceful, reason="the operator asked")
+        return t.KillResult(pid=params.pid, graceful=params.graceful, state=agent.entry.state.value)
+
+    async def restart_service(self, params: t.NameParams) -> t.RestartServiceResult:
+        record = self._registry.get(params.name)
+        if record.owner_pid is not None:
+            old = self._core.agent(record.owner_pid).entry.os_pid
+            agent = await self._supervisor.restart(record.owner_pid, "the operator asked")
+            return t.RestartServiceResult(name=params.name, old_pid=old, new_pid=agent.entry.os_pid)
+        if params.name != "service":
+            raise WrongState(f"{params.name!r} is a part of the kernel's own process and restarts with it")
+        old_pid, new_pid = await self._restart_service()
+        return t.RestartServiceResult(name=params.name, old_pid=old_pid, new_pid=new_pid)
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    async def agent_spawn(self, params: a.SpawnParams) -> a.SpawnResult:
+        if params.backend != "native":
+            raise BackendNotAvailable(f"backend {params.backend!r} does not exist in this version; there is: native")
+        parent_spec = self._core.agent(params.parent_pid).entry.spec if params.parent_pid else None
+        defaults = ResourceLimits(**msgspec.structs.asdict(self._core.config.limits))
+        spec = SpawnSpec(
+            program=params.program,
+            args=tuple(params.args),
+            name=params.name or default_name(params.program),
+            env=params.env,
+            limits=limits_from(params.limits, parent_spec.limits if parent_spec else defaults),
+            capabilities=params.capabilities or (parent_spec.capabilities if parent_spec else AgentCapabilities()),
+            restart=params.restart,
+            parent=params.parent_pid or KERNEL_PID,
+        )
+        return spawned(await self._supervisor.spawn(spec, KERNEL_PID))
+
+    async def agent_stop(self, params: a.StopParams) -> a.StopResult:
+        entry = await self._supervisor.stop(
+            params.pid, graceful=params.graceful, reason="the operator asked", timeout_s=params.timeout_secs
+        )
+        record = exit_view(entry.last_exit)
+        if record is None:
+            raise AgentExited(f"agent {params.pid} ended before it had run")
+        return a.StopResult(pid=params.pid, state=entry.state.value, exit=record)
+
+    async def agent_restart(self, params: a.PidParams) -> a.SpawnResult:
+        return spawned(await self._supervisor.restart(params.pid, "the operator asked"))
+
+    async def agent_suspend(self, params: a.PidParams) -> a.StateResult:
+        entry = await self._supervisor.suspend(params.pid)
+        return a.StateResult(pid=params.pid, state=entry.state.value)
+
+    async def agent_resume(self, params: a.PidParams) -> a.StateResult:
+        entry = await self._supervisor.resume(params.pid)
+        return a.StateResult(pid=params.pid, state=entry.state.value)
+
+    async def agent_list(self, params: a.ListParams) -> list[a.ProcessInfo]:
+        return self._views.rows(ended=params.all)
+
+    async def agent_inspect(self, params: a.PidParams) -> a.AgentDetail:
+        return self._views.detail(params.pid)
+
+    async def agent_send(self, params: a.SendParams) -> a.SendResult:
+        agent = self._core.agent(params.pid)
+        started = time.monotonic()
+        if not params.wait:
+            self._operator.post(agent, params.message)
+            return a.SendResult(delivered=True)
+        reply, kind = reply_view(await self._operator.ask(agent, params.message, params.timeout_secs))
+        return a.SendResult(
+            delivered=True, reply=reply, reply_type=kind, elapsed_secs=round(time.monotonic() - started, 6)
+        )
+
+    async def agent_logs(self, params: a.LogParams) -> a.AgentLog:
+        entry = self._core.table.get(params.pid)
+        lines, offset = read_log(str(self._core.home.agent_log(params.pid)), params.count, params.offset)
+        return a.AgentLog(pid=params.pid, lines=lines, offset=offset, state=entry.state.value)
+
+    # --- chain --------------------------------------------------------------------------------------------------------
+
+    async def chain_status(self, _params: t.NoParams) -> t.ChainStatus:
+        reply = await self._core.service.ask(p.ChainHead())
+        assert isinstance(reply, p.Head)
+        return msgspec.convert(
+            {name: value for name, value in reply.values.items() if name in t.ChainStatus.__struct_fields__},
+            t.ChainStatus,
+        )
+
+    async def chain_local(self, params: t.CountParams) -> list[t.ChainRow]:
+        reply = await self._core.service.ask(p.ChainTail(params.count))
+        assert isinstance(reply, p.Tail)
+        return [msgspec.convert(record, t.ChainRow) for record in reply.records]
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def ipc_topics(self, _params: t.NoParams) -> list[t.TopicInfo]:
+        return self._views.topics()
+
+    async def ipc_publish(self, params: t.PublishParams) -> t.PublishResult:
+        subscribers, delivered = self._operator.publish(params.topic, params.message)
+        return t.PublishResult(topic=params.topic, subscribers=subscribers, delivered=delivered)
+
+    async def ipc_subscribe(self, params: t.SubscribeParams) -> t.SubscribeResult:
+        await self._grants.subscribe(self._core.agent(params.pid), params.topic, on=True)
+        return t.SubscribeResult(pid=params.pid, topic=params.topic)
+
+    async def dead_letters(self, params: t.CountParams) -> list[t.DeadLetterInfo]:
+        return self._views.dead_letters(params.count)
+
+
+def spawned(agent: Agent) -> a.SpawnResult:
+    """The answer to a spawn or restart that succeeded.
+
+    Raises:
+        AgentExited: the agent was ready, and has ended since.
+    """
+    entry = agent.entry
+    if entry.os_pid is None:
+        why = entry.last_exit.message if entry.last_exit else "it has ended"
+        raise AgentExited(f"agent {entry.pid} was ready and ended at once: {why}")
+    return a.SpawnResult(
+        pid=entry.pid,
+        os_pid=entry.os_pid,
+        agent_id=entry.agent_id,
+        name=entry.spec.name,
+        incarnation=entry.incarnation,
+    )
+
+
+def read_log(path: str, count: int, offset: int | None) -> tuple[list[str], int]:
+    """Read the end of a log, or what came after an offset.
+
+    Returns:
+        Whole lines, and the offset behind the last of them.
+
+    Raises:
+        InvalidRequest: the offset lies behind the end.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if offset is not None and offset > size:
+                raise InvalidRequest(f"the log has {size} bytes; there is no offset {offset}")
+            start = max(0, size - _LOG_CHUNK) if offset is None else offset
+            file.seek(start)
+            data = file.read(_LOG_CHUNK)
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    lines = data[:whole].decode("utf-8", "replace").splitlines()
+    if offset is None:
+        lines = lines[-count:] if count else lines
+    return lines, start + whole

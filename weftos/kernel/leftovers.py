@@ -1,0 +1,93 @@
+"""What a killed kernel leaves behind, found and removed by the next boot; and what this machine can enforce at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from weftos.home import Home
+from weftos.shm import fence, sweep
+
+__all__ = ["INSTANCE_VARIABLE", "clean", "enforcement"]
+
+#: Set in the environment of every kernel, and so inherited by everything that its agents execute.
+INSTANCE_VARIABLE: Final = "WEFTOS_INSTANCE"
+
+
+def clean(home: Home, prefix: str) -> list[str]:
+    """Remove stale semaphores and kill orphaned processes of this instance. The instance lock must be held.
+
+    Args:
+        home: the instance.
+        prefix: prefix of its semaphore names.
+
+    Returns:
+        One sentence for each thing that was found.
+    """
+    found = []
+    names = sweep(prefix)
+    if names:
+        found.append(f"{len(names)} semaphores of an earlier boot were removed")
+    for os_pid in orphans(home):
+        try:
+            os.kill(os_pid, signal.SIGKILL)
+            found.append(f"OS process {os_pid} of an earlier boot was killed")
+        except ProcessLookupError:
+            continue
+    home.socket.unlink(missing_ok=True)
+    return found
+
+
+def orphans(home: Home) -> list[int]:
+    """OS pids of processes that carry this instance's mark in their environment and are not this process or its parents."""
+    mark = f"{INSTANCE_VARIABLE}={home.root}".encode()
+    spared = _lineage()
+    found = []
+    for entry in Path("/proc").iterdir() if sys.platform == "linux" else ():
+        if not entry.name.isdecimal() or int(entry.name) in spared:
+            continue
+        try:
+            environ = (entry / "environ").read_bytes()
+        except OSError:
+            # It ended, or it belongs to somebody else.
+            continue
+        if mark in environ.split(b"\0"):
+            found.append(int(entry.name))
+    return found
+
+
+def _lineage() -> set[int]:
+    lineage = {os.getpid()}
+    pid = os.getppid()
+    while pid > 1 and pid not in lineage:
+        lineage.add(pid)
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            break
+        pid = int(stat.rpartition(b")")[2].split()[1])
+    return lineage
+
+
+def enforcement() -> tuple[list[str], list[str]]:
+    """Tell which limits this machine enforces on agents, and in one sentence each what it does not."""
+    enforced = [
+        "memory: rlimit and sampling",
+        "cpu: rlimit",
+        "descriptors: rlimit",
+        "files: rlimit",
+        "messages: sampling",
+    ]
+    enforced.append("processes: sampling" if os.geteuid() == 0 else "processes: rlimit and sampling")
+    lacking = []
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        lacking.append("cgroup v2 is absent: memory is limited per process, not per agent")
+    if sys.platform != "linux":
+        lacking.append("agents do not end with a killed kernel: only Linux has parent-death signals")
+    lacking.append("network and file access of agents are not confined in this version")
+    if "membarrier" not in fence.mode():
+        lacking.append("no membarrier: a sleeping agent may notice a message up to 50 ms late")
+    return enforced, lacking
