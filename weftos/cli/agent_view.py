@@ -45,7 +45,12 @@ def _identity(detail: AgentDetail) -> Panel:
 
 def _resources(detail: AgentDetail) -> Panel:
     switches = f"{f.number(detail.voluntary_switches)} voluntary, {f.number(detail.involuntary_switches)} involuntary"
-    memory = f"{f.size(detail.rss_bytes)} resident, {f.size(detail.pss_bytes)} shared out, {f.size(detail.uss_bytes)} its own"
+    parts = (
+        (detail.rss_bytes, "resident"),
+        (detail.pss_bytes, "with shared pages divided"),
+        (detail.uss_bytes, "unique"),
+    )
+    memory = ", ".join(f"{f.size(amount)} {what}" for amount, what in parts)
     return Panel(
         "Resources",
         [
