@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import select
@@ -16,8 +17,8 @@ from weftos.service import protocol as p
 ACK = struct.Struct("<QQ")
 
 
-def appender(agent, count, pipe, seed):
-    """In a process of its own: append numbered events, singly and in batches, and tell each acknowledgement."""
+def appender(agent, over, pipe, seed):
+    """In a process of its own: append numbered events until ``over``, and tell each acknowledgement."""
     chance = random.Random(seed)
 
     def run():
@@ -27,12 +28,14 @@ def appender(agent, count, pipe, seed):
 
         def settle(limit):
             while len(waiting) > limit:
-                first, pending = waiting.pop(0)
+                first, size, pending = waiting.pop(0)
                 ack = pending.result(60)
-                for offset in range(ack.seq - ack.first_seq + 1):
-                    os.write(pipe, ACK.pack(first + offset, ack.first_seq + offset))
+                whole = ack.seq - ack.first_seq == size - 1
+                # A batch that was torn apart by the crash is completed behind what came between.
+                for offset in range(size) if whole else (0, size - 1):
+                    os.write(pipe, ACK.pack(first + offset, ack.first_seq + offset if whole or not offset else ack.seq))
 
-        while sent < count:
+        while not over[0]:
             size = chance.choice((1, 1, 1, 1, 5))
             durable = chance.random() < 0.7
             if size == 1:
@@ -40,7 +43,7 @@ def appender(agent, count, pipe, seed):
             else:
                 events = [p.Event("app.n", {"pid": agent.pid, "i": sent + k}) for k in range(size)]
                 request = p.AppendBatch(events, durable)
-            waiting.append((sent, client.submit(request, 60)))
+            waiting.append((sent, size, client.submit(request, 60)))
             sent += size
             settle(40)
         settle(0)
@@ -67,14 +70,15 @@ class Reader:
         self.rest = data[whole:]
 
 
-def run_campaign(kernel, clients, count, kills, seed):
+def run_campaign(kernel, clients, kills, seed):
     chance = random.Random(seed)
     kernel.start()
     readers = []
+    over = mmap.mmap(-1, 1)
     for pid in range(1, clients + 1):
         agent = kernel.agent(pid)
         reading, writing = os.pipe()
-        child = kernel.fork(appender(agent, count, writing, seed + pid))
+        child = kernel.fork(appender(agent, over, writing, seed + pid))
         os.close(writing)
         readers.append(Reader(reading, child))
     kernel_acks = {}
@@ -90,7 +94,9 @@ def run_campaign(kernel, clients, count, kills, seed):
                 open_readers[fd].read()
             else:
                 kernel.drain()
-        if done < kills and time.monotonic() >= next_kill:
+        if done == kills:
+            over[0] = 1
+        elif time.monotonic() >= next_kill:
             serials = [kernel.post(p.Append("log.info", {"kill": done, "k": k})) for k in range(3)]
             kernel.kill_service()
             done += 1
@@ -101,15 +107,15 @@ def run_campaign(kernel, clients, count, kills, seed):
                     kernel_acks[serial] = kernel.result(serial)
                 else:
                     kernel_acks[serial] = kernel.replies[serial]
-            next_kill = time.monotonic() + chance.uniform(0.005, 0.15)
+            next_kill = time.monotonic() + chance.uniform(0.002, 0.1)
     for reader in readers:
         assert reader.child.wait() == 0
     assert kernel.stop_service() == 0
-    check_log(kernel, readers, count, kernel_acks)
-    return done
+    over.close()
+    check_log(kernel, readers, kernel_acks)
 
 
-def check_log(kernel, readers, count, kernel_acks):
+def check_log(kernel, readers, kernel_acks):
     found = {}
     kernel_seqs = []
     for record in chain.read(kernel.chain_dir):
@@ -121,22 +127,23 @@ def check_log(kernel, readers, count, kernel_acks):
     for pid, reader in enumerate(readers, 1):
         written = found[pid]
         numbers = [number for number, _ in written]
-        assert len(reader.acks) >= count
-        assert numbers == list(range(len(reader.acks))), "each once, in order"
-        assert dict(written) == reader.acks, "each where its acknowledgement said"
+        assert len(reader.acks) > 100
+        assert numbers == list(range(len(numbers))), "each once, in order"
+        assert reader.acks.items() <= dict(written).items(), "each where its acknowledgement said"
+        assert max(reader.acks) == numbers[-1]
     assert sorted(ack.seq for ack in kernel_acks.values()) == kernel_seqs
     report = chain.verify(kernel.chain_dir)
     assert report.valid, report.errors
 
 
 def test_killed_under_load(kernel):
-    assert run_campaign(kernel, clients=3, count=3000, kills=6, seed=1) >= 2
+    run_campaign(kernel, clients=3, kills=10, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_under_load_many_times(kernel, seed):
-    assert run_campaign(kernel, clients=4, count=10_000, kills=25, seed=seed * 100) >= 10
+    run_campaign(kernel, clients=4, kills=40, seed=seed * 100)
 
 
 def test_answers_lost_between_put_and_commit_come_again_as_they_were(kernel):
