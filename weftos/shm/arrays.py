@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
+import weakref
 from typing import Any, Final
 
 import msgspec
@@ -237,6 +238,8 @@ def parse(payload: bytes | memoryview, total: int) -> tuple[np.dtype[Any], tuple
     shape: tuple[int, ...] = struct.unpack_from(f"<{dims}Q", payload, HEAD.size)
     dtype = _parse_type(bytes(payload[at : at + type_bytes]))
     size = dtype.itemsize
+    if size == 0:
+        raise RingCorrupted("an array record whose elements have no size")
     for n in shape:
         size *= n
         if n > limits.MAX_MESSAGE_BYTES:
@@ -297,19 +300,17 @@ class ArrayView:
         meta: bytes that the sender put beside it.
     """
 
-    __slots__ = ("_piece", "array", "meta")
+    __slots__ = ("_watch", "array", "meta")
 
     def __init__(self, segment: Segment, at: int, n: int) -> None:
         dtype, shape, self.meta, offset = _parse_in_place(segment, at, n)
-        self._piece = memoryview(segment.map)[at + offset : at + n].toreadonly()
-        flat: AnyArray = np.frombuffer(self._piece, dtype) if offset < n else np.empty(0, dtype)
+        piece = memoryview(segment.map)[at + offset : at + n].toreadonly()
+        flat: AnyArray = np.frombuffer(piece, dtype) if offset < n else np.empty(0, dtype)
+        # Every array derived from it keeps this one alive: it is the first that is not itself based on an array.
+        self._watch = weakref.ref(flat)
         self.array: AnyArray = flat.reshape(shape)
 
     def release(self) -> bool:
         """Let go of the ring's memory. Returns whether someone else still holds it."""
         self.array = np.empty(0, self.array.dtype)
-        try:
-            self._piece.release()
-        except BufferError:
-            return True
-        return False
+        return self._watch() is not None

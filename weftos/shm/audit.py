@@ -36,7 +36,8 @@ class Window(msgspec.Struct, frozen=True):
         ring_id: the ring.
         start: position of the first byte.
         end: position after the last byte.
-        count: messages whose record ends in the window.
+        count: messages whose record ends in the window, as this end counted; an end that took over within a batch
+            counts only its share, so ``reconcile`` compares digests alone.
         digest: BLAKE3 of the bytes, 32 bytes.
         complete: False for the open window as it stood at ``flush``.
     """
@@ -61,7 +62,7 @@ class Verdict(msgspec.Struct, frozen=True):
         ring_id: the ring.
         start: position of the first byte.
         end: position after the last byte.
-        outcome: ``agreed``; ``differs`` (same range, different digest or count); ``unmatched`` (only one end committed
+        outcome: ``agreed``; ``differs`` (same range, different digest); ``unmatched`` (only one end committed
             to exactly this range).
     """
 
@@ -173,7 +174,7 @@ def reconcile(ours: Iterable[Window], theirs: Iterable[Window]) -> list[Verdict]
         if a is None or b is None:
             outcome: Literal["agreed", "differs", "unmatched"] = "unmatched"
         else:
-            outcome = "agreed" if (a.digest, a.count) == (b.digest, b.count) else "differs"
+            outcome = "agreed" if a.digest == b.digest else "differs"
         verdicts.append(Verdict(key[0], key[1], key[2], outcome))
     return verdicts
 

@@ -69,6 +69,7 @@ class RingConsumer(ConsumerCore):
         waiter: what ``get_wait`` sleeps on: ``wait(timeout_s, has_work) -> bool``, e.g. a ``Mailbox``; without it, it
             polls.
         autocommit: commit each item as it is handed out (at most once instead of at least once).
+        fragments: whether messages above the size of a record are expected; if not, one of them is corruption.
         audit: hash the stream in windows and keep them in ``audit``.
 
     Attributes:
@@ -144,10 +145,10 @@ class RingConsumer(ConsumerCore):
 
     @contextmanager
     def view(self) -> Iterator[ArrayView | Any]:
-        """Hand out the next item, an array without copying it; commit all that was handed out when the block ends.
+        """Hand out the next item, an array without a copy; commit everything handed out at the end.
 
-        The array is read-only and lies in the ring: the producer can change it at any time, and after the block its place
-        is reused. Keep nothing of it. If the block raises, nothing is committed.
+        The array is read-only and lies in the ring: the producer can change it at any time, and after the block its
+        place is reused. Keep nothing of it. If the block raises, nothing is committed.
 
         Yields:
             An ``ArrayView`` for an array in one record, another item as ``get`` returns it, or None when there is none.

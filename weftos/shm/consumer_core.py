@@ -47,10 +47,31 @@ class ConsumerCore:
     """State and slow paths of ``RingConsumer``; see there for the arguments."""
 
     __slots__ = (
-        "_assembly", "_batches", "_bell", "_eighth", "_fragments", "_grid", "_load", "_notes", "_patience", "_pending",
-        "_pending_at", "_pending_id", "_settle", "_start", "_store", "_tail", "_waiter", "audit", "commit", "geometry",
-        "get", "segment", "take",
-    )  # fmt: skip
+        "_assembly",
+        "_batches",
+        "_bell",
+        "_eighth",
+        "_fragments",
+        "_grid",
+        "_load",
+        "_notes",
+        "_patience",
+        "_pending",
+        "_pending_at",
+        "_pending_id",
+        "_settle",
+        "_start",
+        "_store",
+        "_sub",
+        "_tail",
+        "_waiter",
+        "audit",
+        "commit",
+        "geometry",
+        "get",
+        "segment",
+        "take",
+    )
 
     def __init__(
         self,
@@ -81,6 +102,7 @@ class ConsumerCore:
         self._pending: list[bytes] = []
         self._pending_at = 0
         self._pending_id = 0
+        self._sub = (start, 0)
         count = words[layout.GET_COUNT]
         self.audit = RingAudit(segment, geometry, start, count) if audit else None
         self._grid = self.audit.next_boundary if self.audit is not None else layout.NOBODY
@@ -182,6 +204,8 @@ class ConsumerCore:
                 done = sub & 0xFFFFFFFF
                 if done >= len(messages):
                     raise self._corrupted(f"{done} of {len(messages)} messages of a batch are said to be done")
+        if position == self._start:
+            self._sub = (position, done)
         self._batches.append(_Batch(position, end, len(messages)))
         self._pending, self._pending_at, self._pending_id = messages, done, position
         _, head, last, _, _ = self._load()
@@ -248,6 +272,9 @@ class ConsumerCore:
     def _commit_in_batch(self, batch: _Batch, done: int) -> None:
         while self._batches[0] is not batch:
             self._batches.popleft()
+        if self._sub[0] == batch.position and self._sub[1] >= done:
+            return  # what is done stays done
+        self._sub = (batch.position, done)
         if self._load()[4] != batch.position:
             self._commit_at(batch.position)
         self.segment.words[layout.SUB] = (batch.position >> 3 & 0xFFFFFFFF) << 32 | done
