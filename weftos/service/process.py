@@ -67,6 +67,8 @@ def run_service(boot: ServiceBoot) -> int:
         The exit code: 0 after an orderly end; 1 if the log could not be written to the end; 5 for a damaged chain, or
         the ``exit_code`` of whatever else kept it from starting.
     """
+    # The kernel's event loop may have left its own; here that number will soon name another file.
+    signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
         # A full disk or a gone peer must come back as an error that can be answered, not as a death.
         signal.signal(number, signal.SIG_IGN)
