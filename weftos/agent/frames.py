@@ -45,6 +45,16 @@ class OpenChannel(msgspec.Struct, array_like=True, tag=3):
     size: int = 0
 
 
+class GrowChannel(msgspec.Struct, array_like=True, tag=12):
+    """Ask for a larger ring to ``pid``, because a message of ``size`` bytes does not fit into a record of the present one.
+
+    What the ring may carry stays the same. The old ring is closed to the sender and read out before the new one.
+    """
+
+    pid: int
+    size: int
+
+
 class OpenTopic(msgspec.Struct, array_like=True, tag=4):
     """Ask to publish to a topic; channels to its subscribers follow, now and whenever somebody subscribes."""
 
@@ -106,6 +116,7 @@ class Describe(msgspec.Struct, array_like=True, tag=11):
 
 AgentRequestBody: TypeAlias = (
     OpenChannel
+    | GrowChannel
     | OpenTopic
     | Subscribe
     | BroadcastPeers
@@ -176,6 +187,8 @@ class Offer(msgspec.Struct, array_like=True, tag=1):
     direct: bool
     broadcast: bool
     topics: list[str]
+    #: A ring from the same sender that this one replaces, and that is to be read out first.
+    after: int = 0
 
 
 class Revoke(msgspec.Struct, array_like=True, tag=2):

@@ -40,13 +40,14 @@ class Incoming:
         offer: what the kernel granted.
     """
 
-    __slots__ = ("bell", "broadcast", "consumer", "direct", "early", "outstanding", "slot", "source", "topics")
+    __slots__ = ("after", "bell", "broadcast", "consumer", "direct", "early", "outstanding", "slot", "source", "topics")
 
     def __init__(self, consumer: RingConsumer, source: Source, offer: Offer, bell: Doorbell | None) -> None:
         self.consumer = consumer
         self.source = source
         self.slot = offer.slot
         self.bell = bell
+        self.after = offer.after
         self.outstanding: deque[int] = deque()
         self.early: set[int] = set()
         self.direct = False
@@ -219,6 +220,12 @@ class Inbox:
             source.incoming.finish(message.position)
 
     def _take(self, incoming: Incoming) -> bool:
+        if incoming.after:
+            before = self._rings.get(incoming.after)
+            if before is not None and before.consumer.has_work():
+                # The ring that this one replaced holds older messages of the same sender.
+                return self._take(before)
+            incoming.after = 0
         try:
             items = incoming.consumer.take(_TAKE)
         except RingCorrupted as error:

@@ -22,7 +22,7 @@ class Outgoing:
         kick: what wakes the receiver where it has no mailbox (the kernel); replaces mailbox and doorbell.
     """
 
-    __slots__ = ("_bell", "_mailbox", "pid", "producer", "put", "ring_id")
+    __slots__ = ("_bell", "_mailbox", "max_payload", "pid", "producer", "put", "ring_id")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Outgoing:
             wake = MailboxPeer(self._mailbox, self._bell).notifier(grant.slot)
         self.producer = RingProducer(Segment.attach(ring, keep_fd=False), wake=wake, space=own_bell, audit=audit)
         self.put = self.producer.put
+        self.max_payload = self.producer.geometry.max_payload
 
     def close(self) -> None:
         """Detach; the kernel closed the ring, or this process ends."""

@@ -40,6 +40,7 @@ from weftos.errors import (
     WeftTimeout,
     error_for_code,
 )
+from weftos.ids import KERNEL_PID
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.ipc.message import Message, Source, encode_message, encode_message_for
 from weftos.ipc.payloads import Failure, KernelSignal, PayloadTag, Signal, payload_type
@@ -116,6 +117,8 @@ class AgentRuntime:
         self.outgoing: dict[int, Outgoing] = {}
         self.topics: dict[str, set[int]] = {}
         self._service_pids: dict[str, int] = {}
+        # Pids to which direct messages are granted; a ring may be there for a topic alone.
+        self._direct: set[int] = {KERNEL_PID}
         self.stopping = False
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
@@ -252,16 +255,36 @@ class AgentRuntime:
         wire = target_to_wire(target)
         if type(payload) is np.ndarray:
             meta = encode_message_for(payload, correlation, trace_id, wire)
-            return channel.pid, self._put(channel, partial(channel.producer.put_array, payload, meta), timeout_s)
+            size = payload.nbytes + len(meta) + _ARRAY_HEADER_BYTES
+            channel = self.roomy(channel, size)
+            put: Callable[[float], int] = partial(channel.producer.put_array, payload, meta)
+            return channel.pid, self._put(channel, put, timeout_s, size)
         data = encode_message(payload, correlation, trace_id, wire)
-        return channel.pid, self._put(channel, partial(channel.put, data), timeout_s)
+        channel = self.roomy(channel, len(data))
+        return channel.pid, self._put(channel, partial(channel.put, data), timeout_s, len(data))
+
+    def roomy(self, channel: Outgoing, size: int) -> Outgoing:
+        """Return a channel whose records hold ``size`` bytes: this one, or its larger replacement.
+
+        Only what no ring's record holds travels in fragments; that takes a rendezvous with the reader, so two agents that send each
+        other such messages at the same time wait for each other until their deadlines.
+        """
+        if size <= channel.max_payload or channel.pid == KERNEL_PID or size > limits.MAX_RING_BYTES // 2 - 64:
+            return channel
+        answer, fds = self.request(f.GrowChannel(channel.pid, size))
+        if answer.grant is None:
+            return channel
+        return self.add_channel(answer.grant, fds)
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout_s: float) -> int:
         """Send a batch to one process with as few publications as possible; returns how many went."""
         channel = self.channel_to(Process(pid) if pid else Kernel(), None)
         return channel.producer.put_many([encode_message(payload) for payload in payloads], timeout_s)
 
-    def _put(self, channel: Outgoing, put: Callable[[float], int], timeout_s: float) -> int:
+    def _put(self, channel: Outgoing, put: Callable[[float], int], timeout_s: float, size: int) -> int:
+        if size > channel.max_payload:
+            # Fragments need the whole patience at once: a rendezvous that was given up cannot be taken up again.
+            return put(timeout_s)
         try:
             return put(0.0)
         except RingFull:
@@ -290,8 +313,8 @@ class AgentRuntime:
             WeftError: what the kernel answered.
         """
         match target:
-            case Process(pid) if (channel := self.outgoing.get(pid)) is not None:
-                return channel
+            case Process(pid) if pid in self._direct:
+                return self.outgoing[pid]
             case Kernel():
                 return self.outgoing[0]
             case Process() | Service() | ServiceMethod():
@@ -309,9 +332,9 @@ class AgentRuntime:
     def missing_channel(self, target: Target, payload: Any) -> f.OpenChannel | None:
         """The request that opens the channel to a target, or ``None`` when it is open."""
         match target:
-            case Process(pid) if pid not in self.outgoing:
+            case Process(pid) if pid not in self._direct:
                 return f.OpenChannel(pid=pid, size=_size_of(payload))
-            case Service(name) | ServiceMethod(name, _) if self._service_pids.get(name) not in self.outgoing:
+            case Service(name) | ServiceMethod(name, _) if self._service_pids.get(name) not in self._direct:
                 return f.OpenChannel(service=name, size=_size_of(payload))
             case _:
                 return None
@@ -321,10 +344,10 @@ class AgentRuntime:
         pid = int(answer.values["pid"])
         if body.service is not None:
             self._service_pids[body.service] = pid
-        if answer.grant is None:
-            # Granted before, for another purpose: the ring is there.
-            return self.outgoing[pid]
-        return self.add_channel(answer.grant, fds)
+        if answer.grant is not None:
+            self.add_channel(answer.grant, fds)
+        self._direct.add(pid)
+        return self.outgoing[pid]
 
     def add_channel(self, grant: f.ChannelGrant, fds: list[int]) -> Outgoing:
         """Take an outgoing ring from the kernel."""
@@ -439,12 +462,14 @@ class AgentRuntime:
     def _fan_out(self, pids: Sequence[int], payload: Any, wire: str | None, timeout_s: float) -> int:
         is_array = type(payload) is np.ndarray
         data = encode_message_for(payload, 0, None, wire) if is_array else encode_message(payload, 0, None, wire)
+        size = len(data) + (payload.nbytes + _ARRAY_HEADER_BYTES if is_array else 0)
         delivered = 0
         for pid in pids:
             channel = self.outgoing.get(pid)
             if channel is None:
                 continue
             try:
+                channel = self.roomy(channel, size)
                 if is_array:
                     channel.producer.put_array(payload, data, timeout_s)
                 else:
@@ -509,6 +534,9 @@ class AgentRuntime:
         self.inbox.revoke(frame.ring_id)
         for channel in [c for c in self.outgoing.values() if c.ring_id == frame.ring_id]:
             del self.outgoing[channel.pid]
+            self._direct.discard(channel.pid)
+            for members in self.topics.values():
+                members.discard(channel.pid)
             self._close_outgoing(channel)
             for call in self._calls.values():
                 if call.pid == channel.pid:
@@ -579,8 +607,6 @@ class AgentRuntime:
 
     def _close_outgoing(self, channel: Outgoing) -> None:
         self._collect(channel.producer.audit_windows(flush=True), "producer")
-        for members in self.topics.values():
-            members.discard(channel.pid)
         channel.close()
 
     def flush(self) -> None:
@@ -615,6 +641,8 @@ def checked_answer(answered: tuple[f.Answer, list[int]]) -> tuple[f.Answer, list
 
 
 _CONTROL_SLOT: Final = 0
+#: Room for the description of an array in its record.
+_ARRAY_HEADER_BYTES: Final = 1024
 #: Longest single wait while a call is under way, in seconds.
 _LONGEST_S: Final = 10.0
 #: Calls given up whose late replies are still recognised.

@@ -62,6 +62,7 @@ class AgentRequests:
         }
         self._bodies: dict[type, Callable[[Agent, Any], Awaitable[Grant]]] = {
             f.OpenChannel: grants.open_channel,
+            f.GrowChannel: grants.grow_channel,
             f.OpenTopic: grants.open_topic,
             f.Subscribe: lambda agent, body: grants.subscribe(agent, body.topic, on=body.on),
             f.BroadcastPeers: lambda agent, _body: grants.broadcast_peers(agent),

@@ -34,6 +34,9 @@ class RingRecord:
     direct: bool = False
     broadcast: bool = False
     topics: set[str] = field(default_factory=set)
+    #: The ring that this one replaced, and whether this one was replaced itself.
+    after: int = 0
+    replaced: bool = False
     #: Incarnation of each end that holds the ring.
     src_has: int = 0
     dst_has: int = 0
@@ -68,7 +71,14 @@ def ring_capacity(first_message_bytes: int) -> int:
     capacity = limits.DEFAULT_RING_BYTES
     while capacity < wanted and capacity < limits.MAX_GRANT_RING_BYTES:
         capacity *= 2
+    # Beyond that only as much as one message needs: a record may take half of a ring.
+    while capacity < 2 * (first_message_bytes + _ENVELOPE_BYTES) and capacity < limits.MAX_RING_BYTES:
+        capacity *= 2
     return capacity
+
+
+#: Room in a record for what travels beside a message: record word, array header, alignment.
+_ENVELOPE_BYTES = 4096
 
 
 class ChannelTable:
@@ -82,6 +92,7 @@ class ChannelTable:
         self._next_ring_id = next_ring_id
         self._pairs: dict[tuple[int, int], RingRecord] = {}
         self._by_id: dict[int, RingRecord] = {}
+        # By ring id, because a ring that was replaced stays until it is read out.
         self._in: defaultdict[int, dict[int, RingRecord]] = defaultdict(dict)
         self._out: defaultdict[int, dict[int, RingRecord]] = defaultdict(dict)
 
@@ -102,30 +113,36 @@ class ChannelTable:
         return list(self._out.get(pid, {}).values())
 
     def create(self, src: int, dst: int, capacity: int) -> RingRecord:
-        """Make the ring of a pair.
+        """Make the ring of a pair; one that is there already is replaced, and stays until it is removed.
 
         Raises:
             ResourceLimitExceeded: the receiver's mailbox has no free slot.
             SharedMemoryError: no memory for it.
         """
-        assert (src, dst) not in self._pairs
         taken = {record.slot for record in self._in[dst].values()}
         slot = next((n for n in range(FIRST_GRANT_SLOT, limits.MAILBOX_SLOTS) if n not in taken), None)
         if slot is None:
             raise ResourceLimitExceeded(f"agent {dst} has {len(taken)} incoming rings; a mailbox holds no more")
         ring_id = self._next_ring_id()
-        segment = create_ring(capacity, ring_id=ring_id)
+        segment = create_ring(capacity, max_record=capacity // 2, ring_id=ring_id)
         record = RingRecord(ring_id, segment.dup_fd(), src, dst, slot, capacity)
         segment.close()
-        self._pairs[src, dst] = self._by_id[ring_id] = self._in[dst][src] = self._out[src][dst] = record
+        old = self._pairs.get((src, dst))
+        self._pairs[src, dst] = self._by_id[ring_id] = record
+        self._in[dst][ring_id] = self._out[src][ring_id] = record
+        if old is not None:
+            record.direct, record.broadcast, record.topics = old.direct, old.broadcast, set(old.topics)
+            record.after = old.ring_id
+            old.replaced = True
         return record
 
     def remove(self, record: RingRecord) -> None:
         """Forget a ring and close its descriptor; both ends keep their mappings until they detach."""
-        del self._pairs[record.src, record.dst]
+        if self._pairs.get((record.src, record.dst)) is record:
+            del self._pairs[record.src, record.dst]
         del self._by_id[record.ring_id]
-        del self._in[record.dst][record.src]
-        del self._out[record.src][record.dst]
+        del self._in[record.dst][record.ring_id]
+        del self._out[record.src][record.ring_id]
         for table, pid in ((self._in, record.dst), (self._out, record.src)):
             if not table[pid]:
                 del table[pid]

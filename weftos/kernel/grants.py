@@ -62,6 +62,22 @@ class Grants:
         self._tell_receiver(record)
         return {"pid": pid}, *self._for_sender(record)
 
+    async def grow_channel(self, agent: Agent, body: f.GrowChannel) -> Grant:
+        """Replace a ring by one whose records hold ``size`` bytes; what it may carry stays as it was decided."""
+        old = self._core.channels.between(agent.pid, body.pid)
+        if old is None:
+            raise CapabilityDenied(f"agent {agent.pid} has no channel to agent {body.pid} that could grow")
+        capacity = ring_capacity(min(body.size, limits.MAX_MESSAGE_BYTES))
+        if capacity <= old.capacity:
+            return {"pid": body.pid}, *self._for_sender(old)
+        with old.inspect() as inspector:
+            # From here on nothing can be written to the old ring, so its reader knows when it has read it out.
+            inspector.close_ring()
+        record = self._core.channels.create(agent.pid, body.pid, capacity)
+        self._granted(record)
+        self._tell_receiver(record)
+        return {"pid": body.pid}, *self._for_sender(record)
+
     async def open_topic(self, agent: Agent, body: f.OpenTopic) -> Grant:
         """Grant publication to a topic; the channels to its subscribers go ahead of the answer."""
         await self._permit(
@@ -199,6 +215,7 @@ class Grants:
             record.direct,
             record.broadcast,
             sorted(record.topics),
+            record.after if self._core.channels.by_id(record.after) is not None else 0,
         )
         dst.signal_frame(offer, [record.fd] if fresh else [])
 
@@ -254,16 +271,17 @@ class Grants:
         self.sweep(agent.pid)
 
     def sweep(self, pid: int | None = None) -> None:
-        """Close rings of ended senders that their readers have emptied."""
+        """Close rings of ended senders, and replaced rings, that their readers have emptied."""
         core = self._core
         records = core.channels.outgoing(pid) if pid is not None else list(core.channels)
         for record in records:
-            if record.src in core.agents:
+            if record.src in core.agents and not record.replaced:
                 continue
             with record.inspect() as inspector:
                 empty = inspector.statistics().depth_bytes == 0
             if empty or record.dst not in core.agents:
-                reason = f"agent {record.src} has ended and its messages are read"
+                why = "was given a larger ring" if record.replaced else "has ended"
+                reason = f"agent {record.src} {why}, and its messages are read"
                 try:
                     self.revoke(record, reason, DeadLetterReason.AGENT_EXITED)
                 except WeftError as error:
