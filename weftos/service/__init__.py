@@ -1,1 +1,1 @@
-"""The service process, sole owner of the chain and the gate, and the client that others use to talk to it."""
+"""The service process: log and gate for all; its loop, and the client that agents hold."""

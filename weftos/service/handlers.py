@@ -16,13 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
-from weftos.errors import AppendRefused, ProtocolError, WeftError
+from weftos.errors import AppendRefused, ProtocolError, StorageFailed, WeftError
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
 
-__all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal"]
+__all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
 
 #: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
 _AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.dead_letter"))
@@ -60,6 +60,15 @@ Handler = Callable[[Desk, Caller, int, Any], p.Reply]
 def refusal(error: WeftError) -> p.Failed:
     """Return the answer that carries an error to the caller, who raises it again."""
     return p.Failed(error.code, str(error)[:_TEXT_CHARS])
+
+
+def without_storage(reply: p.Reply, failed: str) -> p.Reply:
+    """Return what is true of an answer after the write failed: nothing was appended, nothing recorded is permitted."""
+    if isinstance(reply, p.Appended):
+        return p.Failed(StorageFailed.code, failed)
+    if isinstance(reply, p.Decided) and isinstance(reply.decision, Permit) and reply.decision.reason != "kernel":
+        return p.Decided(Deny(f"decisions cannot be recorded: {failed}"))
+    return reply
 
 
 def answer(desk: Desk, caller: Caller, position: int, request: Any) -> p.Reply:

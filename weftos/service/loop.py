@@ -30,11 +30,11 @@ from weftos.errors import (
     StorageFailed,
     WeftError,
 )
-from weftos.governance.gate import CapabilityGate, Deny, Permit, Subject
+from weftos.governance.gate import CapabilityGate, Subject
 from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
 from weftos.service import protocol as p
 from weftos.service.clients import Caller, Client
-from weftos.service.handlers import Desk, answer, refusal
+from weftos.service.handlers import Desk, answer, refusal, without_storage
 from weftos.service.journal import Journal
 from weftos.shm import Mailbox
 
@@ -53,14 +53,22 @@ class ServiceLoop:
         channel: the control socket.
         mailbox: the service's own.
         journal: the open log.
+        on_orphaned: called once, at the moment when the kernel is found gone.
 
     Attributes:
         stop_asked: set it (from a signal handler) to end as after ``StopService``.
         kernel_gone: the control socket has ended.
     """
 
-    def __init__(self, channel: FrameChannel[p.ServiceFrame], mailbox: Mailbox, journal: Journal) -> None:
+    def __init__(
+        self,
+        channel: FrameChannel[p.ServiceFrame],
+        mailbox: Mailbox,
+        journal: Journal,
+        on_orphaned: Callable[[], object],
+    ) -> None:
         self._channel = channel
+        self._on_orphaned = on_orphaned
         self._outbox = FrameOutbox(channel)
         self._mailbox = mailbox
         self._journal = journal
@@ -107,6 +115,12 @@ class ServiceLoop:
             if not self._ready:
                 self._mailbox.beat()
                 self._mailbox.wait(_OUTBOX_PAUSE_S if len(self._outbox) else self._patience())
+
+    def orphaned(self) -> None:
+        """Note that the kernel is gone."""
+        if not self.kernel_gone:
+            self.kernel_gone = True
+            self._on_orphaned()
 
     def close(self) -> None:
         """Give up all clients and the control socket."""
@@ -217,7 +231,7 @@ class ServiceLoop:
             return
         encode, frame = self._encode, p.ReplyFrame
         if failed is not None:
-            replies = [(position, _without_storage(reply, failed)) for position, reply in replies]
+            replies = [(position, without_storage(reply, failed)) for position, reply in replies]
         try:
             lost = client.deliver([encode(frame(position, reply)) for position, reply in replies])
         except WeftError as error:
@@ -266,7 +280,7 @@ class ServiceLoop:
             try:
                 received = self._channel.recv()
             except ChannelClosed:
-                self.kernel_gone = True
+                self.orphaned()
                 return False
             except ProtocolError as error:
                 self._rejected += 1
@@ -298,7 +312,7 @@ class ServiceLoop:
     def _answer_kernel(self, failed: str | None) -> None:
         replies, self._kernel_replies = self._kernel_replies, []
         for serial, reply in replies:
-            final = _without_storage(reply, failed) if failed is not None else reply
+            final = without_storage(reply, failed) if failed is not None else reply
             try:
                 self._tell_kernel(p.KernelReply(serial, final))
             except MessageTooLarge as error:
@@ -346,13 +360,13 @@ class ServiceLoop:
         try:
             self._outbox.post(frame)
         except ChannelClosed:
-            self.kernel_gone = True
+            self.orphaned()
 
     def _flush_outbox(self) -> None:
         try:
             self._outbox.flush()
         except ChannelClosed:
-            self.kernel_gone = True
+            self.orphaned()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -376,12 +390,3 @@ class ServiceLoop:
             "sleeps": waits.sleeps,
             "uptime_seconds": time.monotonic() - self._started,
         }
-
-
-def _without_storage(reply: p.Reply, failed: str) -> p.Reply:
-    """Return what is true of an answer after the write failed: nothing was appended, nothing recorded is permitted."""
-    if isinstance(reply, p.Appended):
-        return p.Failed(StorageFailed.code, failed)
-    if isinstance(reply, p.Decided) and isinstance(reply.decision, Permit) and reply.decision.reason != "kernel":
-        return p.Decided(Deny(f"decisions cannot be recorded: {failed}"))
-    return reply

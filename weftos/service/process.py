@@ -81,7 +81,8 @@ def run_service(boot: ServiceBoot) -> int:
         journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.boot_id, boot.segment_bytes)
     except WeftError as error:
         return _refuse_to_start(channel, error)
-    loop = ServiceLoop(channel, mailbox, journal)
+    # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
+    loop = ServiceLoop(channel, mailbox, journal, lambda: sweep(boot.semaphore_prefix))
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True
@@ -91,12 +92,12 @@ def run_service(boot: ServiceBoot) -> int:
     try:
         channel.send_wait(p.ServiceReady(loop.head()))
     except (ChannelClosed, WeftTimeout):
-        loop.kernel_gone = True
+        loop.orphaned()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     loop.run()
-    return _end(loop, channel, journal, boot, bell)
+    return _end(loop, channel, journal, bell)
 
 
 def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) -> int:
@@ -110,21 +111,18 @@ def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) ->
     return error.exit_code
 
 
-def _end(
-    loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, boot: ServiceBoot, bell: Doorbell
-) -> int:
-    """Write, sign, close; and if the kernel is gone, remove what it can no longer remove."""
+def _end(loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, bell: Doorbell) -> int:
+    """Write, sign, close."""
     code = 0
     try:
         journal.close()
     except StorageFailed as error:
         code = error.exit_code
     # The order to stop and the kernel's death may come together: the death signal is one such order.
-    gone = loop.kernel_gone or _has_ended(channel)
+    if _has_ended(channel):
+        loop.orphaned()
     loop.close()
     bell.close()
-    if gone:
-        sweep(boot.semaphore_prefix)
     return code
 
 
