@@ -19,6 +19,8 @@ MAX_RING_BYTES: Final = 64 * 1024 * 1024
 MIN_RING_BYTES: Final = 4096
 #: Largest ring that a grant gives by itself: 8 messages of 2 MiB.
 MAX_GRANT_RING_BYTES: Final = 16 * 1024 * 1024
+#: Largest segment: the largest ring with its overhang and header. tmpfs would let one call take all memory of the machine.
+MAX_SEGMENT_BYTES: Final = 96 * 1024 * 1024 + 4096
 #: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer overlap.
 RING_MESSAGES_HINT: Final = 8
 #: Capacity of the ring from the kernel to an agent: operator messages, few and small.
@@ -173,3 +175,37 @@ PROCESSES: Final = 32
 MESSAGES: Final = 0
 #: Largest file an agent may write.
 FILE_BYTES: Final = 1024 * 1024 * 1024
+
+# --- chain -----------------------------------------------------------------------------------------------------------
+
+#: Size at which a segment file is closed and the next begun: scanned in under a second, and few files for a large log.
+CHAIN_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+#: Smallest size that may be configured: room for a header, the largest record and some more.
+CHAIN_SEGMENT_MIN_BYTES: Final = 4096
+#: Largest encoded payload of a record; what is larger belongs into a file, with its hash in the log.
+CHAIN_PAYLOAD_BYTES: Final = 64 * 1024
+#: Containers in containers of a payload. Deeper nesting is a mistake or an attack on whoever prints it.
+CHAIN_PAYLOAD_DEPTH: Final = 32
+#: Longest names in a record's header, in bytes of UTF-8. Together they keep a header below CHAIN_HEADER_BYTES.
+CHAIN_SOURCE_BYTES: Final = 128
+CHAIN_KIND_BYTES: Final = 64
+CHAIN_SUBJECT_BYTES: Final = 1024
+CHAIN_PRODUCER_BYTES: Final = 128
+CHAIN_PERMIT_BYTES: Final = 128
+#: Longest header part that a reader accepts: the sum of the above and of the fixed fields (about 230 bytes), rounded up.
+CHAIN_HEADER_BYTES: Final = 2048
+#: Records taken but not yet written are handed to the system at this size, so that they cannot fill the memory.
+CHAIN_BUFFER_BYTES: Final = 1024 * 1024
+#: Positions remembered per producer, to recognise what is submitted again: four times what a request ring can hold.
+CHAIN_PRODUCER_WINDOW: Final = 65_536
+#: Positions remembered in all, about 300 bytes each; beyond it the fullest producer loses the older half of its own.
+CHAIN_INDEX_ENTRIES: Final = 262_144
+#: Newest bytes of the log that are checked in full when it is opened (about a second per 64 MiB, well within the
+#: START_TIMEOUT_S); of older segments only the headers. ``verify`` checks everything.
+CHAIN_OPEN_SCAN_BYTES: Final = 256 * 1024 * 1024
+#: Bytes that a reader takes from a file at once: large enough that the calls do not count, small enough for the cache.
+CHAIN_READ_BYTES: Final = 1024 * 1024
+#: Findings kept in the report of a verification; further ones are counted only.
+CHAIN_VERIFY_ERRORS: Final = 1000
+#: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.
+CHAIN_VERIFY_WINDOWS: Final = 1_000_000

@@ -169,7 +169,7 @@ def test_wait_ends_for_work_that_no_byte_announces(bell: Doorbell) -> None:
 
 @pytest.mark.parametrize("fenced", [True, False])
 def test_no_wake_up_is_lost(fork: Fork, bell: Doorbell, monkeypatch: pytest.MonkeyPatch, fenced: bool) -> None:
-    """Ping-pong through sleeping owners: with a fence no wait may run into the backstop, without one none may exceed it."""
+    """Ping-pong through sleeping owners: with a fence, and without one within the backstop."""
     if not fenced:
         monkeypatch.setattr(mailbox.fence, "full_fence", lambda: None)
     elif fence.mode() != "membarrier":

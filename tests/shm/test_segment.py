@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
+import resource
 
 import pytest
 
-from weftos.errors import SegmentInvalid, SharedMemoryError, SharedMemoryExhausted
+from weftos.errors import ResourceLimitExceeded, SegmentInvalid, SharedMemoryError, SharedMemoryExhausted
 from weftos.shm import RingConsumer, RingProducer, Segment, create_mailbox, create_ring, segment
 
 
@@ -78,8 +80,23 @@ def test_what_is_no_segment_is_refused_and_closed() -> None:
 
 def test_running_out_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = descriptors()
-    with pytest.raises(SharedMemoryExhausted):
-        Segment.create(1 << 60)
+    with pytest.raises(ResourceLimitExceeded):
+        Segment.create(1 << 40)
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(SharedMemoryExhausted, match="No space"):
+        Segment.create(4096)
+    monkeypatch.undo()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    try:
+        with pytest.raises(SharedMemoryExhausted):
+            Segment.create(4096)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert descriptors() == before
 
 

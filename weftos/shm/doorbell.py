@@ -14,6 +14,7 @@ one that was rung.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -36,12 +37,12 @@ class Doorbell:
         name: ``/weftos-<instance tag>-…``.
     """
 
-    __slots__ = ("_acquire", "_closed", "_semaphore", "name")
+    __slots__ = ("_acquire", "_closed", "_given_back", "_semaphore", "_waiting", "name")
 
     def __init__(self, semaphore: posix_ipc.Semaphore) -> None:
         self._semaphore = semaphore
         self._acquire = semaphore.acquire
-        self._closed = False
+        self._closed = self._waiting = self._given_back = False
         self.name: str = semaphore.name
 
     @classmethod
@@ -83,17 +84,15 @@ class Doorbell:
             raise DoorbellLost(f"doorbell {self.name} is closed")
         try:
             self._semaphore.release()
-        except OverflowError:
-            return  # the count is at its maximum: the owner wakes anyway
         except (posix_ipc.Error, OSError, ValueError) as error:
-            if "overflow" in str(error).lower() or "too large" in str(error).lower():
-                return
+            if isinstance(error, OSError) and error.errno == errno.EOVERFLOW:
+                return  # the count is at its maximum: the owner wakes anyway
             raise DoorbellLost(f"doorbell {self.name} cannot be rung: {error}") from error
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until the bell is rung, at most ``timeout_s`` seconds.
 
-        Signals are handled meanwhile; they do not end the wait unless their handler raises.
+        One thread waits at a time. Signals are handled meanwhile; they do not end the wait unless their handler raises.
 
         Returns:
             True when a ring was taken, False at the deadline.
@@ -101,10 +100,20 @@ class Doorbell:
         Raises:
             DoorbellLost: this end was closed.
         """
-        if self._closed:
-            raise DoorbellLost(f"doorbell {self.name} is closed")
+        # Under the GIL either this sees the closing, or ``close`` sees this wait and leaves the semaphore to it.
+        self._waiting = True
+        try:
+            return self._wait(timeout_s)
+        finally:
+            self._waiting = False
+            if self._closed:
+                self._give_back()
+
+    def _wait(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while True:
+            if self._closed:
+                raise DoorbellLost(f"doorbell {self.name} is closed")
             try:
                 self._acquire(max(timeout_s, 0))
             except posix_ipc.BusyError:
@@ -116,6 +125,8 @@ class Doorbell:
             except (posix_ipc.Error, OSError, ValueError) as error:
                 raise DoorbellLost(f"doorbell {self.name} cannot be waited for: {error}") from error
             else:
+                if self._closed:
+                    raise DoorbellLost(f"doorbell {self.name} is closed")
                 return True
 
     def drain(self) -> int:
@@ -126,9 +137,18 @@ class Doorbell:
         return taken
 
     def close(self) -> None:
-        """Give this end back. Idempotent. The semaphore lives on until unlinked and closed by all."""
+        """Give this end back. Idempotent, also while a thread waits. The semaphore lives until unlinked and closed."""
         if not self._closed:
             self._closed = True
+            if self._waiting:
+                # Unmapping it under the waiter would crash the process: wake it, and let it close behind itself.
+                self._semaphore.release()
+            else:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if not self._given_back:
+            self._given_back = True
             self._semaphore.close()
 
     def unlink(self) -> None:

@@ -22,7 +22,8 @@ import stat
 from types import TracebackType
 from typing import Final, Self
 
-from weftos.errors import SegmentInvalid, SharedMemoryError, SharedMemoryExhausted
+from weftos import limits
+from weftos.errors import ResourceLimitExceeded, SegmentInvalid, SharedMemoryError, SharedMemoryExhausted
 
 __all__ = ["Segment"]
 
@@ -67,6 +68,8 @@ def _checked_size(fd: int) -> int:
         raise SegmentInvalid("the descriptor is not shared memory")
     if status.st_size < _PAGE or status.st_size % _PAGE:
         raise SegmentInvalid(f"a segment is a positive number of pages, not {status.st_size} bytes")
+    if status.st_size > limits.MAX_SEGMENT_BYTES:
+        raise SegmentInvalid(f"a segment of {status.st_size} bytes is above the limit of {limits.MAX_SEGMENT_BYTES}")
     if _HAS_MEMFD:
         try:
             seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -111,10 +114,13 @@ class Segment:
             label: shown in ``/proc/<pid>/maps``; no name in any directory.
 
         Raises:
+            ResourceLimitExceeded: above ``limits.MAX_SEGMENT_BYTES``.
             SharedMemoryExhausted: no memory, no descriptor or no space in tmpfs.
             SharedMemoryError: another refusal of the system.
         """
         assert size > 0, "a segment has a size"
+        if size > limits.MAX_SEGMENT_BYTES:
+            raise ResourceLimitExceeded(f"a segment of {size} bytes; the limit is {limits.MAX_SEGMENT_BYTES}")
         size = -(-size // _PAGE) * _PAGE
         try:
             fd = _create_fd(size, label)
