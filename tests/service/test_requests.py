@@ -223,3 +223,20 @@ def test_without_a_service_the_gate_is_shut(kernel):
     assert client.append("app.y", {}).durable
     assert [r["kind"] for r in client.tail(3)] == ["gate.permit", "app.x", "app.y"]
     assert client.statistics().strays == 2
+
+
+def test_answers_that_found_no_room_are_known_to_be_lost(running):
+    client = running.agent(1, reply_bytes=4096).client()
+    pendings = [client.submit(p.Append("app.n", {"i": i}, durable=False)) for i in range(900)]
+    while running.head()["appends_total"] < 900:
+        continue
+    client.on_ready()
+    client.ping()
+    outcomes = [pending.reply for pending in pendings]
+    assert all(outcomes), "each has an answer, or is known to have none"
+    lost = sum(isinstance(reply, p.Failed) for reply in outcomes)
+    assert 0 < lost < 900
+    assert client.statistics().lost == lost == running.head()["dropped_replies"]
+    assert client.in_flight == 0
+    with pytest.raises(ServiceUnavailable, match="may have been done"):
+        pendings[outcomes.index(next(r for r in outcomes if isinstance(r, p.Failed)))].result()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -44,6 +44,11 @@ __all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient"]
 
 R = TypeVar("R")
 
+#: The answer to a request whose answer was dropped.
+_LOST: Final = p.Failed(
+    ServiceUnavailable.code, "the answer found no room in the reply ring; what was asked may have been done"
+)
+
 
 class Pump(Protocol):
     """Waits at most ``timeout_s`` seconds until something may have arrived, and serves it, replies included."""
@@ -61,6 +66,7 @@ class ClientStatistics(msgspec.Struct, frozen=True):
         replies: matched to their request.
         strays: replies to no request of this incarnation, or to one given up.
         broken: replies that did not decode.
+        lost: requests whose reply the service dropped, because the reply ring was full.
         in_flight: requests without an answer.
     """
 
@@ -68,6 +74,7 @@ class ClientStatistics(msgspec.Struct, frozen=True):
     replies: int
     strays: int
     broken: int
+    lost: int
     in_flight: int
 
 
@@ -162,7 +169,7 @@ class ServiceClient:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(p.ReplyFrame).decode
         self._pending: dict[int, Pending] = {}
-        self._requests = self._replies = self._strays = self._broken = 0
+        self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -330,7 +337,9 @@ class ServiceClient:
 
     def statistics(self) -> ClientStatistics:
         """Return the counts."""
-        return ClientStatistics(self._requests, self._replies, self._strays, self._broken, len(self._pending))
+        return ClientStatistics(
+            self._requests, self._replies, self._strays, self._broken, self._lost, len(self._pending)
+        )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -364,12 +373,17 @@ class ServiceClient:
         except (msgspec.MsgspecError, TypeError, RecursionError, ValueError):
             self._broken += 1
             return
-        pending = self._pending.pop(frame.request, None)
+        position = frame.request
+        pending = self._pending.pop(position, None)
         if pending is None:
             self._strays += 1
             return
         self._replies += 1
         pending.settle(frame.reply)
+        # Answers come in the order of the requests, so one that was passed over found no room and will not come.
+        while self._pending and (first := next(iter(self._pending))) < position:
+            self._lost += 1
+            self._pending.pop(first).settle(_LOST)
 
     def _ask(self, request: p.Request, kind: type[R], timeout_s: float) -> R:
         started = time.monotonic()
