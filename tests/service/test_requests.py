@@ -240,3 +240,17 @@ def test_answers_that_found_no_room_are_known_to_be_lost(running):
     assert client.in_flight == 0
     with pytest.raises(ServiceUnavailable, match="may have been done"):
         pendings[outcomes.index(next(r for r in outcomes if isinstance(r, p.Failed)))].result()
+
+
+def test_a_kernel_that_does_not_read_loses_nothing(running):
+    sent = 0
+    while sent < 20_000:
+        if not running.channel.send(p.KernelRequest(sent + 1, "kernel", p.Append("log.info", {"i": sent}))):
+            break
+        sent += 1
+        running._notify()
+    assert sent > 300
+    running.pump_until(lambda: len(running.replies) == sent)
+    assert [running.replies[serial].seq for serial in sorted(running.replies)] == list(
+        range(running.replies[1].seq, running.replies[1].seq + sent)
+    )
