@@ -274,9 +274,12 @@ class ServiceLoop:
     # --- the kernel ---------------------------------------------------------------------------------------------------
 
     def _serve_control(self, now: float) -> bool:
+        if len(self._outbox):
+            # As long as our answers wait, its further requests wait in the socket. Its end shows when we send.
+            self._looked = float("-inf")
+            return False
         self._looked = now
-        # As long as our answers wait, the kernel's further requests wait in the socket.
-        for _ in range(limits.SERVICE_KERNEL_QUOTA if not len(self._outbox) else 1):
+        for _ in range(limits.SERVICE_KERNEL_QUOTA):
             try:
                 received = self._channel.recv()
             except ChannelClosed:
