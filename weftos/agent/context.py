@@ -113,9 +113,7 @@ class Context:
             WeftTimeout: no reply in time.
             WeftError: what the other end answered as failure, rebuilt.
         """
-        reply = self._runtime.call(parse_target(target), payload, timeout)
-        self._runtime.inbox.finish(reply)
-        return reply.payload
+        return self._runtime.call(parse_target(target), payload, timeout).payload
 
     def reply(self, message: Message, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> None:
         """Answer a message."""

@@ -1,10 +1,15 @@
-"""The receiving half of an agent: many rings, one queue, and commits in the order of each ring.
+"""The receiving half of an agent: many rings, one stream of messages, and exact knowledge of what is done.
 
-A message is *committed* when its handler is done; until then its ring shows it to the next incarnation. Handlers may
-finish out of order
-(a reply that completes a call overtakes messages that wait), but a ring's commit position only moves over an unbroken
-run of finished
-messages, so nothing unhandled is ever skipped.
+A message is done when the program asks for the next one. That must survive a ``kill -9`` and cost nearly nothing, so
+two words of a ring
+work together: CURRENT names the message in the handler (one store for each message), and COMMIT follows once for each
+    handful. When the
+reader dies, the kernel takes everything before CURRENT as done, and CURRENT as the message that it died on.
+
+Order: messages of one ring are handed out in the order of the ring; a ring is left for the next one only when what was
+    taken from it is
+used up. A reply that completes a call is picked out ahead of its turn; after a crash it comes again, matches no call,
+and is dropped.
 
 What a ring may carry was decided by the kernel when it was granted; anything else that a sender puts in is dropped here
 and reported.
@@ -12,44 +17,71 @@ and reported.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from weftos.agent.frames import Offer
 from weftos.errors import DoorbellLost, ProtocolError, RingCorrupted
 from weftos.ids import KERNEL_PID
 from weftos.ipc.message import Message, Source, decode_message
-from weftos.shm import ArrayRecord, Doorbell, RingConsumer, RingInspector, Segment
+from weftos.shm import ArrayRecord, Doorbell, Item, RingConsumer, RingInspector, Segment
+from weftos.shm.layout import CURRENT
 
 __all__ = ["Inbox", "Incoming"]
 
-#: Messages taken from one ring before the next ring has its turn.
-_TAKE: Final = 64
+#: Messages taken from a ring at once, at most; fewer where messages are large.
+_TAKE_MAX: Final = 64
+_TAKE_FIRST: Final = 16
 
 Report = Callable[[int, str, str], None]
 
 
-class Incoming:
-    """One incoming ring: its reading end, its grant, and which of its messages are handed out and not finished.
+class Incoming(Source):
+    """One incoming ring: its reading end, its grant, and the messages taken from it that wait for the program.
 
     Args:
         consumer: the reading end.
-        source: identity of the sender, stamped on every message.
         offer: what the kernel granted.
+        receiver: pid of this agent.
+        bell: the sender's doorbell, rung when it waits for room.
     """
 
-    __slots__ = ("after", "bell", "broadcast", "consumer", "direct", "early", "outstanding", "slot", "source", "topics")
+    __slots__ = (
+        "after",
+        "bell",
+        "broadcast",
+        "closed",
+        "consumer",
+        "direct",
+        "dirty",
+        "limit",
+        "set_current",
+        "slot",
+        "topics",
+        "waiting",
+    )
 
-    def __init__(self, consumer: RingConsumer, source: Source, offer: Offer, bell: Doorbell | None) -> None:
+    def __init__(self, consumer: RingConsumer, offer: Offer, receiver: int, bell: Doorbell | None) -> None:
+        super().__init__(offer.pid, offer.ring_id, receiver)
+        again = RingInspector(consumer.segment).redelivery
+        if again is not None:
+            self.suspect, self.attempts = again.position, again.attempts
         self.consumer = consumer
-        self.source = source
         self.slot = offer.slot
         self.bell = bell
         self.after = offer.after
-        self.outstanding: deque[int] = deque()
-        self.early: set[int] = set()
+        self.limit = _TAKE_FIRST
+        #: Says which message is in the handler: one store into the ring.
+        self.set_current: Callable[[int], None] = partial(operator.setitem, consumer.segment.words, CURRENT)
+        self.closed = False
+        #: Whether something was handed out since the last commit.
+        self.dirty = False
+        #: Taken and not handed out: as it came (position and item), or decoded by somebody who looked for a reply.
+        self.waiting: deque[tuple[int, Item] | Message] = deque()
         self.direct = False
         self.broadcast = False
         self.topics: frozenset[str] = frozenset()
@@ -57,47 +89,54 @@ class Incoming:
 
     def grant(self, offer: Offer) -> None:
         """Take over what the ring may carry now."""
+        self.pid = offer.pid
         self.direct = offer.direct
         self.broadcast = offer.broadcast
         self.topics = frozenset(offer.topics)
 
     def permits(self, target_wire: str) -> bool:
-        """Tell whether a message with this (not plain) target may come through this ring."""
-        if self.source.pid == KERNEL_PID:
+        """Tell whether a message with this target may come through this ring."""
+        if self.pid == KERNEL_PID:
             return True
         kind = target_wire[:1]
         if kind == "t":
             return target_wire[1:] in self.topics
-        if kind == "b":
-            return self.broadcast
-        return self.direct
+        return self.broadcast if kind == "b" else self.direct
 
-    def finish(self, position: int) -> None:
-        """A handed-out message is done: commit it, or remember it until its predecessors are done too."""
-        outstanding = self.outstanding
-        if outstanding and outstanding[0] == position:
-            outstanding.popleft()
-            early = self.early
-            while early and outstanding and outstanding[0] in early:
-                position = outstanding.popleft()
-                early.discard(position)
+    def take(self) -> bool:
+        """Take a handful from the ring; False when it is empty. Adapts the handful to the size of messages."""
+        items = self.consumer.take(self.limit)
+        if not items:
+            return False
+        span = items[-1][0] - items[0][0]
+        if span > self.consumer.geometry.capacity >> 3:
+            self.limit = max(1, self.limit >> 2)
+        elif len(items) == self.limit < _TAKE_MAX and span < self.consumer.geometry.capacity >> 5:
+            self.limit <<= 1
+        self.waiting.extend(items)
+        return True
+
+    def settle(self) -> None:
+        """Everything handed out is done: commit it. Only when nothing that was taken waits."""
+        if self.dirty and not self.closed:
+            assert not self.waiting, "what waits is not done"
+            self.consumer.commit()
+            self.set_current(0)
+            self.dirty = False
+
+    def settle_part(self, position: int) -> None:
+        """Commit up to one message, which is done, while others that were taken wait."""
+        if not self.closed:
             self.consumer.commit_to(position)
-        else:
-            self.early.add(position)
+            self.set_current(0)
 
     def close(self) -> None:
         """Detach from the ring. What is not committed stays in it."""
+        self.closed = True
+        self.waiting.clear()
         self.consumer.segment.close()
         if self.bell is not None:
             self.bell.close()
-
-
-class _RingSource(Source):
-    """A source that knows its ring, so that finishing a message finds it."""
-
-    __slots__ = ("incoming",)
-
-    incoming: Incoming
 
 
 class Inbox:
@@ -116,7 +155,11 @@ class Inbox:
         self._slots: dict[int, Incoming] = {}
         self._rings: dict[int, Incoming] = {}
         self._ready: deque[Incoming] = deque()
-        self._queue: deque[Message] = deque()
+        #: The ring that the message in the handler came from, and its position.
+        self._hot: Incoming | None = None
+        self._position = 0
+        #: Messages that came through no ring: signals of the kernel.
+        self._local: deque[Message] = deque()
         self.refused = 0
 
     # --- rings --------------------------------------------------------------------------------------------------------
@@ -126,7 +169,6 @@ class Inbox:
         known = self._rings.get(offer.ring_id)
         if known is not None:
             known.grant(offer)
-            known.source.pid = offer.pid
             return
         assert fd is not None, "the kernel sends a new ring with its descriptor"
         segment = Segment.attach(fd, keep_fd=False)
@@ -136,18 +178,14 @@ class Inbox:
             # The sender has ended since; what it left in the ring is still worth reading.
             bell = None
         consumer = RingConsumer(segment, space_bell=bell.post if bell is not None else None, audit=self._audit)
-        again = RingInspector(segment).redelivery
-        suspect, attempts = (again.position, again.attempts) if again is not None else (-1, 0)
-        source = _RingSource(offer.pid, offer.ring_id, self._own_pid, suspect, attempts)
-        incoming = source.incoming = Incoming(consumer, source, offer, bell)
+        incoming = Incoming(consumer, offer, self._own_pid, bell)
         self._slots[offer.slot] = self._rings[offer.ring_id] = incoming
         self._ready.append(incoming)
 
     def revoke(self, ring_id: int) -> None:
-        """Detach a ring that the kernel closed. Messages that were taken from it already are still handled."""
-        incoming = self._rings.pop(ring_id, None)
+        """Detach a ring that the kernel closed."""
+        incoming = self._rings.get(ring_id)
         if incoming is not None:
-            self._slots.pop(incoming.slot, None)
             self._detach(incoming)
 
     def mark(self, slot: int) -> bool:
@@ -161,9 +199,9 @@ class Inbox:
 
     def has_work(self) -> bool:
         """Look at every ring itself, not at hints: is there anything to read?"""
-        if self._queue or self._ready:
+        if self._local or self._ready:
             return True
-        found = [incoming for incoming in self._rings.values() if incoming.consumer.has_work()]
+        found = [incoming for incoming in self._rings.values() if incoming.waiting or incoming.consumer.has_work()]
         self._ready.extend(found)
         return bool(found)
 
@@ -174,104 +212,137 @@ class Inbox:
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def next(self) -> Message | None:
-        """Hand out the next message, or ``None`` when every ring is drained."""
-        queue = self._queue
-        if queue:
-            return queue.popleft()
-        ready = self._ready
-        while ready:
-            incoming = ready[0]
-            if self._take(incoming):
-                ready.rotate(-1)
-                if queue:
-                    return queue.popleft()
-            elif ready and ready[0] is incoming:
-                ready.popleft()
+        """Declare the message handed out before done, and hand out the next; ``None`` when every ring is drained."""
+        if self._local:
+            return self._local.popleft()
+        hot = self._hot
+        while True:
+            if hot is None:
+                hot = self._hot = self._next_ring()
+                if hot is None:
+                    return None
+            waiting = hot.waiting
+            while waiting:
+                entry = waiting.popleft()
+                message = entry if type(entry) is Message else self._decode(hot, *entry)  # type: ignore[misc]
+                if message is not None:
+                    hot.dirty = True
+                    self._position = message.position
+                    hot.set_current(message.position + 1)
+                    return message
+            hot = self._leave(hot)
+
+    def _leave(self, hot: Incoming) -> Incoming | None:
+        """What was taken from a ring is done: commit it, and take more from it or go on to the next ring."""
+        if not hot.closed:
+            hot.settle()
+            if self._ready:
+                # Others wait: this ring goes behind them.
+                self._ready.append(hot)
+            elif self._take(hot):
+                return hot
+        self._hot = None
         return None
 
-    def put_back(self, message: Message) -> None:
-        """Queue a message that is not from a ring, or that a call looked at and does not want."""
-        self._queue.append(message)
-
-    def take_ready(self, wanted: Callable[[Message], bool]) -> None:
-        """Take what is there, give each message to ``wanted``; what it refuses waits in the queue."""
+    def _next_ring(self) -> Incoming | None:
         ready = self._ready
-        queue = self._queue
-        waiting = len(queue)
         while ready:
-            incoming = ready[0]
-            if self._take(incoming):
-                fresh = [queue.pop() for _ in range(len(queue) - waiting)]
-                for message in reversed(fresh):
-                    if wanted(message):
-                        self.finish(message)
-                    else:
-                        queue.append(message)
-                waiting = len(queue)
-                ready.rotate(-1)
-            elif ready and ready[0] is incoming:
-                ready.popleft()
+            incoming = ready.popleft()
+            if not incoming.closed and (incoming.waiting or self._take(incoming)):
+                before = self._before(incoming)
+                if before is not None:
+                    ready.append(incoming)
+                    return before
+                return incoming
+        return None
 
-    @staticmethod
-    def finish(message: Message) -> None:
-        """The handler of a message is done."""
-        source = message.source
-        if isinstance(source, _RingSource):
-            source.incoming.finish(message.position)
+    def _before(self, incoming: Incoming) -> Incoming | None:
+        """The ring that this one replaced, as long as it holds older messages of the same sender."""
+        if not incoming.after:
+            return None
+        before = self._rings.get(incoming.after)
+        if before is not None and (before.waiting or self._take(before)):
+            return before
+        incoming.after = 0
+        return None
 
     def _take(self, incoming: Incoming) -> bool:
-        if incoming.after:
-            before = self._rings.get(incoming.after)
-            if before is not None and before.consumer.has_work():
-                # The ring that this one replaced holds older messages of the same sender.
-                return self._take(before)
-            incoming.after = 0
         try:
-            items = incoming.consumer.take(_TAKE)
+            if incoming.take():
+                incoming.dirty = True
+                return True
         except RingCorrupted as error:
-            self._rings.pop(incoming.source.ring_id, None)
-            self._slots.pop(incoming.slot, None)
             self._detach(incoming)
-            self._report(incoming.source.ring_id, error.code, str(error))
-            return False
-        if not items:
-            return False
-        now = time.time_ns()
-        source, outstanding, queue, direct = incoming.source, incoming.outstanding, self._queue, incoming.direct
-        for position, item in items:
-            outstanding.append(position)
-            try:
-                if type(item) is bytes:
-                    message = decode_message(item)
-                elif isinstance(item, ArrayRecord):
-                    message = decode_message(item.meta, item.array)
-                else:
-                    raise ProtocolError("a block of records is no message")
-                wire = message.target_wire
-                if not (direct if wire is None else incoming.permits(wire)):
-                    raise ProtocolError(f"a message to {wire or 'this process'} is outside this ring's grant")
-            except ProtocolError as error:
-                self.refused += 1
-                incoming.finish(position)
-                self._report(source.ring_id, error.code, str(error))
-                continue
-            message.source = source
-            message.position = position
-            message.received_ns = now
-            queue.append(message)
-        return True
+            self._report(incoming.ring_id, error.code, str(error))
+        return False
+
+    def _decode(self, incoming: Incoming, position: int, item: Item) -> Message | None:
+        """Decode one message and stamp it; ``None`` when it is refused."""
+        try:
+            if type(item) is bytes:
+                message = decode_message(item)
+            elif isinstance(item, ArrayRecord):
+                message = decode_message(item.meta, item.array)
+            else:
+                raise ProtocolError("a block of records is no message")
+            wire = message.target_wire
+            if not (incoming.direct if wire is None else incoming.permits(wire)):
+                raise ProtocolError(f"a message to {wire or 'this process'} is outside this ring's grant")
+        except ProtocolError as error:
+            self.refused += 1
+            self._report(incoming.ring_id, error.code, str(error))
+            return None
+        message.source = incoming
+        message.position = position
+        message.received_ns = time.time_ns()
+        return message
+
+    def settle(self) -> None:
+        """The message handed out last is done, and no other is asked for: commit."""
+        hot = self._hot
+        if hot is None or hot.closed:
+            return
+        if hot.waiting:
+            hot.settle_part(self._position)
+        else:
+            hot.settle()
+
+    def add_local(self, message: Message) -> None:
+        """Queue a message that came through no ring."""
+        self._local.append(message)
+
+    def pick(self, wanted: Callable[[Message], bool]) -> None:
+        """Look at everything that has arrived, ahead of its turn: what is ``wanted`` is taken out, the rest waits."""
+        for incoming in list(self._ready):
+            if not incoming.closed:
+                self._take(incoming)
+        if self._hot is not None and not self._hot.closed:
+            self._take(self._hot)
+        for incoming in list(self._rings.values()):
+            if incoming.waiting:
+                self._pick_from(incoming, wanted)
+
+    def _pick_from(self, incoming: Incoming, wanted: Callable[[Message], bool]) -> None:
+        kept: deque[Any] = deque()
+        for entry in incoming.waiting:
+            message = entry if type(entry) is Message else self._decode(incoming, *entry)  # type: ignore[misc]
+            if message is not None and not wanted(message):
+                kept.append(message)
+        if incoming.closed:
+            return
+        incoming.waiting = kept
+        if not kept and incoming is not self._hot:
+            # Nothing of it is in a handler, so what was picked is all that was taken.
+            incoming.settle()
 
     def _detach(self, incoming: Incoming) -> None:
+        self._rings.pop(incoming.ring_id, None)
+        self._slots.pop(incoming.slot, None)
         if incoming in self._ready:
             self._ready.remove(incoming)
-        incoming.early.clear()
-        incoming.outstanding.clear()
         incoming.close()
 
     def close(self) -> None:
         """Detach from all rings."""
-        for incoming in list(self._rings.values()):
-            incoming.close()
-        self._rings.clear()
-        self._slots.clear()
-        self._ready.clear()
+        for incoming in self.rings():
+            self._detach(incoming)

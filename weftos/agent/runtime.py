@@ -124,7 +124,6 @@ class AgentRuntime:
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
         self._calls: dict[tuple[int, int], PendingCall] = {}
         self._abandoned: dict[tuple[int, int], None] = {}
-        self._current: Message | None = None
         self._windows: list[dict[str, Any]] = []
         self._windows_sent = time.monotonic()
         self.late_replies = 0
@@ -199,20 +198,16 @@ class AgentRuntime:
         Returns:
             ``None`` at the deadline, or when the agent is to stop.
         """
-        current = self._current
-        if current is not None:
-            self.inbox.finish(current)
-            self._current = None
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        inbox = self.inbox
         while True:
             if self.stopping:
+                inbox.settle()
                 return None
-            message = self.inbox.next()
+            message = inbox.next()
             if message is not None:
                 if message.correlation and self._is_late(message):
-                    self.inbox.finish(message)
                     continue
-                self._current = message
                 return message
             self.send_windows()
             left = _LONGEST_S if deadline is None else deadline - time.monotonic()
@@ -222,9 +217,7 @@ class AgentRuntime:
 
     def finish_current(self) -> None:
         """Commit the message that was handed out last: its handler returned."""
-        if self._current is not None:
-            self.inbox.finish(self._current)
-            self._current = None
+        self.inbox.settle()
 
     def _is_late(self, message: Message) -> bool:
         key = (message.sender, message.correlation - 1)
@@ -391,7 +384,7 @@ class AgentRuntime:
 
     def call_result(self, call: PendingCall) -> Message | None:
         """Look for the reply; ``None`` while there is none. Raises as ``call`` does."""
-        self.inbox.take_ready(self._match)
+        self.inbox.pick(self._match)
         if call.reply is not None:
             payload = call.reply.payload
             if type(payload) is Failure:
@@ -568,7 +561,7 @@ class AgentRuntime:
             message = Message(int(PayloadTag.SIGNAL), Signal(KernelSignal(name), frame.data))
             message.source = self._kernel_source
             message.received_ns = time.time_ns()
-            self.inbox.put_back(message)
+            self.inbox.add_local(message)
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 

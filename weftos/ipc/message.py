@@ -28,7 +28,6 @@ __all__ = [
     "decode_message",
     "encode_message",
     "encode_message_for",
-    "handling_mark",
 ]
 
 
@@ -173,13 +172,3 @@ def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Me
         raise ProtocolError("array data and envelope disagree")
     message.payload = array if array is not None else body_from_wire(tag, message.payload)
     return message
-
-
-def handling_mark(ring_id: int, position: int) -> int:
-    """One word that says which message is being handled: never 0, and equal only for the same place.
-
-    The low 40 bits are the position in units of one byte modulo 1 TiB, the bits above it the ring; a reader compares it
-    with the message
-    that waits first in a ring, so an accidental match would need exactly 1 TiB to have passed between.
-    """
-    return (ring_id << 40 | position & 0xFF_FFFF_FFFF) & 0xFFFF_FFFF_FFFF_FFFF or 1

@@ -1,4 +1,6 @@
-"""``python -m weftos.kernel``: the kernel in the foreground, on the instance that WEFTOS_HOME names. ``weaver`` starts it."""
+"""``python -m weftos.kernel``: the kernel in the foreground, on the instance that WEFTOS_HOME names. ``weaver`` starts
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The kernel as a whole: its parts put together, boot, and shutdown.
 
-Boot is a list of steps; each leaves what is needed to undo it, and a failed step undoes all before it in reverse. Shutdown is the same
-list backwards: refuse new work, end the agents, close the log with a final event, end the service process, remove what has a name.
+Boot is a list of steps; each leaves what is needed to undo it, and a failed step undoes all before it in reverse.
+Shutdown is the same
+list backwards: refuse new work, end the agents, close the log with a final event, end the service process, remove what
+    has a name.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
 from weftos.kernel.handlers import Handlers
-from weftos.kernel.letters import bury_unread, note_deaths
+from weftos.kernel.letters import bury_unread, settle_dead_reader
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
@@ -286,12 +288,8 @@ class Kernel:
             self.grants.reborn(agent)
             return
         core = self.core
-        if agent.entry.last_exit is not None and agent.entry.last_exit.abnormal:
-            note_deaths(core, agent)
+        settle_dead_reader(core, agent)
         self.operator.kicked(agent)
-        for record in core.channels.incoming(agent.pid):
-            with record.inspect() as inspector:
-                inspector.retire_consumer()
         for record in core.channels.outgoing(agent.pid):
             with record.inspect() as inspector:
                 inspector.retire_producer()

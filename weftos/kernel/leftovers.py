@@ -42,7 +42,9 @@ def clean(home: Home, prefix: str) -> list[str]:
 
 
 def orphans(home: Home) -> list[int]:
-    """OS pids of processes that carry this instance's mark in their environment and are not this process or its parents."""
+    """OS pids of processes that carry this instance's mark in their environment and are not this process or its
+    parents.
+    """
     mark = f"{INSTANCE_VARIABLE}={home.root}".encode()
     spared = _lineage()
     found = []

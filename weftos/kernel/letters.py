@@ -8,57 +8,61 @@ import time
 
 from weftos import limits
 from weftos.errors import ProtocolError, RingCorrupted
-from weftos.ids import message_id
-from weftos.ipc.message import decode_message, handling_mark
+from weftos.ids import KERNEL_PID, message_id
+from weftos.ipc.message import decode_message
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
 from weftos.kernel.state import LogLevel
 from weftos.shm import ArrayRecord, Item, RingInspector
 
-__all__ = ["bury_unread", "note_deaths"]
+__all__ = ["bury_unread", "settle_dead_reader"]
 
 #: Bytes of a message kept in its letter.
 _KEEP_BYTES = 64 * 1024
 
 
-def note_deaths(core: Core, agent: Agent) -> None:
-    """An incarnation died abnormally: find the message in its handler, count the death, and take the message out at the
-    limit.
+def settle_dead_reader(core: Core, agent: Agent) -> None:
+    """An incarnation ended: commit what it had done, and count its death on the message it was handling.
+
+    A message that killed its reader too often is taken out, so that the next incarnation does not meet it.
     """
-    mark = agent.lines.handling
-    if not mark:
-        return
     for record in core.channels.incoming(agent.pid):
         with record.inspect() as inspector:
-            if _died_on(core, agent, inspector, record.ring_id, record.src, mark):
-                return
-    inspector = RingInspector(agent.lines.to_agent)
-    _died_on(core, agent, inspector, agent.lines.to_agent_id, 0, mark)
+            _settle(core, agent, inspector, record.src)
+    _settle(core, agent, RingInspector(agent.lines.to_agent), KERNEL_PID)
 
 
-def _died_on(core: Core, agent: Agent, inspector: RingInspector, ring_id: int, sender: int, mark: int) -> bool:
+def _settle(core: Core, agent: Agent, inspector: RingInspector, sender: int) -> None:
+    ring_id = inspector.statistics().ring_id
     try:
-        waiting = inspector.peek(1)
+        position = inspector.current
+        if position is not None:
+            inspector.commit_before(position)
+            exit_record = agent.entry.last_exit
+            if exit_record is not None and exit_record.abnormal:
+                _died_on(core, agent, inspector, position, sender)
     except RingCorrupted as error:
         core.emit(LogLevel.ERROR, f"ring {ring_id} to agent {agent.pid} is broken: {error}")
-        return False
-    if not waiting or handling_mark(ring_id, waiting[0][0]) != mark:
-        return False
-    position, item = waiting[0]
+    inspector.clear_current()
+    inspector.retire_consumer()
+
+
+def _died_on(core: Core, agent: Agent, inspector: RingInspector, position: int, sender: int) -> None:
     before = inspector.redelivery
     attempts = before.attempts + 1 if before is not None and before.position == position else 1
     if attempts < limits.MAX_DELIVERIES:
         inspector.set_redelivery(position, attempts)
-        return True
-    exit_record = agent.entry.last_exit
-    why = f"its reader died {attempts} times while it handled it" + (
-        f", last: {exit_record.message}" if exit_record else ""
-    )
-    inspector.discard_one()
+        return
+    taken = inspector.discard_one()
     inspector.clear_redelivery()
-    core.bury(_letter(ring_id, position, item, sender, agent.pid, DeadLetterReason.POISONED, why, attempts))
+    if taken is None or taken[0] != position:
+        raise RingCorrupted(f"message {position} is not where its reader said it was")
+    exit_record = agent.entry.last_exit
+    last = f", last: {exit_record.message}" if exit_record else ""
+    why = f"its reader died {attempts} times while it handled it{last}"
+    ring_id = inspector.statistics().ring_id
+    core.bury(_letter(ring_id, position, taken[1], sender, agent.pid, DeadLetterReason.POISONED, why, attempts))
     core.emit(LogLevel.WARN, f"message {message_id(ring_id, position)} to agent {agent.pid} is a dead letter: {why}")
-    return True
 
 
 def bury_unread(

@@ -18,7 +18,6 @@ import os
 
 from weftos import limits
 from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
-from weftos.shm.mailbox import HANDLING
 
 __all__ = ["FIRST_GRANT_SLOT", "KERNEL_SLOT", "SERVICE_SLOT", "AgentLines", "private_to_kernel"]
 
@@ -67,11 +66,6 @@ class AgentLines:
         """Set a ready byte in the agent's mailbox and wake it if it sleeps."""
         with Doorbell.open(self.bell_name) as bell:
             MailboxPeer(self.mailbox, bell).notifier(slot)()
-
-    @property
-    def handling(self) -> int:
-        """The mark of the message that the agent says it is handling (``ipc.message.handling_mark``); 0 for none."""
-        return self.mailbox.words[HANDLING]
 
     def inherited(self) -> list[int]:
         """Descriptors that the agent's process keeps over the fork."""

@@ -35,7 +35,8 @@ def reap(
     """Take every change of state of every child.
 
     Args:
-        ours: whether the kernel forked an OS pid. What is left of such a child's process group is killed before the child is
+        ours: whether the kernel forked an OS pid. What is left of such a child's process group is killed before the
+            child is
             reaped, while its number cannot belong to anybody else.
         ended: called with OS pid, wait status and resource usage of each child that was reaped.
         paused: called with OS pid and whether it stopped (true) or continued (false).

@@ -151,6 +151,37 @@ class RingInspector:
             self.clear_redelivery()
         return taken[0]
 
+    @property
+    def current(self) -> int | None:
+        """Id of the message that the reader says is in its handler, if it says so and the message is not committed."""
+        mark = self._words[layout.CURRENT]
+        position = mark - 1
+        inside = self._words[layout.COMMIT] <= position < self._words[layout.HEAD]
+        return position if mark and inside else None
+
+    def commit_before(self, message_id: int) -> int:
+        """Commit what lies before a message, on behalf of a dead reader; returns how many messages that were.
+
+        Raises:
+            RingCorrupted: the ring's content contradicts the format.
+        """
+        reader = RingConsumer(self.segment)
+        done = 0
+        last = None
+        while taken := reader.take(1):
+            if taken[0][0] >= message_id:
+                break
+            last = taken[0][0]
+            done += 1
+        if last is not None:
+            reader.commit_to(last)
+            reader.release_space()
+        return done
+
+    def clear_current(self) -> None:
+        """Forget what the dead reader said was in its handler."""
+        self._words[layout.CURRENT] = 0
+
     def close_ring(self) -> None:
         """Refuse further messages. What is in the ring can still be read."""
         self._words[layout.STATE] = layout.CLOSED

@@ -43,6 +43,7 @@ PUT_WAITS: Final = 136 // 8  # producer: times it had to wait for room
 TAIL: Final = 192 // 8  # consumer: space before it may be overwritten
 COMMIT: Final = 256 // 8  # consumer: everything before it is done
 SUB: Final = 264 // 8  # consumer: messages done within the batch record at COMMIT
+CURRENT: Final = 272 // 8  # consumer: id of the message in its handler plus 1, 0 for none; what lies before it is done
 GET_COUNT: Final = 320 // 8  # consumer: messages handed out (published with TAIL)
 DROP_COUNT: Final = 328 // 8  # consumer: incomplete fragmented messages dropped
 SPACE_WANTED: Final = 384 // 8  # producer sets a position, consumer resets it: "tell me when TAIL gets there"
