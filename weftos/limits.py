@@ -48,9 +48,11 @@ SPIN_S: Final = 50e-6
 #: After this many fruitless spins in a row a waiter sleeps at once, and spins again only every SPIN_PROBE-th time to see if it pays.
 SPIN_PATIENCE: Final = 8
 SPIN_PROBE: Final = 16
-#: First and longest pause, in seconds, of a waiter that has no doorbell.
-POLL_FIRST_S: Final = 20e-6
+#: First and longest pause, in seconds, of a waiter that has no doorbell, and how many pauses it makes of each length before it doubles:
+#: a peer that is at work answers within the first few, and a ring of 256 KiB drains in a tenth of a millisecond.
+POLL_FIRST_S: Final = 10e-6
 POLL_LONGEST_S: Final = 2e-3
+POLL_STEADY: Final = 16
 #: Times a message in fragments is begun again because its reader was replaced, before the sender gives up.
 FRAGMENT_RESTARTS: Final = 3
 #: Dimensions of an array in a message; what numpy itself allowed for decades.
@@ -200,6 +202,8 @@ CHAIN_BUFFER_BYTES: Final = 1024 * 1024
 CHAIN_PRODUCER_WINDOW: Final = 65_536
 #: Positions remembered in all, about 300 bytes each; beyond it the fullest producer loses the older half of its own.
 CHAIN_INDEX_ENTRIES: Final = 262_144
+#: Producers remembered at once: one per ring to the service. Beyond it the one that was quiet for longest is dropped.
+CHAIN_PRODUCERS: Final = 16_384
 #: Newest bytes of the log that are checked in full when it is opened (about a second per 64 MiB, well within the
 #: START_TIMEOUT_S); of older segments only the headers. ``verify`` checks everything.
 CHAIN_OPEN_SCAN_BYTES: Final = 256 * 1024 * 1024

@@ -33,6 +33,7 @@ from weftos.shm import layout
 from weftos.shm.arrays import AnyArray, ArrayRecord, ArrayView
 from weftos.shm.audit import Window
 from weftos.shm.consumer_core import ConsumerCore
+from weftos.shm.spin import Pauses
 
 __all__ = ["ConsumerStatistics", "Item", "RingConsumer"]
 
@@ -98,7 +99,19 @@ class RingConsumer(ConsumerCore):
 
     def get_many(self, limit: int) -> list[Any]:
         """Hand out what is there, at most ``limit`` items."""
-        return [item for _, item in self.take(limit)]
+        get = self.get
+        items: list[Any] = []
+        while len(items) < limit:
+            item = get()
+            if item is None:
+                break
+            items.append(item)
+            if self._pending:
+                # The rest of a batch, without going through its ids.
+                items += self._from_batch_bare(limit - len(items))
+        if self._auto and items:
+            self.commit()
+        return items
 
     def get_wait(self, timeout: float | None) -> Any:
         """Hand out the next item, waiting for it if need be.
@@ -134,14 +147,13 @@ class RingConsumer(ConsumerCore):
         deadline = time.monotonic() + timeout
         if self._patience.spin(self.has_work, deadline):
             return
-        pause = limits.POLL_FIRST_S
+        pauses = Pauses()
         while not self.has_work() and time.monotonic() < deadline and not self.closed:
-            time.sleep(pause)
-            pause = min(pause * 2, limits.POLL_LONGEST_S)
+            pauses.sleep(max(deadline - time.monotonic(), 0.0))
 
     def has_work(self) -> bool:
         """Whether anything was published that has not been looked at. Says nothing about whether it is whole."""
-        return bool(self._pending) or self.segment.words[layout.HEAD] != self._load()[0]
+        return self._words[layout.HEAD] != self._load()[0] or bool(self._pending)
 
     @contextmanager
     def view(self) -> Iterator[ArrayView | Any]:

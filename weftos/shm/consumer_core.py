@@ -48,6 +48,7 @@ class ConsumerCore:
 
     __slots__ = (
         "_assembly",
+        "_auto",
         "_batches",
         "_bell",
         "_eighth",
@@ -65,6 +66,7 @@ class ConsumerCore:
         "_sub",
         "_tail",
         "_waiter",
+        "_words",
         "audit",
         "commit",
         "geometry",
@@ -91,6 +93,8 @@ class ConsumerCore:
         if start & 7 or not 0 <= words[layout.HEAD] - start <= geometry.capacity:
             raise RingCorrupted(f"ring {geometry.ring_id}: COMMIT {start} is impossible for HEAD {words[layout.HEAD]}")
         self._bell = space_bell
+        self._words = words
+        self._auto = autocommit
         self._waiter = waiter
         self._patience = Patience()
         self._start = start
@@ -212,6 +216,11 @@ class ConsumerCore:
         self._store(end, 0, head, last, 0)  # stop at 0: every call comes here until the batch is handed out
 
     def _from_batch(self, limit: int) -> list[tuple[int, Any]]:
+        first = self._pending_id + self._pending_at
+        part = self._from_batch_bare(limit)
+        return list(zip(range(first, first + len(part)), part, strict=True))
+
+    def _from_batch_bare(self, limit: int) -> list[bytes]:
         at, first = self._pending_at, self._pending_id
         until = min(at + limit, len(self._pending))
         part = self._pending[at:until]
@@ -223,7 +232,7 @@ class ConsumerCore:
             self._pending_at = until
             stop = 0
         self._store(cursor, stop, head, first + until - 1, until - at)
-        return list(zip(range(first + at, first + until), part, strict=True))
+        return part
 
     def _take_fragment(self, position: int, end: int, payload: bytes, flags: int) -> list[tuple[int, Any]] | None:
         if len(payload) < 9 or flags & 0xFF & ~(layout.FRAG_FIRST | layout.FRAG_LAST):

@@ -51,9 +51,8 @@ class HotConsumer(NamedTuple):
 
 def _build_scan(segment: Segment, geometry: layout.Geometry) -> Callable[[Taken, int, int, int], int]:
     """Build the loop that appends plain messages to a list until it meets another kind, the ceiling or the limit."""
-    buffer, words = segment.map, segment.words
-    mask, max_payload = geometry.mask, geometry.max_payload
-    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+    buffer, mask, max_payload = segment.map, geometry.mask, geometry.max_payload
+    data_byte, data_words = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, segment.words_from(layout.HEADER_BYTES)
 
     def scan(taken: Taken, position: int, ceiling: int, limit: int) -> int:
         append = taken.append
@@ -61,7 +60,7 @@ def _build_scan(segment: Segment, geometry: layout.Geometry) -> Callable[[Taken,
             if position >= ceiling:
                 break
             at = position & mask
-            n = words[(at >> 3) + data_word]
+            n = data_words[at >> 3]
             if n > max_payload:
                 break
             at += data_byte
@@ -78,7 +77,7 @@ def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scop
     """Build the closures: reading from ``start``, after ``count`` messages; ``auto`` commits as it hands out."""
     buffer, words = segment.map, segment.words
     mask, max_payload = geometry.mask, geometry.max_payload
-    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+    data_byte, data_words = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, segment.words_from(layout.HEADER_BYTES)
     commit_word, wanted_word = layout.COMMIT, layout.SPACE_WANTED
     slow_next, slow_commit, publish, open_batches = slow._next, slow._commit_slow, slow._publish, slow._batches
     scan = _build_scan(segment, geometry)
@@ -88,7 +87,7 @@ def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scop
         nonlocal cursor, last, count
         if cursor < stop:
             at = cursor & mask
-            n = words[(at >> 3) + data_word]
+            n = data_words[at >> 3]
             if n <= max_payload:
                 end = cursor + ((n + 15) & -8)
                 if end > head:

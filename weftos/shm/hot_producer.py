@@ -42,7 +42,7 @@ def build_hot_producer(
     """Build the hot path and the three functions through which the slow path shares its variables."""
     buffer, words = segment.map, segment.words
     mask, max_payload = geometry.mask, geometry.max_payload
-    data_byte, data_word = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, layout.DATA_WORD
+    data_byte, data_words = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, segment.words_from(layout.HEADER_BYTES)
     head_word, count_word, state_word = layout.HEAD, layout.PUT_COUNT, layout.STATE
     barrier = fence.publish_fence
     limit = head
@@ -53,12 +53,15 @@ def build_hot_producer(
         n = len(data)
         position = head
         end = position + ((n + 15) & -8)
-        if end > limit or n > max_payload or type(data) is not bytes or words[state_word]:
+        if end > limit or n > max_payload or words[state_word]:
             return slow(data, timeout)
         at = position & mask
         start = at + data_byte
-        buffer[start : start + n] = data
-        words[(at >> 3) + data_word] = n
+        try:
+            buffer[start : start + n] = data
+        except IndexError:
+            return slow(data, timeout)  # not bytes but a view of wider items, whose length is not its size
+        data_words[at >> 3] = n
         if barrier is not None:
             barrier()
         words[head_word] = head = end

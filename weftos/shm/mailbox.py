@@ -186,7 +186,7 @@ class Mailbox:
         find = self._find
 
         def ready() -> bool:
-            return find(b"\x01", READY, PAGE_BYTES) >= 0 or (has_work is not None and has_work())
+            return (has_work is not None and has_work()) or find(b"\x01", READY, PAGE_BYTES) >= 0
 
         now = time.monotonic
         deadline = float("inf") if timeout_s is None else now() + timeout_s

@@ -28,7 +28,7 @@ from weftos.shm.audit import RingAudit, Window
 from weftos.shm.batches import pack_batch, split_batches
 from weftos.shm.hot_producer import Buffer, build_hot_producer
 from weftos.shm.segment import Segment
-from weftos.shm.spin import Patience
+from weftos.shm.spin import Patience, Pauses
 
 __all__ = ["ProducerStatistics", "RingProducer", "Waitable"]
 
@@ -173,7 +173,7 @@ class RingProducer:
         words[layout.PUT_WAITS] = self.waits
         if self._patience.spin(done, deadline):
             return True
-        pause = limits.POLL_FIRST_S
+        pauses = Pauses()
         try:
             while True:
                 words[layout.SPACE_WANTED] = target
@@ -187,8 +187,7 @@ class RingProducer:
                 if self._space is not None:
                     self._space.wait(min(left, limits.WAIT_SLICE_S))
                 else:
-                    time.sleep(min(left, pause))
-                    pause = min(pause * 2, limits.POLL_LONGEST_S)
+                    pauses.sleep(left)
         finally:
             words[layout.SPACE_WANTED] = layout.NOBODY
 
@@ -237,12 +236,12 @@ class RingProducer:
         """
         deadline = _deadline(timeout)
         done = 0
-        for group in split_batches(messages, self.geometry.max_payload):
+        for group, size in split_batches(messages, self.geometry.max_payload):
             try:
                 if len(group) == 1:
                     self.put(group[0], timeout if timeout is None else max(deadline - time.monotonic(), 0.0))
                 else:
-                    kind, payload = pack_batch(group)
+                    kind, payload = pack_batch(group, size)
                     self._write(payload, kind, len(group), deadline)
             except RingFull:
                 done += self._put_what_fits(group)

@@ -93,7 +93,7 @@ class Segment:
         sealed: whether the system guarantees the size.
     """
 
-    __slots__ = ("_fd", "map", "sealed", "size", "words")
+    __slots__ = ("_fd", "_views", "map", "sealed", "size", "words")
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -104,6 +104,7 @@ class Segment:
         except OSError as error:
             raise _typed(error, f"mapping {size} bytes") from error
         self.words = memoryview(self.map).cast("Q")
+        self._views = [self.words]
 
     @classmethod
     def create(cls, size: int, *, label: str = "weftos") -> Self:
@@ -157,6 +158,12 @@ class Segment:
             segment._fd = -1
         return segment
 
+    def words_from(self, offset: int) -> memoryview:
+        """Return a view of the mapping as u64 from a byte offset on; it is released when the segment is closed."""
+        view = self.words[offset // 8 :]
+        self._views.append(view)
+        return view
+
     @property
     def fd(self) -> int:
         """The descriptor.
@@ -177,7 +184,8 @@ class Segment:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self.words.release()
+        for view in self._views:
+            view.release()
         try:
             self.map.close()
         except BufferError:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from weftos import limits
 
-__all__ = ["Patience", "cpus"]
+__all__ = ["Patience", "Pauses", "cpus"]
 
 
 def cpus() -> int:
@@ -23,6 +23,23 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class Pauses:
+    """The growing pauses of a waiter that has nothing to be woken by."""
+
+    __slots__ = ("_length", "_made")
+
+    def __init__(self) -> None:
+        self._length = limits.POLL_FIRST_S
+        self._made = 0
+
+    def sleep(self, at_most_s: float) -> None:
+        """Pause, at most ``at_most_s`` seconds."""
+        time.sleep(min(self._length, at_most_s))
+        self._made += 1
+        if self._made % limits.POLL_STEADY == 0:
+            self._length = min(self._length * 2, limits.POLL_LONGEST_S)
 
 
 class Patience:
@@ -64,7 +81,8 @@ class Patience:
         end = min(now() + limits.SPIN_S, deadline)
         while now() < end:
             pause()
-            if done():
+            # Several looks per yield: the clock and the system call cost as much as a look each.
+            if done() or done() or done() or done():
                 self._failures = 0
                 self.hits += 1
                 return True
