@@ -36,6 +36,9 @@ class FakeKernel:
         self._raw = raw
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        # As the kernel does: a socket file that is here is a leftover.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
         self._listener.bind(self.path)
         self._listener.listen(8)
         self._open: set[socket.socket] = set()

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,7 +19,7 @@ import click
 from weftos import limits
 from weftos.cli.output import Panel, emit_json, note, show, tone
 from weftos.cli.session import connect, instance, json_option
-from weftos.errors import KernelNotRunning, PeerRefused, WeftError, WeftTimeout
+from weftos.errors import KernelNotRunning, WeftError, WeftTimeout, WrongState
 
 if TYPE_CHECKING:
     from weftos.home import Home
@@ -29,7 +30,7 @@ config_option: Final = click.option(
     "-c",
     "--config",
     "config_path",
-    type=click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True),
+    type=click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True, path_type=Path),
     help="Configuration file instead of weftos.toml in the instance's directory.",
 )
 _start_timeout: Final = click.option(
@@ -49,21 +50,21 @@ _stop_timeout: Final = click.option(
 
 
 @click.command()
-@click.option("--foreground", is_flag=True, help="Stay in this terminal; the log goes to standard error.")
+@click.option("--foreground", is_flag=True, help="Stay in this terminal; the log goes to standard output.")
 @config_option
 @_start_timeout
 @json_option
-def start(foreground: bool, config_path: str | None, timeout: float, as_json: bool) -> None:
+@click.pass_context
+def start(ctx: click.Context, foreground: bool, config_path: Path | None, timeout: float, as_json: bool) -> None:
     """Start the kernel in the background; returns when it is ready."""
     if foreground:
         from weftos.kernel.daemon import run_foreground
 
-        run_foreground(instance(), config_path)
-        return
+        ctx.exit(run_foreground(instance().ensure(), config_path))
     _start(config_path, timeout, as_json=as_json)
 
 
-def _start(config_path: str | None, timeout: float, *, as_json: bool) -> None:
+def _start(config_path: Path | None, timeout: float, *, as_json: bool) -> None:
     from weftos.kernel.daemon import start_daemon
 
     home = instance()
@@ -105,11 +106,12 @@ def stop(force: bool, timeout: float, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Kill the running kernel if it does not end in time.")
 @_start_timeout
 @json_option
-def restart(config_path: str | None, force: bool, timeout: float, as_json: bool) -> None:
+def restart(config_path: Path | None, force: bool, timeout: float, as_json: bool) -> None:
     """Stop the kernel and start a new one, with the configuration file of the old unless --config is given."""
     try:
         with connect() as client:
-            config_path = config_path or client.call("kernel.status").config
+            running = client.call("kernel.status").config
+        config_path = config_path or (Path(running) if running else None)
         os_pid, killed = stop_kernel(limits.KERNEL_STOP_TIMEOUT_S, force=force)
         note(f"kernel {os_pid} {'was killed' if killed else 'stopped'}")
     except KernelNotRunning:
@@ -166,15 +168,15 @@ def _ask_to_end(home: Home, timeout: float) -> tuple[int, int]:
             pidfd = _open_pidfd(os_pid, home)
             try:
                 client.call("kernel.shutdown")
-            except (KernelNotRunning, WeftTimeout) as error:
-                # Its process decides: it may have ended before the answer was out, or be past answering.
-                note(str(error)) if isinstance(error, WeftTimeout) else None
+            except (KernelNotRunning, WrongState):
+                # It ended before the answer was out, or was on its way already: its process decides.
+                return os_pid, pidfd
+            except WeftTimeout as error:
+                note(str(error))
             except BaseException:
                 os.close(pidfd)
                 raise
             return os_pid, pidfd
-    except PeerRefused:
-        raise
     except (KernelNotRunning, WeftTimeout) as error:
         return _signal_lock_holder(home, error)
 

@@ -6,9 +6,11 @@ the exit code of its class; a mistake in our own code is not caught and shows it
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import click
@@ -40,7 +42,7 @@ _COMMANDS: Final = {
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),
     "health": ("weftos.cli.system_commands:health", "Show what works and what does not."),
-    "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS."),
+    "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS, Python and the system."),
     "completion": ("weftos.cli.system_commands:completion", "Write the completion script of a shell."),
 }
 
@@ -52,7 +54,7 @@ _HINTS: Final = {
     "gate.unavailable": "`weaver health` shows the state of the service process",
     "service.unavailable": "`weaver kernel services` shows the state of the service process",
     "chain.corrupted": "`weaver chain verify` lists what is damaged; the files are left as they are",
-    "timeout": "the kernel may still carry the request out: look before you repeat it",
+    "timeout": "the request may still be carried out: look before you repeat it",
 }
 
 
@@ -73,11 +75,24 @@ class _Root(LazyGroup):
             return super().main(arguments, prog_name or "weaver", complete_var, standalone_mode=False, **extra)
         sys.exit(self._run(arguments, complete_var, extra))
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As in click (``--help`` writes from here), with the output watched."""
+        with _output_watched():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As in click, with the output watched."""
+        with _output_watched():
+            return super().invoke(ctx)
+
     def _run(self, arguments: list[str], complete_var: str | None, extra: dict[str, Any]) -> int:
         as_json = _wants_json(arguments)
         try:
             status = super().main(arguments, "weaver", complete_var, standalone_mode=False, **extra)
-            _flush()
+            with _output_watched():
+                sys.stdout.flush()
         except WeftError as error:
             _complain(error.code, str(error), as_json=as_json, hint=_HINTS.get(error.code))
             return error.exit_code
@@ -86,20 +101,32 @@ class _Root(LazyGroup):
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return _INTERRUPTED
-        except BrokenPipeError:
-            # The reader of our output has gone; Python would complain once more while flushing at exit.
+        except _ReaderGone:
+            # Python would complain once more while flushing at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _BROKEN_PIPE
         return status if isinstance(status, int) else 0
 
 
-def _flush() -> None:
-    """Write what is buffered now, so that a full disk or a closed pipe is an error of this command."""
+class _ReaderGone(Exception):  # noqa: N818 - not an error, an end
+    """Whoever read our standard output has closed it."""
+
+
+@contextmanager
+def _output_watched() -> Iterator[None]:
+    """Tell a closed pipe and a full disk under standard output from mistakes. Around all that writes.
+
+    Raises:
+        _ReaderGone: the pipe is closed.
+        click.ClickException: the disk is full or failing.
+    """
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
         raise click.ClickException(f"the output could not be written: {error.strerror}") from error
 
 

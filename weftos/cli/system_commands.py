@@ -14,7 +14,10 @@ __all__ = ["completion", "health", "version"]
 @json_option
 @click.pass_context
 def health(ctx: click.Context, as_json: bool) -> None:
-    """Show what works and what does not; exit status 1 when something is unhealthy."""
+    """Show what works and what does not.
+
+    The exit status is 1 when something is unhealthy, and 0 when it is healthy or merely degraded.
+    """
     from weftos.rpc.types import HealthReport
 
     result: HealthReport = call("kernel.health")
@@ -32,7 +35,7 @@ def health(ctx: click.Context, as_json: bool) -> None:
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Show the version of WeftOS, and of Python and the system under it."""
+    """Show the version of WeftOS, Python and the system."""
     import platform
 
     from weftos import __version__
@@ -57,7 +60,7 @@ def version(as_json: bool) -> None:
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Write a completion script to standard output.
+    r"""Write the completion script of a shell.
 
     \b
     bash:  weaver completion bash >> ~/.bash_completion

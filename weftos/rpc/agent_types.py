@@ -307,8 +307,8 @@ class LogParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class AgentLog(msgspec.Struct, frozen=True, kw_only=True):
     """Lines of the agent's output, oldest first.
 
-    ``offset`` is where the next question continues; ``ended`` tells that the agent will not run again (``None``: look at
-    ``state``).
+    ``offset`` is where the next question continues; ``ended`` tells that the agent will not run again (``None``: look
+    at ``state``).
     """
 
     pid: int

@@ -211,17 +211,21 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         dir: directory with the segment files.
-        state: ``open``, ``failed``, or ``offline`` when read from files.
+        state: ``ok``, ``failed``, or ``offline`` when read from files.
         records: records in the log.
         head_seq: sequence number of the newest record.
         head_hash: its hash, 64 hex digits.
         segments: segment files.
         bytes: size of all segments.
+        failure: why the log has failed; empty when it has not.
         last_sync_seconds: duration of the last sync to disk.
         appends_total: appends since the service started.
         durable_groups: syncs since the service started.
         mean_group: records that shared a sync, on average.
+        clients: agents attached to the service.
         requests_total: requests served.
+        rejected: requests refused.
+        dropped_replies: answers that found no room.
         os_pid: process of the service.
         uptime_secs: its age.
     """
@@ -233,11 +237,15 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     head_hash: str
     segments: int
     bytes: int
+    failure: str = ""
     last_sync_seconds: float | None = None
     appends_total: int | None = None
     durable_groups: int | None = None
     mean_group: float | None = None
+    clients: int | None = None
     requests_total: int | None = None
+    rejected: int | None = None
+    dropped_replies: int | None = None
     os_pid: int | None = None
     uptime_secs: float | None = None
 
@@ -245,7 +253,15 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ChainRow(msgspec.Struct, frozen=True, kw_only=True):
     """One record for reading.
 
-    ``detail`` is one line, ``payload`` the whole payload with bytes as hex, ``hash`` 64 hex digits.
+    Attributes:
+        sequence: number of the record, from 0.
+        timestamp: wall clock when it was appended.
+        source: who caused it (``kernel``, ``agent:3``, …).
+        kind: what happened.
+        detail: the payload in one line.
+        hash: of the record, 64 hex digits.
+        subject: what it is about, if it names something.
+        payload: all of it; bytes as hex digits.
     """
 
     sequence: int
@@ -254,6 +270,7 @@ class ChainRow(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     detail: str
     hash: str
+    subject: str | None = None
     payload: Any = None
 
 
