@@ -142,7 +142,7 @@ class RingConsumer(ConsumerCore):
 
     def _rest(self, timeout: float) -> None:
         if self._waiter is not None:
-            self._waiter.wait(timeout, self.has_work)
+            self._waiter.wait(timeout, self._has_news)
             return
         deadline = time.monotonic() + timeout
         if self._patience.spin(self.has_work, deadline):
@@ -150,6 +150,9 @@ class RingConsumer(ConsumerCore):
         pauses = Pauses()
         while not self.has_work() and time.monotonic() < deadline and not self.closed:
             pauses.sleep(max(deadline - time.monotonic(), 0.0))
+
+    def _has_news(self) -> bool:
+        return self._words[layout.HEAD] != self._load()[0] or bool(self._words[layout.STATE])
 
     def has_work(self) -> bool:
         """Whether anything was published that has not been looked at. Says nothing about whether it is whole."""

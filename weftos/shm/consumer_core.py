@@ -133,9 +133,13 @@ class ConsumerCore:
         """Hand out the next record: one item, or up to ``limit`` messages of a batch. Empty when nothing is whole."""
         if self._pending:
             return self._from_batch(limit)
+        # Fragments complete nothing by themselves: whoever keeps them coming must not keep us here.
+        bound = self._load()[0] + self.geometry.capacity
         while True:
             self._note_boundary()
             cursor, head, last, _, committed = self._load()
+            if cursor > bound:
+                return []
             if cursor >= head:
                 head = self._look_at_head(cursor)
                 if cursor >= head:
