@@ -14,19 +14,23 @@ again (``message.redelivered`` counts), so handlers should bear repetition.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.runtime import AgentRuntime
+from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
 from weftos.ipc.frames import close_all
-from weftos.ipc.message import Message
+from weftos.ipc.message import Message, MessageBatch, encode_plain
 from weftos.ipc.payloads import Failure
-from weftos.ipc.targets import Process, Target, Topic, parse_target
+from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
 
 __all__ = ["Context"]
+
+#: Types whose messages need no tag beside the body.
+_PLAIN: Final = frozenset((str, bytes, dict, list, int, float, bool, type(None)))
 
 
 class Context:
@@ -50,6 +54,9 @@ class Context:
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
+        self._channels = runtime.direct
+        # The same function, without a call in between.
+        self.recv = runtime.receive  # type: ignore[method-assign]
 
     # --- messages in --------------------------------------------------------------------------------------------------
 
@@ -63,6 +70,10 @@ class Context:
             ``None`` at the deadline, or when the agent is to stop (see ``stopping``).
         """
         return self._runtime.receive(timeout)
+
+    def recv_many(self, timeout: float | None = None) -> MessageBatch | None:
+        """As ``recv``, but what was sent by ``send_many`` comes as one unit: iterate over it, or use its ``payloads``."""
+        return self._runtime.receive_many(timeout)
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages until the agent is to stop."""
@@ -94,16 +105,30 @@ class Context:
             RingFull: no room before the deadline; nothing was sent.
             WeftError: what the kernel answered when it was asked for a channel.
         """
-        if type(target) is int:
-            where: Target = Process(target) if target else parse_target(0)
-        else:
-            where = parse_target(target)
-            if isinstance(where, Topic):
-                return self._runtime.publish(where.name, payload, timeout)
+        # The common case, a message to an open channel with room, is decided here and not three calls further down.
+        channel = self._channels.get(target)  # type: ignore[arg-type]
+        if channel is not None and type(payload) in _PLAIN:
+            data = encode_plain(payload)
+            if len(data) <= channel.max_payload:
+                try:
+                    return channel.put(data)
+                except RingFull:
+                    if timeout <= 0:
+                        raise
+        where = parse_target(target)
+        if isinstance(where, Topic):
+            return self._runtime.publish(where.name, payload, timeout)
         return self._runtime.send(where, payload, timeout)[1]
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout: float = limits.SEND_TIMEOUT_S) -> int:
-        """Send several messages to one agent with one publication; returns how many found room before the deadline."""
+        """Send several plain messages to one agent as a batch: one unit of delivery and of redelivery.
+
+        Returns:
+            How many found room before the deadline; a batch larger than a ring's record goes in several.
+
+        Raises:
+            RingFull: not even the first part found room.
+        """
         return self._runtime.send_many(pid, payloads, timeout)
 
     def call(self, target: int | str | Target, payload: Any, timeout: float = limits.CALL_TIMEOUT_S) -> Any:

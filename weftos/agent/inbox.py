@@ -22,12 +22,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from weftos.agent.frames import Offer
 from weftos.errors import DoorbellLost, ProtocolError, RingCorrupted
 from weftos.ids import KERNEL_PID
-from weftos.ipc.message import Message, Source, decode_message
+from weftos.ipc.message import DecodeError, Message, MessageBatch, Source, decode_message, decode_wire
+from weftos.ipc.payloads import PayloadTag
 from weftos.shm import ArrayRecord, Doorbell, Item, RingConsumer, RingInspector, Segment
 from weftos.shm.layout import CURRENT
 
@@ -61,6 +62,7 @@ class Incoming(Source):
         "limit",
         "set_current",
         "slot",
+        "taken_ns",
         "topics",
         "waiting",
     )
@@ -78,10 +80,11 @@ class Incoming(Source):
         #: Says which message is in the handler: one store into the ring.
         self.set_current: Callable[[int], None] = partial(operator.setitem, consumer.segment.words, CURRENT)
         self.closed = False
-        #: Whether something was handed out since the last commit.
+        #: Whether something was taken since the last commit.
         self.dirty = False
-        #: Taken and not handed out: as it came (position and item), or decoded by somebody who looked for a reply.
-        self.waiting: deque[tuple[int, Item] | Message] = deque()
+        #: Taken and not handed out: position and item as it came, or decoded by somebody who looked for a reply; and when.
+        self.waiting: deque[tuple[int, Item | Message]] = deque()
+        self.taken_ns = 0
         self.direct = False
         self.broadcast = False
         self.topics: frozenset[str] = frozenset()
@@ -114,6 +117,8 @@ class Incoming(Source):
         elif len(items) == self.limit < _TAKE_MAX and span < self.consumer.geometry.capacity >> 5:
             self.limit <<= 1
         self.waiting.extend(items)
+        self.taken_ns = time.time_ns()
+        self.dirty = True
         return True
 
     def settle(self) -> None:
@@ -158,7 +163,7 @@ class Inbox:
         #: The ring that the message in the handler came from, and its position.
         self._hot: Incoming | None = None
         self._position = 0
-        #: Messages that came through no ring: signals of the kernel.
+        #: Messages to hand out before any ring is looked at: signals of the kernel, and the rest of a batch.
         self._local: deque[Message] = deque()
         self.refused = 0
 
@@ -213,8 +218,45 @@ class Inbox:
 
     def next(self) -> Message | None:
         """Declare the message handed out before done, and hand out the next; ``None`` when every ring is drained."""
+        hot = self._hot
+        # The common case in one piece: the ring in hand, a plain message for this process.
+        if hot is not None and hot.waiting and not self._local:
+            position, item = hot.waiting[0]
+            if type(item) is bytes and hot.direct:
+                try:
+                    message = decode_wire(item)
+                except DecodeError:
+                    return self._next_slow()
+                if not message.tag and message.target_wire is None:
+                    hot.waiting.popleft()
+                    message.source = hot
+                    message.position = self._position = position
+                    message.received_ns = hot.taken_ns
+                    hot.set_current(position + 1)
+                    return message
+        return self._next_slow()
+
+    def _next_slow(self) -> Message | None:
+        if not self._local:
+            unit = self._next_unit()
+            if unit is None or unit.tag != PayloadTag.BATCH:
+                return unit
+            self._local.extend(_batch(unit))
+        return self._local.popleft()
+
+    def next_many(self) -> MessageBatch | None:
+        """As ``next``, but what was sent as a batch comes as one."""
         if self._local:
-            return self._local.popleft()
+            unit: Message | None = self._local.popleft()
+        else:
+            unit = self._next_unit()
+        if unit is None:
+            return None
+        if unit.tag == PayloadTag.BATCH:
+            return _batch(unit)
+        return MessageBatch([unit.payload], unit.source, unit.position, unit.received_ns)
+
+    def _next_unit(self) -> Message | None:
         hot = self._hot
         while True:
             if hot is None:
@@ -223,10 +265,8 @@ class Inbox:
                     return None
             waiting = hot.waiting
             while waiting:
-                entry = waiting.popleft()
-                message = entry if type(entry) is Message else self._decode(hot, *entry)  # type: ignore[misc]
+                message = self._message(hot, *waiting.popleft())
                 if message is not None:
-                    hot.dirty = True
                     self._position = message.position
                     hot.set_current(message.position + 1)
                     return message
@@ -269,18 +309,19 @@ class Inbox:
     def _take(self, incoming: Incoming) -> bool:
         try:
             if incoming.take():
-                incoming.dirty = True
                 return True
         except RingCorrupted as error:
             self._detach(incoming)
             self._report(incoming.ring_id, error.code, str(error))
         return False
 
-    def _decode(self, incoming: Incoming, position: int, item: Item) -> Message | None:
+    def _message(self, incoming: Incoming, position: int, item: Item | Message) -> Message | None:
         """Decode one message and stamp it; ``None`` when it is refused."""
         try:
             if type(item) is bytes:
                 message = decode_message(item)
+            elif type(item) is Message:
+                return item
             elif isinstance(item, ArrayRecord):
                 message = decode_message(item.meta, item.array)
             else:
@@ -294,13 +335,14 @@ class Inbox:
             return None
         message.source = incoming
         message.position = position
-        message.received_ns = time.time_ns()
+        message.received_ns = incoming.taken_ns
         return message
 
     def settle(self) -> None:
         """The message handed out last is done, and no other is asked for: commit."""
         hot = self._hot
-        if hot is None or hot.closed:
+        if hot is None or hot.closed or any(message.source is hot for message in self._local):
+            # In the middle of a batch: it stays whole, and the ring says so already.
             return
         if hot.waiting:
             hot.settle_part(self._position)
@@ -323,11 +365,11 @@ class Inbox:
                 self._pick_from(incoming, wanted)
 
     def _pick_from(self, incoming: Incoming, wanted: Callable[[Message], bool]) -> None:
-        kept: deque[Any] = deque()
-        for entry in incoming.waiting:
-            message = entry if type(entry) is Message else self._decode(incoming, *entry)  # type: ignore[misc]
+        kept: deque[tuple[int, Item | Message]] = deque()
+        for position, item in incoming.waiting:
+            message = self._message(incoming, position, item)
             if message is not None and not wanted(message):
-                kept.append(message)
+                kept.append((position, message))
         if incoming.closed:
             return
         incoming.waiting = kept
@@ -346,3 +388,7 @@ class Inbox:
         """Detach from all rings."""
         for incoming in self.rings():
             self._detach(incoming)
+
+
+def _batch(unit: Message) -> MessageBatch:
+    return MessageBatch(unit.payload, unit.source, unit.position, unit.received_ns)

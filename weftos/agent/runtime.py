@@ -20,6 +20,7 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,7 @@ from weftos.errors import (
 )
 from weftos.ids import KERNEL_PID
 from weftos.ipc.frames import FrameChannel, close_all
-from weftos.ipc.message import Message, Source, encode_message, encode_message_for
+from weftos.ipc.message import Message, MessageBatch, Source, encode_batch, encode_message, encode_message_for
 from weftos.ipc.payloads import Failure, KernelSignal, PayloadTag, Signal, payload_type
 from weftos.ipc.targets import (
     Broadcast,
@@ -117,8 +118,8 @@ class AgentRuntime:
         self.outgoing: dict[int, Outgoing] = {}
         self.topics: dict[str, set[int]] = {}
         self._service_pids: dict[str, int] = {}
-        # Pids to which direct messages are granted; a ring may be there for a topic alone.
-        self._direct: set[int] = {KERNEL_PID}
+        #: Channels on which direct messages are granted; a ring in ``outgoing`` may be there for a topic alone.
+        self.direct: dict[int, Outgoing] = {}
         self.stopping = False
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
@@ -137,7 +138,9 @@ class AgentRuntime:
         offer = f.Offer(boot.kernel_slot, boot.to_agent_ring, 0, 0, "", direct=True, broadcast=True, topics=[])
         self.inbox.offer(offer, boot.to_agent_fd)
         grant = f.ChannelGrant(0, boot.from_agent_ring, 0, "")
-        self.outgoing[0] = Outgoing(grant, boot.from_agent_fd, None, self.bell, audit=False, kick=self._kick)
+        self.direct[0] = self.outgoing[0] = Outgoing(
+            grant, boot.from_agent_fd, None, self.bell, audit=False, kick=self._kick
+        )
 
     def _attach_service(self) -> ServiceClient:
         boot = self.boot
@@ -192,28 +195,29 @@ class AgentRuntime:
 
     # --- messages in --------------------------------------------------------------------------------------------------
 
-    def receive(self, timeout_s: float | None) -> Message | None:
+    def receive(self, timeout: float | None = None) -> Message | None:
         """Commit the message handed out before, and return the next one.
 
         Returns:
             ``None`` at the deadline, or when the agent is to stop.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        inbox = self.inbox
-        while True:
-            if self.stopping:
-                inbox.settle()
-                return None
-            message = inbox.next()
-            if message is not None:
-                if message.correlation and self._is_late(message):
-                    continue
+        message = self.inbox.next()
+        if message is not None and not message.correlation and not self.stopping:
+            return message
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.stopping:
+            if message is not None and not (message.correlation and self._is_late(message)):
                 return message
-            self.send_windows()
-            left = _LONGEST_S if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self.pump(left)
+            if message is None:
+                self.send_windows()
+                left = _LONGEST_S if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self.pump(left)
+            message = self.inbox.next()
+        if message is None:
+            self.inbox.settle()
+        return None
 
     def finish_current(self) -> None:
         """Commit the message that was handed out last: its handler returned."""
@@ -270,9 +274,42 @@ class AgentRuntime:
         return self.add_channel(answer.grant, fds)
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout_s: float) -> int:
-        """Send a batch to one process with as few publications as possible; returns how many went."""
+        """Send plain payloads to one process in as few units as fit; returns how many found room before the deadline."""
         channel = self.channel_to(Process(pid) if pid else Kernel(), None)
-        return channel.producer.put_many([encode_message(payload) for payload in payloads], timeout_s)
+        deadline = time.monotonic() + timeout_s
+        sent = 0
+        queue = deque([payloads])
+        while queue:
+            part = queue.popleft()
+            data = encode_batch(part)
+            if len(data) > channel.max_payload and len(part) > 1:
+                half = len(part) // 2
+                queue.extendleft((part[half:], part[:half]))
+                continue
+            channel = self.roomy(channel, len(data))
+            try:
+                self._put(channel, partial(channel.put, data), max(deadline - time.monotonic(), 0.0), len(data))
+            except RingFull:
+                if not sent:
+                    raise
+                return sent
+            sent += len(part)
+        return sent
+
+    def receive_many(self, timeout: float | None = None) -> MessageBatch | None:
+        """As ``receive``, but what was sent as a batch comes as one. Replies to calls given up come as well."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.stopping:
+            batch = self.inbox.next_many()
+            if batch is not None:
+                return batch
+            self.send_windows()
+            left = _LONGEST_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self.pump(left)
+        self.inbox.settle()
+        return None
 
     def _put(self, channel: Outgoing, put: Callable[[float], int], timeout_s: float, size: int) -> int:
         if size > channel.max_payload:
@@ -306,8 +343,8 @@ class AgentRuntime:
             WeftError: what the kernel answered.
         """
         match target:
-            case Process(pid) if pid in self._direct:
-                return self.outgoing[pid]
+            case Process(pid) if pid in self.direct:
+                return self.direct[pid]
             case Kernel():
                 return self.outgoing[0]
             case Process() | Service() | ServiceMethod():
@@ -325,9 +362,9 @@ class AgentRuntime:
     def missing_channel(self, target: Target, payload: Any) -> f.OpenChannel | None:
         """The request that opens the channel to a target, or ``None`` when it is open."""
         match target:
-            case Process(pid) if pid not in self._direct:
+            case Process(pid) if pid not in self.direct:
                 return f.OpenChannel(pid=pid, size=_size_of(payload))
-            case Service(name) | ServiceMethod(name, _) if self._service_pids.get(name) not in self._direct:
+            case Service(name) | ServiceMethod(name, _) if self._service_pids.get(name) not in self.direct:
                 return f.OpenChannel(service=name, size=_size_of(payload))
             case _:
                 return None
@@ -339,8 +376,8 @@ class AgentRuntime:
             self._service_pids[body.service] = pid
         if answer.grant is not None:
             self.add_channel(answer.grant, fds)
-        self._direct.add(pid)
-        return self.outgoing[pid]
+        channel = self.direct[pid] = self.outgoing[pid]
+        return channel
 
     def add_channel(self, grant: f.ChannelGrant, fds: list[int]) -> Outgoing:
         """Take an outgoing ring from the kernel."""
@@ -352,6 +389,9 @@ class AgentRuntime:
             self._close_outgoing(old)
         channel = Outgoing(grant, fds[0], fds[1], self.bell, audit=self.boot.audit)
         self.outgoing[grant.pid] = channel
+        if grant.pid in self.direct:
+            # A larger ring in place of the old one.
+            self.direct[grant.pid] = channel
         return channel
 
     # --- calls --------------------------------------------------------------------------------------------------------
@@ -527,7 +567,7 @@ class AgentRuntime:
         self.inbox.revoke(frame.ring_id)
         for channel in [c for c in self.outgoing.values() if c.ring_id == frame.ring_id]:
             del self.outgoing[channel.pid]
-            self._direct.discard(channel.pid)
+            self.direct.pop(channel.pid, None)
             for members in self.topics.values():
                 members.discard(channel.pid)
             self._close_outgoing(channel)

@@ -10,8 +10,8 @@ nor needs to be transmitted.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -22,12 +22,17 @@ from weftos.ipc.payloads import PayloadTag, body_from_wire, body_to_wire, payloa
 from weftos.ipc.targets import Target, target_from_wire
 
 __all__ = [
+    "DecodeError",
     "KernelMessage",
     "Message",
+    "MessageBatch",
     "Source",
     "decode_message",
+    "decode_wire",
+    "encode_batch",
     "encode_message",
     "encode_message_for",
+    "encode_plain",
 ]
 
 
@@ -109,6 +114,36 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         return payload_type(self.payload)
 
 
+class MessageBatch(msgspec.Struct, gc=False, eq=False, frozen=True):
+    """Several messages that were sent together and are delivered together: one unit of commit and of redelivery.
+
+    Attributes:
+        payloads: one for each message, in order.
+        source: the ring they came through.
+        position: place of the first; the others follow, one by one.
+        received_ns: as in ``Message``.
+    """
+
+    payloads: list[Any]
+    source: Any
+    position: int
+    received_ns: int
+
+    @property
+    def sender(self) -> int:
+        """Kernel pid of the sender, known from the ring."""
+        return self.source.pid  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield the messages one by one, each with an identity of its own."""
+        source, now = self.source, self.received_ns
+        for position, payload in enumerate(self.payloads, self.position):
+            yield Message(0, payload, 0, None, None, source, position, now)
+
+
 class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message as a record: in dead letters, events and ``--json`` output. Keys follow the reference's envelope."""
 
@@ -123,7 +158,38 @@ class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-_decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+#: The bare decoder, for a hot path that checks the tag itself; raises ``DecodeError``.
+decode_wire: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+#: What ``decode_wire`` raises on bytes that are no message.
+DecodeError: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+def encode_plain(payload: Any) -> bytes:
+    """Encode a message with nothing but a plain payload: the fast way of ``encode_message``.
+
+    Raises:
+        ProtocolError: the payload holds something that MessagePack cannot.
+    """
+    try:
+        return _encode((0, payload))
+    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise _unsendable(payload, error) from error
+
+
+def encode_batch(payloads: Sequence[Any]) -> bytes:
+    """Encode plain payloads as one unit.
+
+    Raises:
+        ProtocolError: a payload holds something that MessagePack cannot.
+    """
+    try:
+        return _encode((int(PayloadTag.BATCH), payloads))
+    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise _unsendable(payloads, error) from error
+
+
+def _unsendable(payload: Any, error: Exception) -> ProtocolError:
+    return ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}")
 
 
 def encode_message(
@@ -140,7 +206,7 @@ def encode_message(
             return _encode((tag, body, correlation, trace_id, target_wire))
         return _encode((tag, body))
     except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}") from error
+        raise _unsendable(payload, error) from error
 
 
 def encode_message_for(
@@ -162,11 +228,15 @@ def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Me
         ProtocolError: the bytes are not a message of this vocabulary.
     """
     try:
-        message = _decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        message = decode_wire(data)
+    except DecodeError as error:
         raise ProtocolError(f"not a message: {error}") from error
     tag = message.tag
     if tag == 0 and array is None:
+        return message
+    if tag == PayloadTag.BATCH:
+        if type(message.payload) is not list or not message.payload or array is not None:
+            raise ProtocolError("a batch holds at least one message")
         return message
     if (tag == PayloadTag.ARRAY) != (array is not None):
         raise ProtocolError("array data and envelope disagree")

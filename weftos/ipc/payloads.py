@@ -45,6 +45,7 @@ class PayloadTag(enum.IntEnum):
     RVF = 4
     ARRAY = 5
     FAILURE = 6
+    BATCH = 7
 
 
 class KernelSignal(enum.StrEnum):
