@@ -1,0 +1,115 @@
+"""The directory of a log: which files belong to it, and what it means if they do not look as expected.
+
+Why it is as it is: a directory with no log in it may be new, somebody else's, or a log whose files were removed. The
+first is begun, the second left alone, the third reported; so they are told apart before anything is written.
+
+    NNNNNNNN.log        segments, from 00000001, without a gap
+    head.json           the signed head
+    torn-SEQ-N.bin      bytes of unfinished writes that were set aside; SEQ is the record that says so
+    *.tmp               left over by a crash while one of these was made; removed when the log is opened
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+import msgspec
+
+from weftos.errors import ChainCorrupted, ChainError
+
+__all__ = ["HEAD_NAME", "Listing", "list_log", "segment_path"]
+
+HEAD_NAME: Final = "head.json"
+_SEGMENT = re.compile(r"([0-9]{8})\.log")
+_TORN = re.compile(r"torn-([0-9]+)-([0-9]+)\.bin")
+_TEMPORARY = re.compile(r"(?:[0-9]{8}\.log|head\.json|torn-[0-9]+-[0-9]+\.bin)\.tmp")
+
+
+class Listing(msgspec.Struct):
+    """What lies in a directory.
+
+    Attributes:
+        directory: its path.
+        segments: numbers of the segment files, ascending.
+        torn: (seq, n, name) of the files that were set aside, ascending.
+        temporary: names that a crash left over.
+        head: whether there is a signed head.
+        foreign: all other names, ascending.
+    """
+
+    directory: str
+    segments: list[int]
+    torn: list[tuple[int, int, str]]
+    temporary: list[str]
+    head: bool
+    foreign: list[str]
+
+    def path(self, number: int) -> str:
+        """Return the path of a segment."""
+        return segment_path(self.directory, number)
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers that lack between 1 and the last segment; at most the first hundred."""
+        have = set(self.segments)
+        last = self.segments[-1] if self.segments else 0
+        lacking = []
+        for number in range(1, last):
+            if number not in have:
+                lacking.append(number)
+                if len(lacking) == 100:
+                    break
+        return lacking
+
+    def check_present(self) -> None:
+        """Refuse a directory without a log that is not empty.
+
+        Raises:
+            ChainCorrupted: there are traces of a log, but no log.
+            ChainError: it belongs to somebody else.
+        """
+        if self.segments:
+            return
+        if self.head or self.torn:
+            raise ChainCorrupted(f"the segments of the log in {self.directory} are gone", path=self.directory)
+        if self.foreign:
+            raise ChainError(
+                f"{self.directory} holds no log, but other files, such as {self.foreign[0]!r}; "
+                "give the log a directory of its own"
+            )
+
+
+def segment_path(directory: str, number: int) -> str:
+    """Return the path of a segment file."""
+    return os.path.join(directory, f"{number:08d}.log")
+
+
+def list_log(directory: str) -> Listing:
+    """Look what lies in a directory.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        ChainError: it cannot be read, or is none.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ChainError(f"the directory of the log cannot be read: {error}") from error
+    listing = Listing(directory, [], [], [], False, [])
+    for name in names:
+        if (match := _SEGMENT.fullmatch(name)) and int(match[1]) > 0:
+            listing.segments.append(int(match[1]))
+        elif match := _TORN.fullmatch(name):
+            listing.torn.append((int(match[1]), int(match[2]), name))
+        elif _TEMPORARY.fullmatch(name):
+            listing.temporary.append(name)
+        elif name == HEAD_NAME:
+            listing.head = True
+        else:
+            listing.foreign.append(name)
+    listing.torn.sort()
+    return listing

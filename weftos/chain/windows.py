@@ -1,0 +1,75 @@
+"""Pairs the audit windows that both ends of a ring committed to the log.
+
+Why it is as it is: each end of a ring hashes the bytes that pass and logs the digest of each window. One commitment
+alone proves nothing; two by different processes over the same range must agree. An end that dies, or that has not
+logged its side yet, leaves a window without a partner: that is counted, not called an error.
+
+Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count or bytes
+are found, whatever lies between them, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ones do. Not guaranteed:
+that a range was committed to by both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from weftos import limits
+
+__all__ = ["WindowPairs"]
+
+_Key: TypeAlias = tuple[bytes, int, int, int]
+_Value: TypeAlias = tuple[Any, Any, Any]
+
+
+class WindowPairs:
+    """Open and paired windows.
+
+    Attributes:
+        windows: commitments seen.
+        paired: ranges on which both ends agree.
+        differing: commitments that contradict an earlier one.
+        given_up: open windows dropped to bound memory.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[_Key, tuple[int, Any, _Value]] = {}
+        self.windows = self.paired = self.differing = self.given_up = 0
+
+    @property
+    def unpaired(self) -> int:
+        """Ranges to which one end alone has committed."""
+        return len(self._open) + self.given_up
+
+    def add(self, seq: int, boot_id: bytes, payload: Mapping[str, Any]) -> str | None:
+        """Take the payload of an ``ipc.window`` record.
+
+        Args:
+            seq: number of the record.
+            boot_id: its boot; rings are numbered per boot.
+            payload: ``ring``, ``side``, ``from``, ``to``, ``count``, ``bytes``, ``digest``.
+
+        Returns:
+            What contradicts an earlier commitment, or ``None``.
+        """
+        ring, start, end = payload.get("ring"), payload.get("from"), payload.get("to")
+        if not (isinstance(ring, int) and isinstance(start, int) and isinstance(end, int)):
+            return None
+        self.windows += 1
+        key = (boot_id, ring, start, end)
+        side = payload.get("side")
+        value = (payload.get("digest"), payload.get("count"), payload.get("bytes"))
+        earlier = self._open.get(key)
+        if earlier is None:
+            if len(self._open) >= limits.CHAIN_VERIFY_WINDOWS:
+                del self._open[next(iter(self._open))]
+                self.given_up += 1
+            self._open[key] = (seq, side, value)
+            return None
+        if earlier[2] != value:
+            self.differing += 1
+            return f"ring {ring}, bytes {start} to {end}: {side} differs from {earlier[1]} in record {earlier[0]}"
+        if earlier[1] != side:
+            del self._open[key]
+            self.paired += 1
+        return None

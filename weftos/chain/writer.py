@@ -1,0 +1,369 @@
+"""The one writer of a log: takes events, gives each its place, and writes them in groups.
+
+Why it is as it is: a sync costs milliseconds and a record microseconds, so records are gathered and share a sync.
+Taking a record is pure computation on one buffer; only ``flush`` and a full segment touch the disk. An acknowledgement
+says where the record lies; it may be told to someone who asked for durability only after ``commit``.
+
+Guaranteed: what was committed survives ``kill -9`` and loss of power. A batch is checked whole before any of it is
+taken. An event submitted again (same producer and position) gets its first acknowledgement and no second record. After
+a failed write or sync nothing is taken any more. Not guaranteed: that what was never committed is absent after a crash;
+it may be there, whole and in order, up to some record.
+
+Single-threaded, one writer per directory (held by a lock on it).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
+from zlib import crc32
+
+import msgspec
+from blake3 import blake3
+
+from weftos import limits
+from weftos.chain.canonical import encode_payload
+from weftos.chain.clock import Clock, SystemClock
+from weftos.chain.files import Files, RealFiles, replace_file
+from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
+from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.kinds import check_kind, check_source, check_text
+from weftos.chain.opening import Opened, open_log
+from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, NewEvent, encode_header
+from weftos.chain.segments import HEAD_NAME
+from weftos.chain.signing import Head, Signer, encode_head
+from weftos.errors import AppendRefused, StorageFailed
+
+__all__ = ["ChainStatistics", "ChainWriter"]
+
+_U64: Final = 1 << 64
+#: Names found good before; forgotten all at once when there are this many, so that they cannot fill the memory.
+_NAMES_KEPT: Final = 4096
+_pack_prologue, _pack_body = PROLOGUE.pack, BODY.pack
+_pack_length = LENGTH.pack
+
+
+class ChainStatistics(msgspec.Struct, frozen=True):
+    """Numbers of a writer.
+
+    Attributes:
+        records: in the log, those not yet written included.
+        appended: taken since opening.
+        duplicates: answered from memory, because they were in the log already.
+        buffered: taken and not yet written.
+        bytes: of all segments, without what is buffered.
+        segments: files.
+        writes: groups written since opening.
+        syncs: syncs since opening.
+        mean_group: records per write, on average.
+        largest_group: most records in one write.
+        last_sync_seconds: duration of the last sync.
+        remembered: positions in the idempotency index.
+        failed: why nothing can be appended any more, or ``""``.
+    """
+
+    records: int
+    appended: int
+    duplicates: int
+    buffered: int
+    bytes: int
+    segments: int
+    writes: int
+    syncs: int
+    mean_group: float
+    largest_group: int
+    last_sync_seconds: float
+    remembered: int
+    failed: str
+
+
+class ChainWriter:
+    """See the head of this file. Made by ``open``; a context manager that closes.
+
+    Attributes:
+        log_id: names the log, 16 bytes.
+        recovered_bytes: bytes of an unfinished write that were set aside on opening.
+    """
+
+    def __init__(
+        self, opened: Opened, boot_id: bytes, clock: Clock, fs: Files, signer: Signer | None, segment_bytes: int
+    ) -> None:
+        self._opened = opened
+        self._directory = opened.directory
+        self._fs = fs
+        self._signer = signer
+        self._segment_bytes = segment_bytes
+        self._wall, self._mono = clock.wall_ns, clock.mono_ns
+        self._boot_id = boot_id
+        self.log_id = opened.log_id
+        self.recovered_bytes = opened.recovered_bytes
+        self._file = opened.file
+        self._index: ProducerIndex = opened.index
+        self._buffer = bytearray()
+        self._salt = _salts().__next__
+        self._names: set[tuple[str, str | None]] = set()
+        self._seq, self._prev, self._t_ns = opened.next_seq, opened.head_hash, opened.t_ns
+        self._segment_records = opened.segment_records
+        self._signed_size = opened.signed_size
+        self._buffered = self._appended = self._duplicates = self._writes = self._largest = 0
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        boot_id: bytes,
+        clock: Clock | None = None,
+        fs: Files | None = None,
+        signer: Signer | None = None,
+        segment_bytes: int = limits.CHAIN_SEGMENT_BYTES,
+    ) -> Self:
+        """Open the log in a directory, or begin one.
+
+        An unfinished write at its end is set aside and cut off, and an event ``chain.recovered`` says so. Anything else
+        that is wrong leaves every file as it is. What opening itself appends is on the disk when this returns.
+
+        Args:
+            directory: of the log, for nothing else; made (mode 0700) if it is missing.
+            boot_id: 16 bytes that name this boot; stamped into the records.
+            clock: stamps the records; the system's by default.
+            fs: file calls; the system's by default.
+            signer: signs the head; without one the log ends unsigned.
+            segment_bytes: size at which a segment is closed.
+
+        Raises:
+            ChainCorrupted: the log is damaged, cut off below its signed head, or gone.
+            ChainError: the directory is another's, unreadable, or another process writes the log; or the key at hand
+                is not the log's.
+            StorageFailed: a write or sync failed.
+        """
+        if len(boot_id) != 16:
+            raise AssertionError(f"a boot id has 16 bytes, not {len(boot_id)}")
+        clock, fs = clock or SystemClock(), fs or RealFiles()
+        segment_bytes = max(segment_bytes, limits.CHAIN_SEGMENT_MIN_BYTES)
+        opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer.public_key if signer else None)
+        writer = cls(opened, boot_id, clock, fs, signer, segment_bytes)
+        try:
+            for event in opened.first_events:
+                writer.append(event)
+            if opened.first_events:
+                writer.commit()
+        except BaseException:
+            writer.abandon()
+            raise
+        return writer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    # --- taking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Head:
+        """The newest record taken, written or not."""
+        return Head(self._seq - 1, self._prev, self._t_ns)
+
+    def append(self, event: NewEvent) -> Ack:
+        """Take one event. It is in memory only until ``flush``.
+
+        Returns:
+            Its place in the log; that of its first submission if there was one.
+
+        Raises:
+            AppendRefused: the event is not acceptable.
+            StorageFailed: the log has failed, now or before.
+        """
+        return self._take(event, self._check(event))
+
+    def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
+        """Take several events, all or none; otherwise as ``append``."""
+        checked = [self._check(event) for event in events]
+        return [self._take(event, data) for event, data in zip(events, checked, strict=True)]
+
+    def forget_before(self, producer: str | int, position: int) -> None:
+        """Forget what a producer submitted below ``position``; if it comes again all the same, it is refused."""
+        self._index.forget_before(producer, position)
+
+    def _check(self, event: NewEvent) -> bytes:
+        """Refuse what is not acceptable and return the encoded payload."""
+        names = (event.kind, event.source)
+        if names not in self._names:
+            check_kind(event.kind)
+            check_source(event.source)
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            self._names.add(names)
+        if event.subject is not None:
+            check_text("a subject", event.subject, limits.CHAIN_SUBJECT_BYTES)
+        if event.permit is not None:
+            check_text("a permit id", event.permit, limits.CHAIN_PERMIT_BYTES)
+        cause = event.cause
+        if cause is not None and (type(cause) is not int or not 0 <= cause < self._seq):
+            raise AppendRefused(f"a cause is the number of an earlier record, not {cause!r}")
+        producer, position = event.producer, event.position
+        if (producer is None) != (position is None):
+            raise AppendRefused("producer and position are given together or not at all")
+        if position is not None:
+            if type(position) is not int or not 0 <= position < _U64:
+                raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
+            if type(producer) is str:
+                check_text("a producer", producer, limits.CHAIN_PRODUCER_BYTES)
+            elif type(producer) is not int or not 0 <= producer < _U64:
+                raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
+            # Raises for a position that lies before what is remembered, so that a batch is refused whole.
+            self._index.find(producer, position)
+        return encode_payload(event.payload)
+
+    def _take(self, event: NewEvent, data: bytes) -> Ack:
+        file = self._file
+        if file.failed or self._closed:
+            raise StorageFailed(file.failed or "the log is closed")
+        producer, position = event.producer, event.position
+        if producer is not None and position is not None:
+            known = self._index.find(producer, position)
+            if known is not None:
+                self._duplicates += 1
+                return known
+        size = FRAME_OVERHEAD + limits.CHAIN_HEADER_BYTES + SALT_BYTES + len(data)
+        if self._segment_records and file.size + len(self._buffer) + size > self._segment_bytes:
+            self._roll()
+        now = self._wall()
+        now = max(now, self._t_ns)
+        salted = self._salt() + data
+        seq = self._seq
+        header = encode_header(
+            (
+                RECORD_VERSION,
+                self.log_id,
+                seq,
+                now,
+                self._mono(),
+                self._boot_id,
+                event.source,
+                event.kind,
+                event.subject,
+                producer,
+                position,
+                event.cause,
+                event.permit,
+                blake3(salted).digest(),
+                len(data),
+                self._prev,
+            )
+        )
+        digest = blake3(LEAF_TAG + header).digest()
+        size = 4 + len(header) + len(salted)
+        body = _pack_body(RECORD, 0, len(header)) + header + salted
+        self._buffer += _pack_prologue(size, crc32(body, size)) + body + _pack_length(size)
+        self._seq = seq + 1
+        self._prev = digest
+        self._t_ns = now
+        self._buffered += 1
+        self._segment_records += 1
+        ack = Ack(seq, digest, now)
+        if producer is not None and position is not None:
+            self._index.add(producer, position, ack)
+        if len(self._buffer) >= limits.CHAIN_BUFFER_BYTES:
+            self.flush(sync=False)
+        return ack
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def flush(self, sync: bool) -> None:
+        """Hand what was taken to the operating system: it survives the end of this process.
+
+        Args:
+            sync: bring it onto the disk too, so that it survives the end of the machine.
+
+        Raises:
+            StorageFailed: the log has failed, now or before, or is closed.
+        """
+        file = self._file
+        if file.failed or self._closed:
+            raise StorageFailed(file.failed or "the log is closed")
+        if self._buffer:
+            group, self._buffer = self._buffer, bytearray()
+            self._writes += 1
+            self._appended += self._buffered
+            self._largest = max(self._largest, self._buffered)
+            self._buffered = 0
+            file.write(group)
+        if sync:
+            file.sync()
+
+    def commit(self) -> None:
+        """Bring everything taken onto the disk: after this its acknowledgements are true. Errors as for ``flush``."""
+        self.flush(sync=True)
+
+    def _roll(self) -> None:
+        self.flush(sync=True)
+        self._t_ns = max(self._t_ns, self._wall())
+        self._file.begin(self._seq, self._prev, self._t_ns)
+        self._segment_records = 0
+
+    def sign_head(self) -> None:
+        """Commit, and sign how long the log is now. Does no more than commit without a signer, or if this is signed.
+
+        Errors as for ``flush``.
+        """
+        self.flush(sync=True)
+        if self._signer is None or self._signed_size == self._seq:
+            return
+        note = self._signer.sign(self.log_id, self._seq, self._prev, max(self._t_ns, self._wall()))
+        try:
+            replace_file(self._fs, os.path.join(self._directory, HEAD_NAME), encode_head(note))
+        except OSError as error:
+            self._file.fail("signing the head", error)
+        self._signed_size = self._seq
+
+    def close(self) -> None:
+        """Commit, sign the head and give up the log. May be called again. Errors as for ``flush``."""
+        if self._closed:
+            return
+        try:
+            self.sign_head()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give up the log as it is; what was not flushed is lost."""
+        self._closed = True
+        try:
+            self._file.close()
+        finally:
+            self._opened.unlock(self._fs)
+
+    def statistics(self) -> ChainStatistics:
+        """Return the numbers of this writer."""
+        file = self._file
+        return ChainStatistics(
+            records=self._seq,
+            appended=self._appended + self._buffered,
+            duplicates=self._duplicates,
+            buffered=self._buffered,
+            bytes=file.total,
+            segments=file.number,
+            writes=self._writes,
+            syncs=file.syncs,
+            mean_group=self._appended / self._writes if self._writes else 0.0,
+            largest_group=self._largest,
+            last_sync_seconds=file.last_sync_s,
+            remembered=len(self._index),
+            failed=file.failed,
+        )
+
+
+def _salts() -> Iterator[bytes]:
+    """Yield random bytes for the payloads, taken from the operating system in larger pieces."""
+    while True:
+        block = os.urandom(256 * SALT_BYTES)
+        for at in range(0, len(block), SALT_BYTES):
+            yield block[at : at + SALT_BYTES]
