@@ -69,6 +69,7 @@ def attack(segment: object) -> None:
     for step in (
         read_all,
         lambda s: RingInspector(s).peek(100),
+        lambda s: RingInspector(s).commit_before(RingInspector(s).current or 0),
         lambda s: RingInspector(s).discard_one(),
         lambda s: RingProducer(s).put(b"x"),
     ):

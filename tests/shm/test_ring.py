@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from weftos import limits
-from weftos.errors import ChannelClosed, MessageTooLarge, ResourceLimitExceeded, RingFull, WeftTimeout
+from weftos.errors import ChannelClosed, MessageTooLarge, ResourceLimitExceeded, RingCorrupted, RingFull, WeftTimeout
 from weftos.shm import ArrayView, Doorbell, RingConsumer, RingInspector, RingProducer, Segment, create_ring, layout
 
 Fork = Callable[[Callable[[], None]], Any]
@@ -299,4 +299,56 @@ def test_dead_letters_take_one_message_at_a_time() -> None:
     assert kernel.discard_one() is not None
     assert kernel.discard_one() is None
     assert kernel.statistics().depth_bytes == 0
+    segment.close()
+
+
+def test_the_kernel_commits_for_a_dead_reader_what_lies_before_its_current_message() -> None:
+    segment, producer, consumer = ends()
+    producer.put(b"a")
+    producer.put_many([b"b", b"c", b"d"])
+    taken = consumer.take(9)
+    kernel = RingInspector(segment)
+    assert kernel.current is None
+    segment.words[layout.CURRENT] = taken[2][0] + 1
+    assert kernel.current == taken[2][0]
+    assert kernel.commit_before(taken[2][0]) == 2
+    assert kernel.peek(9) == taken[2:]
+    kernel.clear_current()
+    assert kernel.current is None
+    segment.words[layout.CURRENT] = 10_000  # a liar's word is no message
+    assert kernel.current is None
+    segment.close()
+
+
+def test_a_reader_may_refuse_fragments() -> None:
+    segment = create_ring(4096)
+    producer, consumer = RingProducer(segment), RingConsumer(segment, fragments=False)
+    with pytest.raises(WeftTimeout):
+        producer.put(bytes(5000), 0.02)
+    with pytest.raises(RingCorrupted):
+        consumer.get()
+    segment.close()
+
+
+def test_an_endless_stream_of_fragments_does_not_keep_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liar that publishes middles for ever: each call looks at one ring's worth at most."""
+    segment, _, consumer = ends()
+    words = segment.words
+    record = 9 | layout.FRAGMENT << 32
+    for at in range(0, 4096 + 1024, 24):
+        words[layout.DATA_WORD + at // 8] = record
+    look = consumer._look_at_head  # the stream goes on whenever the reader looks
+    calls = 0
+
+    def endless(cursor: int) -> int:
+        nonlocal calls
+        calls += 1
+        for at in range(0, 4096, 8):
+            words[layout.DATA_WORD + at // 8] = record
+        words[layout.HEAD] = cursor + 2400
+        return look(cursor)
+
+    monkeypatch.setattr(RingConsumer, "_look_at_head", lambda _, cursor: endless(cursor))
+    assert consumer.get() is None
+    assert calls < 6
     segment.close()

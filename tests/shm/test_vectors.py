@@ -84,7 +84,8 @@ def test_the_document_names_the_offsets_that_the_code_uses() -> None:
     text = DOCUMENT.read_text()
     rows = dict(re.findall(r"^\| (\d+) \| `([A-Z_]+)`", text, re.MULTILINE))
     words = (
-        "HEAD", "PUT_COUNT", "PUT_WAITS", "TAIL", "COMMIT", "SUB", "GET_COUNT", "DROP_COUNT", "SPACE_WANTED", "STATE",
+        "HEAD", "PUT_COUNT", "PUT_WAITS", "TAIL", "COMMIT", "SUB", "CURRENT",
+        "GET_COUNT", "DROP_COUNT", "SPACE_WANTED", "STATE",
         "PRODUCER_EPOCH", "CONSUMER_EPOCH", "EPOCH_COMMIT", "REDELIVERY_POSITION", "REDELIVERY_ATTEMPTS",
     )  # fmt: skip
     table = {str(getattr(layout, name) * 8): name for name in words}

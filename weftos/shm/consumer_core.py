@@ -126,6 +126,16 @@ class ConsumerCore:
 
     def _next(self) -> Any:
         """Hand out the next item, whatever it is; None when there is none."""
+        cursor, head, last, _, committed = self._load()
+        if cursor >= head and cursor < self._grid and not self._pending and not self._assembly.active:
+            # Nothing known to be there: look, and let the hot path take what has come.
+            head = self._look_at_head(cursor)
+            if head == cursor:
+                if committed != self._tail:
+                    self._publish()
+                return None
+            self._store(cursor, min(head, self._grid), head, last, 0)
+            return self.get()
         block = self._next_block(1)
         return block[0][1] if block else None
 
@@ -256,7 +266,8 @@ class ConsumerCore:
             self._advance(position, end, 1)
             return [(position, item)]
         head, previous, committed = self._load()[1], self._load()[2], self._load()[4]
-        self._store(end, min(head, self._grid), head, previous, 0)
+        # While a message is incomplete every record comes here, so that one of another kind drops it.
+        self._store(end, 0 if assembly.active else min(head, self._grid), head, previous, 0)
         if committed == position:
             self._commit_at(end)
         return None
