@@ -126,6 +126,9 @@ SERVICE_SWEEP_S: Final = 1.0
 SERVICE_SIGN_S: Final = 60.0
 #: After the order to stop, or the kernel's end, requests that lie in the rings are served for this long, in seconds.
 SERVICE_DRAIN_S: Final = 2.0
+#: How long a new service process waits for the one of a dead kernel to let go of the log, in seconds: its drain time, a
+#: slow sync, and some.
+SERVICE_LOCK_S: Final = 10.0
 #: Bytes of a gate question's context that are written to the log with the decision; a larger one is left out.
 GATE_CONTEXT_BYTES: Final = 2048
 #: At most one report per agent about dropped replies in this time, in seconds.

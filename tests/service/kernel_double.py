@@ -81,9 +81,9 @@ class Agent:
     def __init__(self, kernel: KernelDouble, pid: int, ring_bytes: int, reply_bytes: int) -> None:
         self.pid = pid
         self.slot = pid
-        self.ring_id = 100 + pid
+        self.ring_id = kernel.fresh_ring_id()
         self.request = create_ring(ring_bytes, ring_id=self.ring_id)
-        self.reply = create_ring(reply_bytes, ring_id=1000 + pid)
+        self.reply = create_ring(reply_bytes, ring_id=kernel.fresh_ring_id())
         self.mailbox = create_mailbox(owner_pid=pid)
         self.bell = Doorbell.create(f"{kernel.prefix}a{pid}")
         self._service = (kernel.mailbox, kernel.bell)
@@ -141,6 +141,7 @@ class KernelDouble:
         self.replies: dict[int, p.Reply] = {}
         self.ready: p.ServiceReady | p.ServiceBootFailed | None = None
         self.serial = 0
+        self._ring_ids = 100
         self.settings: dict[str, Any] = {}
 
     # --- the process ---
@@ -194,6 +195,11 @@ class KernelDouble:
         return child
 
     # --- agents ---
+
+    def fresh_ring_id(self) -> int:
+        """As the real one: no number twice within one boot."""
+        self._ring_ids += 1
+        return self._ring_ids
 
     def agent(
         self,

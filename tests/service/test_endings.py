@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from kernel_double import leftovers
+from kernel_double import KernelDouble, leftovers
 
 from weftos import chain
 from weftos.errors import GovernanceDenied, StorageFailed
@@ -159,3 +159,23 @@ def test_an_early_end_of_the_kernel_ends_the_start(kernel):
     kernel.start(before=orphan)
     kernel.channel.close()
     assert kernel.service.wait() == 0
+
+
+def test_the_service_of_the_next_kernel_waits_for_the_log(kernel, tmp_path):
+    kernel.start()
+    client = kernel.agent(1).client()
+    client.append("app.old", {})
+    old = kernel.service
+    old.kill(signal.SIGSTOP)
+    kernel.channel.close()
+    following = KernelDouble(tmp_path)
+    try:
+        # The old one goes on when the new one is at the door.
+        assert isinstance(following.start(before=lambda: old.kill(signal.SIGCONT)), p.ServiceReady)
+        assert old.wait() == 0
+        assert following.agent(1).client().append("app.new", {}).durable
+        assert following.stop_service() == 0
+    finally:
+        following.close()
+    assert [kind for kind in kinds(kernel) if kind.startswith("app.")] == ["app.old", "app.new"]
+    assert chain.verify(kernel.chain_dir).valid

@@ -50,7 +50,7 @@ def test_an_append_is_answered_and_in_the_log(running):
 
 
 def test_a_batch_has_one_answer_and_lies_in_order(running):
-    client = running.agent(1).client()
+    client = running.agent(1, reply_bytes=256 * 1024).client()
     ack = client.append_batch([p.Event("app.item", {"i": i}) for i in range(100)])
     assert ack.seq - ack.first_seq == 99
     assert [record["payload"]["i"] for record in client.tail(100)] == list(range(100))

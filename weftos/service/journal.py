@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
-from weftos import chain
-from weftos.errors import StorageFailed
+from weftos import chain, limits
+from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 
@@ -55,17 +55,27 @@ class Journal:
         self.unsynced_since: float | None = None
 
     @classmethod
-    def open(cls, directory: str, keys: str, boot_id: bytes, segment_bytes: int | None) -> Self:
+    def open(cls, directory: str, keys: str, boot_id: bytes, segment_bytes: int) -> Self:
         """Open or make the log, with its signing key.
+
+        The service of a kernel that was killed may still be writing down what it had accepted; it is waited for.
 
         Raises:
             ChainCorrupted: the log contradicts itself; it is left as it is.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
         signer = chain.Signer.open(keys)
-        settings = {} if segment_bytes is None else {"segment_bytes": segment_bytes}
-        writer = chain.ChainWriter.open(directory, boot_id=boot_id, signer=signer, **settings)
-        return cls(writer, directory)
+        deadline = time.monotonic() + limits.SERVICE_LOCK_S
+        while True:
+            try:
+                writer = chain.ChainWriter.open(directory, boot_id=boot_id, signer=signer, segment_bytes=segment_bytes)
+            except ChainError as error:
+                locked = isinstance(error.__cause__, BlockingIOError)
+                if not locked or time.monotonic() >= deadline:
+                    raise
+                time.sleep(limits.POLL_LONGEST_S)
+            else:
+                return cls(writer, directory)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 

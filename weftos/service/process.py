@@ -21,6 +21,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
+from weftos import limits
 from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
@@ -57,7 +58,7 @@ class ServiceBoot:
     mailbox_fd: int
     bell_name: str
     semaphore_prefix: str
-    segment_bytes: int | None = None
+    segment_bytes: int = limits.CHAIN_SEGMENT_BYTES
 
 
 def run_service(boot: ServiceBoot) -> int:
