@@ -27,6 +27,7 @@ from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
 from weftos.rpc import types as t
+from weftos.rpc.chain_view import chain_row
 from weftos.service import protocol as p
 
 __all__ = ["Handlers"]
@@ -266,7 +267,7 @@ class Handlers:
     async def chain_local(self, params: t.CountParams) -> list[t.ChainRow]:
         reply = await self._core.service.ask(p.ChainTail(params.count))
         assert isinstance(reply, p.Tail)
-        return [msgspec.convert(record, t.ChainRow) for record in reply.records]
+        return [chain_row(record) for record in reply.records]
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
