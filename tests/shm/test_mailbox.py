@@ -85,6 +85,19 @@ def test_a_bell_rung_to_the_limit_stays_usable(bell: Doorbell) -> None:
         posix_ipc.unlink_semaphore(name)
 
 
+def test_a_system_without_timed_waits_polls(bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
+    import posix_ipc
+
+    monkeypatch.setattr(posix_ipc, "SEMAPHORE_TIMEOUT_SUPPORTED", False)
+    started = time.monotonic()
+    assert not bell.wait(0.03)
+    assert 0.03 <= time.monotonic() - started < 2
+    ringer = threading.Timer(0.02, bell.post)
+    ringer.start()
+    assert bell.wait(5)
+    ringer.join()
+
+
 def test_a_signal_does_not_end_the_wait(bell: Doorbell) -> None:
     hits = []
     before = signal.signal(signal.SIGALRM, lambda *_: hits.append(1))

@@ -24,6 +24,7 @@ from typing import Final, Self
 import posix_ipc
 
 from weftos.errors import DoorbellLost, SharedMemoryError
+from weftos.shm.spin import Pauses
 
 __all__ = ["Doorbell", "sweep"]
 
@@ -114,6 +115,8 @@ class Doorbell:
         while True:
             if self._closed:
                 raise DoorbellLost(f"doorbell {self.name} is closed")
+            if not posix_ipc.SEMAPHORE_TIMEOUT_SUPPORTED and timeout_s > 0:
+                return self._poll(deadline)
             try:
                 self._acquire(max(timeout_s, 0))
             except posix_ipc.BusyError:
@@ -128,6 +131,16 @@ class Doorbell:
                 if self._closed:
                     raise DoorbellLost(f"doorbell {self.name} is closed")
                 return True
+
+    def _poll(self, deadline: float) -> bool:
+        """Wait where the system cannot wait with a deadline (macOS): try, and pause in between."""
+        pauses = Pauses()
+        while not self._wait(0):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            pauses.sleep(left)
+        return True
 
     def drain(self) -> int:
         """Take all rings that have piled up, at most 4096, and return their number."""

@@ -104,7 +104,7 @@ class Segment:
         except OSError as error:
             raise _typed(error, f"mapping {size} bytes") from error
         self.words = memoryview(self.map).cast("Q")
-        self._views = [self.words]
+        self._views = {0: self.words}
 
     @classmethod
     def create(cls, size: int, *, label: str = "weftos") -> Self:
@@ -160,8 +160,9 @@ class Segment:
 
     def words_from(self, offset: int) -> memoryview:
         """Return a view of the mapping as u64 from a byte offset on; it is released when the segment is closed."""
-        view = self.words[offset // 8 :]
-        self._views.append(view)
+        view = self._views.get(offset)
+        if view is None:
+            view = self._views[offset] = self.words[offset // 8 :]
         return view
 
     @property
@@ -184,7 +185,7 @@ class Segment:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        for view in self._views:
+        for view in self._views.values():
             view.release()
         try:
             self.map.close()
