@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import Protocol
+from typing import Protocol, Self
 
 __all__ = ["Files", "ReadFile", "RealFiles"]
 
@@ -177,7 +177,7 @@ class ReadFile:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-    def __enter__(self) -> ReadFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -79,13 +79,13 @@ class ProducerIndex:
             return
         # Positions arrive in order, with rare exceptions; an exception that stays is dropped with its window.
         old = list(takewhile(lambda known_position: known_position < position, known))
-        self._drop(producer, known, old)
+        self._drop(known, old)
         self._raise_floor(producer, position)
 
     def _drop_half(self, producer: str | int) -> None:
         known = self._windows[producer]
         old = list(islice(known, (len(known) + 1) // 2))
-        self._drop(producer, known, old)
+        self._drop(known, old)
         self._raise_floor(producer, max(old) + 1)
 
     def _drop_quietest(self) -> None:
@@ -94,7 +94,7 @@ class ProducerIndex:
         self._count -= len(self._windows.pop(name))
         self._floors.pop(name, None)
 
-    def _drop(self, producer: str | int, known: dict[int, Ack], old: list[int]) -> None:
+    def _drop(self, known: dict[int, Ack], old: list[int]) -> None:
         for position in old:
             del known[position]
         self._count -= len(old)

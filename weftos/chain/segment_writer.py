@@ -34,7 +34,9 @@ class SegmentWriter:
         number: of the segment; 0 before the first.
         size: bytes of it that were written.
         total: bytes of all segments.
-        failed: why nothing can be written any more, or ``""``.
+        failed: the error after which nothing can be written any more, or ``""``.
+        stopped: why nothing can be written, be it an error or that the file was closed; or ``""``.
+        closed: the descriptor was given up.
         syncs: syncs since opening.
         last_sync_s: duration of the last one, in seconds.
     """
@@ -46,7 +48,8 @@ class SegmentWriter:
         self._fd = -1
         self._dirty = False
         self.number = self.size = self.total = 0
-        self.failed = ""
+        self.failed = self.stopped = ""
+        self.closed = False
         self.syncs = 0
         self.last_sync_s = 0.0
 
@@ -109,8 +112,8 @@ class SegmentWriter:
         Raises:
             StorageFailed: a call failed, now or before; a part of ``data`` may be in the file.
         """
-        if self.failed:
-            raise StorageFailed(self.failed)
+        if self.stopped:
+            raise StorageFailed(self.stopped)
         self._dirty = True
         try:
             write_all(self._fs, self._fd, data)
@@ -121,8 +124,8 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Bring what was written onto the disk; errors as for ``write``."""
-        if self.failed:
-            raise StorageFailed(self.failed)
+        if self.stopped:
+            raise StorageFailed(self.stopped)
         if not self._dirty:
             return
         started = time.perf_counter()
@@ -140,18 +143,21 @@ class SegmentWriter:
         Raises:
             StorageFailed: always.
         """
-        self.failed = f"the log stopped: {doing} failed: {error.strerror or error}"
+        self.failed = self.stopped = f"the log stopped: {doing} failed: {error.strerror or error}"
         raise StorageFailed(self.failed) from error
 
     def close(self) -> None:
         """Give up the descriptor."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            try:
-                self._fs.close(fd)
-            except OSError as error:
-                if not self.failed:
-                    self.fail("closing", error)
+        self.closed = True
+        self.stopped = self.failed or "the log is closed"
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            self._fs.close(fd)
+        except OSError as error:
+            if not self.failed:
+                self.fail("closing", error)
 
 
 def set_aside(fs: Files, directory: str, name: str, data: bytes) -> None:

@@ -24,9 +24,9 @@ import msgspec
 from weftos.chain.files import Files, RealFiles, write_all
 from weftos.errors import ChainError, ConfigError
 
-__all__ = ["PUBLIC_NAME", "SECRET_NAME", "Head", "SignedHead", "Signer", "read_head", "read_public_key"]
+__all__ = ["KEY_NAME", "PUBLIC_NAME", "Head", "SignedHead", "Signer", "read_head", "read_public_key"]
 
-SECRET_NAME: Final = "chain.key"
+KEY_NAME: Final = "chain.key"
 PUBLIC_NAME: Final = "chain.pub"
 _KEY_BYTES: Final = 32
 _HEAD_TAG: Final = b"exo/head/v1"
@@ -129,7 +129,7 @@ class Signer:
             ChainError: the key cannot be read or written.
         """
         fs = fs or RealFiles()
-        secret, public = os.path.join(directory, SECRET_NAME), os.path.join(directory, PUBLIC_NAME)
+        secret, public = os.path.join(directory, KEY_NAME), os.path.join(directory, PUBLIC_NAME)
         try:
             if not os.path.isdir(directory):
                 fs.make_dir(directory)
@@ -202,8 +202,8 @@ def _load_secret(path: str) -> bytes:
             raise ConfigError(f"{path} is no regular file")
         if state.st_mode & 0o077:
             raise ConfigError(
-                f"{path} may be read by others (mode {stat.S_IMODE(state.st_mode):04o}); consider the key known to them, "
-                "and if it is not, run: chmod 600"
+                f"{path} may be read by others (mode {stat.S_IMODE(state.st_mode):04o}); consider the key "
+                "known to them, and if it is not, run: chmod 600"
             )
         if state.st_uid != os.geteuid():
             raise ConfigError(f"{path} belongs to user {state.st_uid}, not to {os.geteuid()}")

@@ -31,6 +31,8 @@ __all__ = ["Checks", "Problem", "VerifyReport", "verify"]
 
 #: Records between two calls of the progress function.
 _PROGRESS_RECORDS = 10_000
+#: Kinds whose payload is looked into.
+_SPECIAL = frozenset(("ipc.window", "key.genesis"))
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -292,8 +294,7 @@ class _Verification:
             report.first_seq = record.seq
         report.records += 1
         report.last_seq = record.seq
-        header = record.header
-        if header.kind == "ipc.window" or header.kind == "key.genesis":
+        if record.header.kind in _SPECIAL:
             self._special(record, offset)
         note = self._note
         if note is not None and record.seq == note.size - 1 and record.hash.hex() != note.head_hash:

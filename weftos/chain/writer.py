@@ -40,6 +40,8 @@ __all__ = ["ChainStatistics", "ChainWriter"]
 _U64: Final = 1 << 64
 #: Names found good before; forgotten all at once when there are this many, so that they cannot fill the memory.
 _NAMES_KEPT: Final = 4096
+#: Most bytes of a frame besides its payload.
+_MOST_AROUND: Final = FRAME_OVERHEAD + BODY.size + limits.CHAIN_HEADER_BYTES + SALT_BYTES
 _pack_prologue, _pack_body = PROLOGUE.pack, BODY.pack
 _pack_length = LENGTH.pack
 
@@ -100,14 +102,17 @@ class ChainWriter:
         self.recovered_bytes = opened.recovered_bytes
         self._file = opened.file
         self._index: ProducerIndex = opened.index
-        self._buffer = bytearray()
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._room = segment_bytes - opened.file.size
         self._salt = _salts().__next__
-        self._names: set[tuple[str, str | None]] = set()
+        hasher = blake3()  # one for all: making one takes longer than hashing a record
+        self._hash_reset, self._hash_update, self._hash_digest = hasher.reset, hasher.update, hasher.digest
+        self._names: set[tuple[str, str, str | None, str | int | None]] = set()
         self._seq, self._prev, self._t_ns = opened.next_seq, opened.head_hash, opened.t_ns
         self._segment_records = opened.segment_records
         self._signed_size = opened.signed_size
         self._buffered = self._appended = self._duplicates = self._writes = self._largest = 0
-        self._closed = False
 
     @classmethod
     def open(
@@ -186,6 +191,9 @@ class ChainWriter:
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``."""
         checked = [self._check(event) for event in events]
+        for event in events:
+            if event.producer is not None and event.position is not None:
+                self._index.find(event.producer, event.position)  # refuses what lies before all that is remembered
         return [self._take(event, data) for event, data in zip(events, checked, strict=True)]
 
     def forget_before(self, producer: str | int, position: int) -> None:
@@ -194,50 +202,56 @@ class ChainWriter:
 
     def _check(self, event: NewEvent) -> bytes:
         """Refuse what is not acceptable and return the encoded payload."""
-        names = (event.kind, event.source)
-        if names not in self._names:
-            check_kind(event.kind)
-            check_source(event.source)
+        names = (event.kind, event.source, event.subject, event.producer)
+        try:
+            known = names in self._names
+        except TypeError as error:  # something that cannot even be hashed stands for a name
+            raise AppendRefused(f"kind, source, subject and producer are names, not {names!r:.200}") from error
+        if not known or type(event.producer) is bool:
+            self._check_names(event)
             if len(self._names) >= _NAMES_KEPT:
                 self._names.clear()
             self._names.add(names)
-        if event.subject is not None:
-            check_text("a subject", event.subject, limits.CHAIN_SUBJECT_BYTES)
         if event.permit is not None:
             check_text("a permit id", event.permit, limits.CHAIN_PERMIT_BYTES)
         cause = event.cause
         if cause is not None and (type(cause) is not int or not 0 <= cause < self._seq):
             raise AppendRefused(f"a cause is the number of an earlier record, not {cause!r}")
-        producer, position = event.producer, event.position
-        if (producer is None) != (position is None):
+        position = event.position
+        if (event.producer is None) != (position is None):
             raise AppendRefused("producer and position are given together or not at all")
-        if position is not None:
-            if type(position) is not int or not 0 <= position < _U64:
-                raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
-            if type(producer) is str:
-                check_text("a producer", producer, limits.CHAIN_PRODUCER_BYTES)
-            elif type(producer) is not int or not 0 <= producer < _U64:
-                raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
-            # Raises for a position that lies before what is remembered, so that a batch is refused whole.
-            self._index.find(producer, position)
+        if position is not None and (type(position) is not int or not 0 <= position < _U64):
+            raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
         return encode_payload(event.payload)
 
+    @staticmethod
+    def _check_names(event: NewEvent) -> None:
+        check_kind(event.kind)
+        check_source(event.source)
+        if event.subject is not None:
+            check_text("a subject", event.subject, limits.CHAIN_SUBJECT_BYTES)
+        producer = event.producer
+        if type(producer) is str:
+            check_text("a producer", producer, limits.CHAIN_PRODUCER_BYTES)
+        elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
+            raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
+
     def _take(self, event: NewEvent, data: bytes) -> Ack:
-        file = self._file
-        if file.failed or self._closed:
-            raise StorageFailed(file.failed or "the log is closed")
+        if self._file.stopped:
+            raise StorageFailed(self._file.stopped)
         producer, position = event.producer, event.position
         if producer is not None and position is not None:
             known = self._index.find(producer, position)
             if known is not None:
                 self._duplicates += 1
                 return known
-        size = FRAME_OVERHEAD + limits.CHAIN_HEADER_BYTES + SALT_BYTES + len(data)
-        if self._segment_records and file.size + len(self._buffer) + size > self._segment_bytes:
+        if len(data) + _MOST_AROUND > self._room and self._segment_records:
             self._roll()
-        now = self._wall()
-        now = max(now, self._t_ns)
+        now = max(self._wall(), self._t_ns)
         salted = self._salt() + data
+        reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
+        reset()
+        update(salted)
         seq = self._seq
         header = encode_header(
             (
@@ -254,24 +268,27 @@ class ChainWriter:
                 position,
                 event.cause,
                 event.permit,
-                blake3(salted).digest(),
+                digest(),
                 len(data),
                 self._prev,
             )
         )
-        digest = blake3(LEAF_TAG + header).digest()
-        size = 4 + len(header) + len(salted)
+        reset()
+        update(LEAF_TAG + header)
         body = _pack_body(RECORD, 0, len(header)) + header + salted
-        self._buffer += _pack_prologue(size, crc32(body, size)) + body + _pack_length(size)
+        size = len(body)
+        self._parts += (_pack_prologue(size, crc32(body, size)), body, _pack_length(size))
+        self._bytes += size + FRAME_OVERHEAD
+        self._room -= size + FRAME_OVERHEAD
+        self._prev = hashed = digest()
         self._seq = seq + 1
-        self._prev = digest
         self._t_ns = now
         self._buffered += 1
         self._segment_records += 1
-        ack = Ack(seq, digest, now)
+        ack = Ack(seq, hashed, now)
         if producer is not None and position is not None:
             self._index.add(producer, position, ack)
-        if len(self._buffer) >= limits.CHAIN_BUFFER_BYTES:
+        if self._bytes >= limits.CHAIN_BUFFER_BYTES:
             self.flush(sync=False)
         return ack
 
@@ -287,10 +304,10 @@ class ChainWriter:
             StorageFailed: the log has failed, now or before, or is closed.
         """
         file = self._file
-        if file.failed or self._closed:
-            raise StorageFailed(file.failed or "the log is closed")
-        if self._buffer:
-            group, self._buffer = self._buffer, bytearray()
+        if file.stopped:
+            raise StorageFailed(file.stopped)
+        if self._parts:
+            group, self._parts, self._bytes = b"".join(self._parts), [], 0
             self._writes += 1
             self._appended += self._buffered
             self._largest = max(self._largest, self._buffered)
@@ -308,6 +325,7 @@ class ChainWriter:
         self._t_ns = max(self._t_ns, self._wall())
         self._file.begin(self._seq, self._prev, self._t_ns)
         self._segment_records = 0
+        self._room = self._segment_bytes - self._file.size
 
     def sign_head(self) -> None:
         """Commit, and sign how long the log is now. Does no more than commit without a signer, or if this is signed.
@@ -326,7 +344,7 @@ class ChainWriter:
 
     def close(self) -> None:
         """Commit, sign the head and give up the log. May be called again. Errors as for ``flush``."""
-        if self._closed:
+        if self._file.closed:
             return
         try:
             self.sign_head()
@@ -335,7 +353,6 @@ class ChainWriter:
 
     def abandon(self) -> None:
         """Give up the log as it is; what was not flushed is lost."""
-        self._closed = True
         try:
             self._file.close()
         finally:
