@@ -157,6 +157,14 @@ def test_no_command_hangs_without_a_kernel(weaver, path):
     assert outcome.out == ""
 
 
+def test_verbose_names_each_question_and_its_time(weaver):
+    with weaver.kernel(agent_list=[]):
+        outcome = weaver("-v", "agent", "list", "--json")
+        assert outcome.out == "[]\n"
+        assert re.fullmatch(r"agent\.list took \d+\.\d ms\n", outcome.err)
+        assert weaver("agent", "list", "--json").err == ""
+
+
 def test_home_may_be_given_as_an_option(weaver, tmp_path):
     other = tmp_path / "other"
     outcome = weaver("--home", str(other), "kernel", "status")
@@ -248,4 +256,7 @@ def test_pids_are_completed_from_the_running_kernel(weaver):
     env["COMP_WORDS"] = "weaver agent inspect 1"
     with weaver.kernel(agent_list=rows):
         assert run(env=env).stdout.split() == ["plain,1", "plain,12"]
+        env |= {"WEFTOS_HOME": "/nowhere", "COMP_CWORD": "5"}
+        env["COMP_WORDS"] = f"weaver --home {weaver.home} agent inspect 7"
+        assert run(env=env).stdout.split() == ["plain,7"]
     assert run(env=env).stdout.split() == []

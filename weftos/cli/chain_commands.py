@@ -6,12 +6,12 @@ it must not have to trust the process that wrote them.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
 from weftos.cli import formats as f
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
@@ -21,7 +21,7 @@ from weftos.errors import ChainCorrupted, KernelNotRunning, ServiceUnavailable
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
-    from weftos.chain import VerifyReport
+    from weftos.chain import Problem, VerifyReport
 
 __all__ = ["chain"]
 
@@ -31,7 +31,7 @@ _directory: Final = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of another chain, for example a copy; only its files are read.",
 )
-#: Defects listed for a person; a chain cut in the middle can have one for each record.
+#: Findings listed for a person; a log cut in the middle can have one for each record.
 _LISTED: Final = 20
 
 
@@ -119,11 +119,23 @@ def _rows(count: int) -> list[t.ChainRow]:
 
 @chain.command()
 @_directory
+@click.option(
+    "--key",
+    "key_text",
+    metavar="KEY",
+    help="Public key of the signer, from a place that the writer of the log cannot change: 64 hex digits or a file.",
+)
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, directory: Path | None, as_json: bool) -> None:
-    """Verify every record, every link and the signed head, from the files alone; exit status 5 when not intact."""
-    report = verify_files(directory or instance().chain, show_progress=sys.stderr.isatty() and not as_json)
+def verify(ctx: click.Context, directory: Path | None, key_text: str | None, as_json: bool) -> None:
+    """Verify every record, every link and the signed head, from the files alone.
+
+    The exit status is 5 when the log is not intact. Without --key the signature is checked with the key that the log
+    itself names, which proves that it was not changed by somebody without the key, not who wrote it.
+    """
+    key = _public_key(key_text) if key_text is not None else None
+    show_progress = sys.stderr.isatty() and not as_json
+    report = verify_files(directory or instance().chain, key, show_progress=show_progress)
     if as_json:
         emit_json(report)
     else:
@@ -131,42 +143,75 @@ def verify(ctx: click.Context, directory: Path | None, as_json: bool) -> None:
     ctx.exit(0 if report.valid else ChainCorrupted.exit_code)
 
 
+def _public_key(text: str) -> bytes:
+    """Read a public key, given in hex digits or as a file with them.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    try:
+        if len(text) != 64 or os.path.exists(text):
+            text = Path(text).read_text("ascii").strip()
+        key = bytes.fromhex(text)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"this is no public key: {error}", param_hint="--key") from error
+    if len(key) != 32:
+        raise click.BadParameter(f"a public key has 32 bytes, this one {len(key)}", param_hint="--key")
+    return key
+
+
+#: How a report's codes read for a person.
+_SIGNATURES: Final[dict[str, Cell]] = {
+    "good": ("good", "good"),
+    "bad": ("BAD", "bad"),
+    "absent": ("none: the log has no signed head", "warn"),
+}
+_ORIGINS: Final = {"given": " (key given)", "log": " (key named by the log itself)"}
+
+
 def _show_report(report: VerifyReport) -> None:
-    """Show the outcome, the checks that were made, and the first defects in order."""
-    values: dict[str, Any] = msgspec.to_builtins(report)
-    errors, warnings = values["errors"], values["warnings"]
-    outcome: Cell = ("VALID", "good") if report.valid else ("INVALID", "bad")
-    pairs: list[tuple[str, Cell]] = [("Result", outcome)]
-    for name, value in values.items():
-        if name in ("valid", "errors", "warnings") or value is None:
-            continue
-        pairs.append((name.replace("_", " ").capitalize(), _value_text(value)))
+    """Show the outcome, the checks that were made, and the first findings in order."""
+    signature = _SIGNATURES.get(report.signature, report.signature)
+    if report.signature == "good":
+        signature = (f"good, up to record {report.signed_size - 1}{_ORIGINS.get(report.key_origin, '')}", "good")
+    pairs: list[tuple[str, Cell]] = [
+        ("Result", ("VALID", "good") if report.valid else ("INVALID", "bad")),
+        ("Records", f"{f.number(report.records)} ({report.first_seq} to {report.last_seq})" if report.records else "0"),
+        ("Head", report.head_hash or "-"),
+        ("Log", report.log_id or "-"),
+        ("Segments", f"{f.number(report.segments)} ({f.size(report.bytes)})"),
+        ("Signature", signature),
+        ("Signed by", report.signed_by or "-"),
+        ("Rolled back", ("yes: it is shorter than its signed head", "bad") if report.rolled_back else "no"),
+        ("Checks", _checks_text(report)),
+        ("Elapsed", f.seconds(report.elapsed_seconds)),
+    ]
+    if report.checks.windows_total:
+        checks = report.checks
+        agreed = f.count(checks.windows_paired, "range")
+        audit = f"{agreed} agreed on, {f.number(checks.windows_unpaired)} with one end only"
+        pairs.insert(-1, ("Audit windows", audit))
     parts: list[Panel | Table] = [Panel("Chain verification", pairs)]
-    for title, defects in (("Errors", errors), ("Warnings", warnings)):
-        if defects:
-            parts.append(_defects(title, defects))
+    parts += [
+        _findings(title, findings)
+        for title, findings in (("Errors", report.errors), ("Warnings", report.warnings))
+        if findings
+    ]
     show(*parts)
-    for title, defects in (("errors", errors), ("warnings", warnings)):
-        if len(defects) > _LISTED:
-            note(f"{f.number(len(defects) - _LISTED)} more {title}; --json lists all")
+    if report.error_count > _LISTED:
+        note(f"{f.number(report.error_count - _LISTED)} more errors; --json lists the first {len(report.errors)}")
 
 
-def _value_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return f.yes(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_value_text(item)}" for name, item in value.items()) or "-"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f.number(value) if isinstance(value, int) else str(value)
+def _checks_text(report: VerifyReport) -> Cell:
+    """The checks that failed, or that all passed."""
+    values = {name: getattr(report.checks, name) for name in report.checks.__struct_fields__}
+    failed = [name.replace("_", " ") for name, value in values.items() if value is False]
+    return (f"failed: {', '.join(failed)}", "bad") if failed else ("all passed", "good")
 
 
-def _defects(title: str, defects: list[Any]) -> Table:
+def _findings(title: str, findings: list[Problem]) -> Table:
     table = Table(("SEQ", "FILE", "OFFSET", "CODE", "DETAIL"), right=("SEQ", "OFFSET"), title=title)
-    for defect in defects[:_LISTED]:
-        if not isinstance(defect, dict):
-            table.rows.append(("-", "-", "-", "-", str(defect)))
-            continue
-        cells = [defect.get(name) for name in ("seq", "file", "offset", "code", "detail")]
-        table.rows.append(["-" if cell is None else str(cell) for cell in cells])
+    for finding in findings[:_LISTED]:
+        seq = "-" if finding.seq < 0 else str(finding.seq)
+        table.rows.append((seq, finding.file or "-", str(finding.offset), finding.code, finding.detail))
     return table

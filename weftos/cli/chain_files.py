@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,40 +15,26 @@ if TYPE_CHECKING:
 __all__ = ["rows_from_files", "status_from_files", "verify_files"]
 
 
-def _require(directory: Path) -> None:
-    """Tell a missing chain from an unreadable one before anything is read.
-
-    Raises:
-        ChainError: there is no chain, or it cannot be read.
-    """
-    if not directory.is_dir():
-        raise ChainError(f"there is no chain in {directory}: no kernel has run there yet")
-    if not os.access(directory, os.R_OK | os.X_OK):
-        raise ChainError(f"{directory} cannot be read by this user")
-    if not any(directory.glob("*.log")):
-        raise ChainError(f"there is no chain in {directory}: the directory has no segment file")
-
-
 def status_from_files(directory: Path) -> ChainStatus:
     """State of the chain as its files tell it. The records are not verified.
 
     Raises:
-        ChainError: there is no chain there, or it cannot be read.
+        ChainCorrupted: its end is damaged.
+        ChainError: there is no chain, or it cannot be read.
     """
     from weftos import chain
 
-    _require(directory)
-    segments = sorted(directory.glob("*.log"))
-    newest = chain.tail(str(directory), 1)
+    newest = chain.tail(directory, 1)
+    sizes = [segment.stat().st_size for segment in directory.glob("[0-9]*.log")]
     head = newest[-1] if newest else None
     return ChainStatus(
-        dir=str(directory),
+        dir=str(directory.absolute()),
         state="offline",
         records=head.seq + 1 if head else 0,
         head_seq=head.seq if head else -1,
         head_hash=head.hash.hex() if head else "",
-        segments=len(segments),
-        bytes=sum(segment.stat().st_size for segment in segments),
+        segments=len(sizes),
+        bytes=sum(sizes),
     )
 
 
@@ -57,33 +42,50 @@ def rows_from_files(directory: Path, count: int) -> list[ChainRow]:
     """The newest records, oldest first; 0 is all.
 
     Raises:
-        ChainError: there is no chain there, or it cannot be read.
+        ChainCorrupted: it is damaged where these records are.
+        ChainError: there is no chain, or it cannot be read.
     """
     from weftos import chain
 
-    _require(directory)
-    records = chain.tail(str(directory), count) if count else chain.read(str(directory))
+    records = chain.tail(directory, count) if count else chain.read(directory)
     return [chain_row(record.view()) for record in records]
 
 
-def verify_files(directory: Path, *, show_progress: bool) -> VerifyReport:
-    """Verify all records, with a progress bar on standard error if asked for.
+def verify_files(directory: Path, public_key: bytes | None = None, *, show_progress: bool = False) -> VerifyReport:
+    """Verify all records.
+
+    Args:
+        directory: of the chain.
+        public_key: of its signer, from a place that its writer cannot change; ``None`` takes the one in the chain.
+        show_progress: draw a bar on standard error, which is a terminal.
 
     Raises:
-        ChainError: there is no chain there, or it cannot be read.
+        ChainCorrupted: there are traces of a chain and no chain.
+        ChainError: there is no chain, or it cannot be read.
     """
     from weftos import chain
 
-    _require(directory)
     if not show_progress:
-        return chain.verify(str(directory))
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        return chain.verify(directory, public_key=public_key)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from weftos.cli.output import console
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("verifying", total=None)
-        return chain.verify(
-            str(directory), progress=lambda done, total: progress.update(task, completed=done, total=total)
-        )
+        task = progress.add_task("verifying", total=_expected(directory))
+        return chain.verify(directory, lambda records: progress.update(task, completed=records), public_key=public_key)
+
+
+def _expected(directory: Path) -> int | None:
+    """How many records there should be, for the bar.
+
+    ``None`` when the end is damaged, which the verification will say.
+    """
+    from weftos import chain
+
+    try:
+        newest = chain.tail(directory, 1)
+    except ChainError:
+        return None
+    return newest[-1].seq + 1 if newest else None

@@ -57,32 +57,27 @@ def cli_page() -> str:
         *[f"| {code} | {meaning} |" for code, meaning in EXIT_CODES],
         "",
     ]
-    for path, command in _commands(root, ("weaver",)):
-        lines += _command_section(path, command)
+    for context in _contexts(root, None, "weaver"):
+        lines += _command_section(context)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    yield path, command
+def _contexts(command: click.Command, parent: click.Context | None, name: str) -> Iterator[click.Context]:
+    """A context for each command of the tree, as click would make it: a command's usage line has its full path."""
+    settings: dict[str, Any] = {**command.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    context = click.Context(command, parent=parent, info_name=name, **settings)
+    yield context
     if isinstance(command, click.Group):
-        context = click.Context(command, info_name=path[-1])
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
+        for child_name in command.list_commands(context):
+            child = command.get_command(context, child_name)
             assert child is not None, "a listed command exists"
-            yield from _commands(child, (*path, name))
+            yield from _contexts(child, context, child_name)
 
 
-def _command_section(path: tuple[str, ...], command: click.Command) -> list[str]:
-    context: click.Context | None = None
-    # A chain of contexts gives the usage line its full path.
-    for name in path:
-        context = click.Context(
-            command, parent=context, info_name=name, terminal_width=_WIDTH, max_content_width=_WIDTH
-        )
-    assert context is not None
-    text = command.get_help(context)
-    heading = "#" * min(len(path) + 1, 4)
-    return [f"{heading} {' '.join(path)}", "", "```text", text.rstrip(), "```", ""]
+def _command_section(context: click.Context) -> list[str]:
+    path = context.command_path
+    heading = "#" * min(path.count(" ") + 2, 4)
+    return [f"{heading} {path}", "", "```text", context.command.get_help(context).rstrip(), "```", ""]
 
 
 # --- control socket ------------------------------------------------------------------------------

@@ -44,5 +44,7 @@ class LazyGroup(click.Group):
         """Write the list of commands from the table, importing nothing."""
         rows = [(name, summary) for name, (_, summary) in self.lazy.items()]
         rows += [(name, command.get_short_help_str(80)) for name, command in sorted(self.commands.items())]
+        if not rows:
+            return
         with formatter.section("Commands"):
             formatter.write_dl(rows)

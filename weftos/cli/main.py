@@ -172,17 +172,13 @@ def _epilog() -> str:
     metavar="DIR",
     help="Directory of the instance. Default: WEFTOS_HOME, else the nearest .weftos upwards, else ~/.weftos.",
 )
-@click.option("-v", "--verbose", count=True, help="Log to standard error what weaver does; twice for more.")
-def root(home: str | None, verbose: int) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Name each question to the kernel and its time on standard error.")
+def root(home: str | None, verbose: bool) -> None:  # noqa: ARG001 - read by what connects to the kernel
     """Operate WeftOS: a kernel that runs AI agents as real processes."""
     if home is not None:
         if not home:
             raise click.BadParameter("the directory's name is empty", param_hint="--home")
         os.environ["WEFTOS_HOME"] = os.path.abspath(home)
-    if verbose:
-        from weftos.cli.session import log_to_stderr
-
-        log_to_stderr(verbose)
 
 
 def main() -> NoReturn:

@@ -206,7 +206,8 @@ def _rich_table(table: Table) -> RenderableType:
         return f"{table.title}: {table.empty}" if table.title else table.empty
     grid = RichTable(box=box.SIMPLE_HEAD, header_style="bold", title=table.title or None, title_justify="left")
     for name in table.columns:
-        grid.add_column(name, justify="right" if name in table.right else "left", overflow="fold")
+        number = name in table.right
+        grid.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in table.rows:
         grid.add_row(*[_styled(cell) for cell in row])
     return grid

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Final
+
 import click
 
 from weftos.cli.lazy import LazyGroup
 
 __all__ = ["run"]
 
+_JOBS: Final = {
+    "inventory": ("weftos.cli.run_inventory:inventory", "List and hash a folder, record it in the chain, or check it."),
+}
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "inventory": (
-            "weftos.cli.run_inventory:inventory",
-            "List and hash a folder, record it in the chain, or check it.",
-        ),
-    },
-)
+
+def _installed() -> dict[str, tuple[str, str]]:
+    """The jobs whose module is there: an installation may leave one out, and what is not there is not offered."""
+    return {name: row for name, row in _JOBS.items() if find_spec(row[0].partition(":")[0]) is not None}
+
+
+@click.group(cls=LazyGroup, lazy=_installed())
 def run() -> None:
     """Run a job on agents."""

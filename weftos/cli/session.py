@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weftos.home import Home
     from weftos.rpc.client import RpcClient
 
-__all__ = ["PID", "call", "connect", "instance", "json_option", "log_to_stderr"]
+__all__ = ["PID", "call", "connect", "instance", "json_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,10 @@ def connect(timeout: float = limits.RPC_TIMEOUT_S) -> Iterator[RpcClient]:
     from weftos.rpc.client import RpcClient
 
     home = instance()
-    with RpcClient(home.socket, timeout, home=home.root) as client:
+    # Tab completion asks outside of any command.
+    context = click.get_current_context(silent=True)
+    trace = _trace if context is not None and context.find_root().params.get("verbose") else None
+    with RpcClient(home.socket, timeout, home=home.root, on_call=trace) as client:
         yield client
 
 
@@ -72,14 +75,8 @@ def call(method: str, params: Any = None, *, waits: float = 0.0) -> Any:
         return client.call(method, params)
 
 
-def log_to_stderr(verbosity: int) -> None:
-    """Send log lines to standard error.
-
-    From info up, or with more than one ``-v`` from debug up. ``WEFTOS_LOG`` wins.
-    """
-    from weftos.logs import setup_logging
-
-    setup_logging(os.environ.get("WEFTOS_LOG") or ("info" if verbosity == 1 else "debug"))
+def _trace(method: str, seconds: float) -> None:
+    click.echo(f"{method} took {seconds * 1e3:.1f} ms", err=True)
 
 
 class _PidType(click.ParamType[int]):
@@ -97,8 +94,8 @@ class _PidType(click.ParamType[int]):
 
     def shell_complete(
         self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> list[click.shell_completion.CompletionItem]:
         """Offer the living agents; nothing when the kernel cannot be asked at once."""
@@ -106,6 +103,9 @@ class _PidType(click.ParamType[int]):
 
         from weftos.errors import WeftError
 
+        # Completion parses the line but runs no callback, so --home has not taken effect.
+        if home := ctx.find_root().params.get("home"):
+            os.environ["WEFTOS_HOME"] = os.path.abspath(home)
         try:
             with connect(limits.COMPLETION_TIMEOUT_S) as client:
                 rows = client.call("agent.list")

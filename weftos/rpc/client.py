@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -40,6 +40,7 @@ class RpcClient:
         socket_path: path of the control socket.
         timeout: seconds for one call, connecting included.
         home: directory of the instance, for messages; by default the one above the socket's directory.
+        on_call: told the method and its seconds after each exchange, also one that failed.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RpcClient:
         timeout: float = limits.RPC_TIMEOUT_S,
         *,
         home: str | os.PathLike[str] | None = None,
+        on_call: Callable[[str, float], None] | None = None,
     ) -> None:
         self.socket_path = os.fspath(socket_path)
         self.timeout = timeout
@@ -57,6 +59,7 @@ class RpcClient:
         self._socket: socket.socket | None = None
         self._splitter = LineSplitter(limits.RPC_REPLY_BYTES)
         self._serial = 0
+        self._on_call = on_call
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -89,7 +92,8 @@ class RpcClient:
         """
         row = find_method(method)
         patience = self.timeout if timeout is None else timeout
-        deadline = time.monotonic() + patience
+        begun = time.monotonic()
+        deadline = begun + patience
         self._serial += 1
         line = encode_request(self._serial, method, {} if params is None else params)
         try:
@@ -105,6 +109,9 @@ class RpcClient:
         except WeftError:
             self.close()
             raise
+        finally:
+            if self._on_call is not None:
+                self._on_call(method, time.monotonic() - begun)
         try:
             return decode_response(answer, self._serial, row.result if result is None else result)
         except ProtocolError:

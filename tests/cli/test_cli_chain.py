@@ -1,0 +1,194 @@
+"""The chain from its files, as ``weaver`` shows and verifies it without a kernel, with logs made by the real writer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from weftos import chain
+from weftos.errors import ChainCorrupted, ProtocolError
+from weftos.rpc.chain_view import chain_row, chain_status, detail_line
+
+
+@pytest.fixture
+def log(weaver, tmp_path):
+    """A signed log of 1 + 30 records and more in the instance's own place; gives the signer's public key."""
+    directory, keys = weaver.home / "chain", weaver.home / "keys"
+    weaver.home.mkdir()
+    keys.mkdir(mode=0o700)
+    with chain.ChainWriter.open(directory, boot_id=b"b" * 16, signer=chain.Signer.open(str(keys))) as writer:
+        for number in range(30):
+            event = chain.NewEvent("agent:1", "app.test", {"n": number, "blob": b"\x01\x02", "name": "a\x1b[31m\nb"})
+            writer.append(event)
+    return chain.read_public_key(str(keys))
+
+
+def damage(directory, at=-200):
+    path = max(directory.glob("*.log"))
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_status_works_without_a_kernel(weaver, log):
+    outcome = weaver("chain", "status", "--json")
+    assert outcome.status == 0, outcome.err
+    status = outcome.json
+    newest = chain.tail(weaver.home / "chain", 1)[0]
+    assert status["dir"] == str(weaver.home / "chain")
+    assert status["state"] == "offline"
+    assert status["records"] == newest.seq + 1 > 30
+    assert (status["head_seq"], status["head_hash"]) == (newest.seq, newest.hash.hex())
+    assert status["segments"] == 1
+    assert status["bytes"] == sum(p.stat().st_size for p in (weaver.home / "chain").glob("*.log"))
+    assert "offline" in weaver("chain", "status").out
+
+
+def test_local_shows_the_newest_records_without_a_kernel(weaver, log):
+    rows = weaver("chain", "local", "-n", "3", "--json").json
+    newest = chain.tail(weaver.home / "chain", 3)
+    assert [row["hash"] for row in rows] == [record.hash.hex() for record in newest]
+    assert rows[0]["source"] == "agent:1"
+    assert rows[0]["payload"]["blob"] == "0102"
+    assert rows[0]["detail"].startswith("name=")
+    everything = weaver("chain", "local", "-n", "0", "--json").json
+    assert [row["sequence"] for row in everything] == list(range(newest[-1].seq + 1))
+
+
+def test_what_agents_wrote_stays_on_its_line(weaver, log):
+    lines = weaver("chain", "local", "-n", "5").out.splitlines()
+    assert len(lines) == 6
+    assert not [line for line in lines if "\x1b" in line]
+
+
+def test_verify_of_an_intact_log(weaver, log):
+    report = weaver("chain", "verify", "--json")
+    assert report.status == 0
+    assert report.json["valid"] is True
+    assert report.json["records"] > 30
+    assert report.json["errors"] == []
+    assert report.json["signature"] == "good"
+    text = weaver("chain", "verify").out
+    assert "VALID" in text
+    assert "all passed" in text
+    assert "key named by the log itself" in text
+
+
+def test_verify_with_a_key_from_outside(weaver, log, tmp_path):
+    assert "key given" in weaver("chain", "verify", "--key", log.hex()).out
+    (tmp_path / "key.pub").write_text(log.hex() + "\n")
+    assert weaver("chain", "verify", "--key", str(tmp_path / "key.pub"), "--json").json["key_origin"] == "given"
+    wrong = weaver("chain", "verify", "--key", "00" * 32, "--json")
+    assert wrong.status == 5
+    assert wrong.json["valid"] is False
+
+
+@pytest.mark.parametrize("key", ["", "xyz", "00" * 31, "zz" * 32, "/does/not/exist"])
+def test_what_is_no_key_is_wrong_usage(weaver, log, key):
+    outcome = weaver("chain", "verify", "--key", key)
+    assert outcome.status == 2
+    assert "--key" in outcome.err
+
+
+def test_a_damaged_log_is_status_5_and_says_where(weaver, log):
+    damage(weaver.home / "chain", at=2000)
+    report = weaver("chain", "verify", "--json")
+    assert report.status == 5
+    assert report.json["valid"] is False
+    first = report.json["errors"][0]
+    assert first["file"].endswith(".log")
+    plain = weaver("chain", "verify")
+    assert plain.status == 5
+    assert "INVALID" in plain.out
+    assert first["code"] in plain.out
+    assert str(first["offset"]) in plain.out
+
+
+def test_a_log_cut_below_its_signed_head_is_found_out(weaver, log):
+    path = next((weaver.home / "chain").glob("*.log"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    report = weaver("chain", "verify", "--json")
+    assert report.status == 5
+    assert report.json["rolled_back"] is True
+    assert "shorter than its signed head" in weaver("chain", "verify").out
+
+
+def test_a_copy_is_read_where_it_is(weaver, log, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(weaver.home / "chain", copy)
+    damage(weaver.home / "chain", at=2000)
+    assert weaver("chain", "verify", "--dir", str(copy)).status == 0
+    assert weaver("chain", "status", "--dir", str(copy), "--json").json["dir"] == str(copy)
+    assert len(weaver("chain", "local", "--dir", str(copy), "--json").json) == 20
+
+
+@pytest.mark.parametrize("command", ["status", "local", "verify"])
+def test_without_a_log_it_says_so(weaver, tmp_path, command):
+    outcome = weaver("chain", command, "--json")
+    assert outcome.status == 1
+    assert outcome.error["code"] == "chain"
+    (tmp_path / "empty").mkdir()
+    assert weaver("chain", command, "--dir", str(tmp_path / "empty")).status == 1
+    assert weaver("chain", command, "--dir", __file__).status == 2
+
+
+def test_a_log_that_lost_its_first_file_is_corrupted(weaver, log):
+    next((weaver.home / "chain").glob("*.log")).unlink()
+    outcome = weaver("chain", "verify", "--json")
+    assert outcome.status == ChainCorrupted.exit_code
+    assert outcome.error["code"] == ChainCorrupted.code
+
+
+def test_nothing_is_written_by_reading(weaver, log):
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in weaver.home.rglob("*")}
+    for args in (["status"], ["local"], ["verify"]):
+        assert weaver("chain", *args).status == 0
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in weaver.home.rglob("*")} == before
+
+
+# --- rows and figures ----------------------------------------------------------------------------
+
+
+def test_the_service_s_figures_become_the_status():
+    status = chain_status(
+        {
+            "dir": "/c", "state": "ok", "records": 3, "head_seq": 2, "head_hash": "ab", "segments": 1, "bytes": 10,
+            "pid": 77, "uptime_seconds": 1.5, "mean_group": 2.0, "something_new": 1,
+        }
+    )  # fmt: skip
+    assert (status.os_pid, status.uptime_secs, status.mean_group, status.clients) == (77, 1.5, 2.0, None)
+
+
+def test_figures_that_are_none_are_refused():
+    with pytest.raises(ProtocolError):
+        chain_status({"dir": "/c"})
+    with pytest.raises(ProtocolError):
+        chain_row({"seq": 1})
+
+
+@pytest.mark.parametrize(
+    ("payload", "line"),
+    [
+        ({}, ""),
+        (None, ""),
+        ("text", "text"),
+        ({"z": 1, "pid": 4, "agent_id": "a.4"}, "agent_id=a.4 pid=4 z=1"),
+        ({"a": [1, {"b": None}], "c": None, "d": False}, 'a=[1,{"b":null}] d=false'),
+        ({"message": "x" * 100}, "message=" + "x" * 59 + "…"),
+        ({f"k{n}": "v" * 50 for n in range(9)}, None),
+    ],
+)
+def test_details_fit_on_a_line(payload, line):
+    shown = detail_line(payload)
+    assert len(shown) <= 160
+    assert line is None or shown == line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_log_that_may_not_be_read_says_so(weaver, log):
+    (weaver.home / "chain").chmod(0)
+    outcome = weaver("chain", "verify")
+    (weaver.home / "chain").chmod(0o700)
+    assert outcome.status == 1
