@@ -308,6 +308,21 @@ def test_inspect_shows_use_beside_limits_rings_rights_and_the_last_exit(weaver):
     assert any(line.endswith("(it ran 1m 30s)") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("scope", "text"),
+    [
+        ({"type": "All"}, "All"),
+        ({"type": "Restricted", "pids": [1, 2]}, "Restricted: 1, 2"),
+        ({"type": "Topic", "names": []}, "Topic: nothing"),
+        ("All", "All"),
+    ],
+)
+def test_a_scope_is_shown_in_words(weaver, scope, text):
+    with weaver.kernel(agent_inspect=msgspec.structs.replace(DETAIL, capabilities={"ipc_scope": scope})):
+        lines = weaver("agent", "inspect", "1").out.splitlines()
+    assert f"ipc_scope {text}" in [" ".join(line.split()) for line in lines]
+
+
 def test_a_quarantined_agent_says_so(weaver):
     detail = msgspec.structs.replace(DETAIL, quarantined=True, os_pid=None, state="exited")
     with weaver.kernel(agent_inspect=detail):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -157,6 +158,16 @@ def test_no_command_hangs_without_a_kernel(weaver, path):
     assert outcome.out == ""
 
 
+def test_a_hint_is_not_given_twice(weaver):
+    with weaver.kernel(agent_inspect=errors.ProcessNotFound("no agent has pid 4")):
+        assert weaver("agent", "inspect", "4").err == (
+            "Error: no agent has pid 4\nHint: `weaver agent list --all` shows the agents that exist\n"
+        )
+    message = "no agent has pid 4; `weaver agent list --all` shows those that exist"
+    with weaver.kernel(agent_inspect=errors.ProcessNotFound(message)):
+        assert weaver("agent", "inspect", "4").err == f"Error: {message}\n"
+
+
 def test_verbose_names_each_question_and_its_time(weaver):
     with weaver.kernel(agent_list=[]):
         outcome = weaver("-v", "agent", "list", "--json")
@@ -232,6 +243,33 @@ def test_version_as_a_program():
 
     assert json.loads(run("version", "--json").stdout)["version"] == __version__
     assert run("version").stdout.startswith(f"weaver {__version__} ")
+
+
+#: A test run in the background of a shell has SIGINT ignored, and so would its children.
+_INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from weftos.cli.main import main
+main()
+"""
+
+
+def test_an_interrupt_ends_quietly_with_130(weaver):
+    from weftos.rpc.types import LogEntry
+
+    line = LogEntry(timestamp=1.0, phase="READY", level="info", message="one", serial=1)
+    with weaver.kernel(kernel_logs=lambda params: [] if params.since else [line]):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _INTERRUPTIBLE, "kernel", "logs", "-f"],
+            env=os.environ | {"WEFTOS_HOME": str(weaver.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith(b"one\n")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err.strip()) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from weftos.cli import formats as f
 from weftos.cli.output import Cell, Panel, Part, Table, tone
@@ -120,15 +121,23 @@ def _rings(rings: list[RingInfo]) -> Table:
 
 
 def _rights(detail: AgentDetail) -> Panel:
-    pairs: list[tuple[str, Cell]] = [
-        (name, f.yes(value) if isinstance(value, bool) else str(value)) for name, value in detail.capabilities.items()
-    ]
+    pairs: list[tuple[str, Cell]] = [(name, _right_text(value)) for name, value in detail.capabilities.items()]
     pairs += [
         ("Isolation", _list(detail.isolation)),
         ("Subscribed to", _list(detail.topics)),
         ("Offers", _list(detail.services)),
     ]
     return Panel("Rights", pairs)
+
+
+def _right_text(value: Any) -> str:
+    """A right: yes or no, or the scope ``{"type": "Restricted", "pids": [1, 2]}`` as ``Restricted: 1, 2``."""
+    if isinstance(value, bool):
+        return f.yes(value)
+    if not isinstance(value, dict):
+        return str(value)
+    items = [str(item) for name, part in value.items() if name != "type" for item in part]
+    return f"{value.get('type')}: {', '.join(items) or 'nothing'}" if len(value) > 1 else str(value.get("type"))
 
 
 def _last_exit(record: ExitRecord) -> Panel:

@@ -97,11 +97,11 @@ def local(count: int, directory: Path | None, as_json: bool) -> None:
     if as_json:
         emit_json(rows)
         return
-    table = Table(("SEQ", "TIME", "SOURCE", "KIND", "SUBJECT", "DETAIL", "HASH"), right=("SEQ",), empty="no records")
+    table = Table(("SEQ", "TIME", "SOURCE", "KIND", "SUBJECT", "HASH", "DETAIL"), right=("SEQ",), empty="no records")
     for row in rows:
         time = f.stamp(row.timestamp)
         table.rows.append(
-            (str(row.sequence), time, row.source, row.kind, row.subject or "-", row.detail, row.hash[:12])
+            (str(row.sequence), time, row.source, row.kind, row.subject or "-", row.hash[:12], row.detail)
         )
     show(table)
 

@@ -94,7 +94,7 @@ class _Root(LazyGroup):
             with _output_watched():
                 sys.stdout.flush()
         except WeftError as error:
-            _complain(error.code, str(error), as_json=as_json, hint=_HINTS.get(error.code))
+            _complain(error.code, str(error), as_json=as_json, hint=_hint(error))
             return error.exit_code
         except click.ClickException as error:
             _complain_about_usage(error, as_json=as_json)
@@ -128,6 +128,15 @@ def _output_watched() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         raise click.ClickException(f"the output could not be written: {error.strerror}") from error
+
+
+def _hint(error: WeftError) -> str | None:
+    """The next step, unless the message names it already."""
+    hint = _HINTS.get(error.code)
+    if hint is None:
+        return None
+    command = hint.split("`")[1] if "`" in hint else hint
+    return None if command in str(error) else hint
 
 
 def _wants_json(arguments: list[str]) -> bool:
