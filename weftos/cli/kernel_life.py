@@ -171,8 +171,8 @@ def _ask_to_end(home: Home, timeout: float) -> tuple[int, int]:
             except (KernelNotRunning, WrongState):
                 # It ended before the answer was out, or was on its way already: its process decides.
                 return os_pid, pidfd
-            except WeftTimeout as error:
-                note(str(error))
+            except WeftTimeout:
+                note(f"the kernel (process {os_pid}) does not answer")
             except BaseException:
                 os.close(pidfd)
                 raise

@@ -79,7 +79,14 @@ def _trace(method: str, seconds: float) -> None:
     click.echo(f"{method} took {seconds * 1e3:.1f} ms", err=True)
 
 
-class _PidType(click.ParamType[int]):
+if TYPE_CHECKING:
+    _IntType = click.ParamType[int]
+else:
+    # Not generic at run time in every version of click that we accept.
+    _IntType = click.ParamType
+
+
+class _PidType(_IntType):
     """Kernel pid of an agent; the shell completes those that live."""
 
     name = "pid"

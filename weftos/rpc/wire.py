@@ -106,6 +106,7 @@ class LineSplitter:
 
         Raises:
             MessageTooLarge: a line is longer than the limit. The stream cannot be followed further: answer and close.
+                Lines that came complete in the same ``data`` are given up with it.
         """
         self._buffer += data
         lines: list[bytes] = []
