@@ -1,7 +1,8 @@
 """Shared fixtures, and the check that fails a run which leaves anything behind.
 
-Every process that a run starts carries the run's mark in its environment. At the end no process with the mark may live, no semaphore made
-meanwhile may exist without a process that maps it, and no worker may hold shared memory. Other runs on the same machine do not disturb it.
+Every process that a run starts carries the run's mark in its environment. At the end no process with the mark may live,
+no semaphore under one of the run's tags may exist, and no worker may hold shared memory. Other runs on the same machine
+do not disturb it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Any
 
 import pytest
 
+from weftos.ids import instance_tag
+
 MARK = "WEFTOS_TEST_RUN"
+TAGS = "WEFTOS_TEST_TAGS"
 _START = pytest.StashKey[dict[str, Any]]()
 _LEAKS = pytest.StashKey[list[str]]()
 #: How long processes that were told to end may take to do so, in seconds.
@@ -32,6 +36,7 @@ GRACE_S = 5.0
 def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A new instance folder with a short path (a socket's path has 107 bytes at most), named by WEFTOS_HOME."""
     folder = Path(tempfile.mkdtemp(prefix="wh-"))
+    own_semaphores(instance_tag(str(folder)))
     monkeypatch.setenv("WEFTOS_HOME", str(folder))
     try:
         yield folder
@@ -42,22 +47,16 @@ def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # --- the leak check ---------------------------------------------------------------------------------------------------
 
 
-def semaphores() -> set[str]:
-    """Names of our semaphores."""
+def own_semaphores(tag: str) -> None:
+    """Declare that this run makes semaphores named after ``tag``, so that the end of the run looks for them."""
+    (Path(os.environ[TAGS]) / tag).touch()
+
+
+def semaphores(tags: set[str]) -> set[str]:
+    """Names of semaphores that were made under one of the tags."""
     folder = Path("/dev/shm")
-    return {entry.name for entry in folder.glob("sem.weftos-*")} if folder.is_dir() else set()
-
-
-def mapped_semaphores() -> set[str]:
-    """Names of semaphores that some process maps."""
-    found: set[str] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text(errors="replace")
-        except OSError:
-            continue
-        found.update(line.rsplit("/", 1)[-1] for line in text.splitlines() if "/dev/shm/sem.weftos-" in line)
-    return found
+    names = {entry.name for entry in folder.glob("sem.weftos-*")} if folder.is_dir() else set()
+    return {name for name in names if name.split("-")[1] in tags}
 
 
 def marked_processes(mark: str) -> dict[int, str]:
@@ -95,7 +94,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     os.environ[MARK] = secrets.token_hex(8)
-    config.stash[_START] = {"semaphores": semaphores(), "mark": os.environ[MARK]}
+    os.environ[TAGS] = tempfile.mkdtemp(prefix="weftos-tags-")
+    config.stash[_START] = {"tags": os.environ[TAGS], "mark": os.environ[MARK]}
 
 
 @pytest.hookimpl(trylast=True)
@@ -108,8 +108,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     start = config.stash[_START]
     leaks += [f"process left: {pid} {command}" for pid, command in _remaining(start["mark"]).items()]
-    stale = semaphores() - start["semaphores"] - mapped_semaphores()
-    leaks += [f"semaphore left: {name}" for name in sorted(stale)]
+    leaks += [f"semaphore left: {name}" for name in sorted(semaphores(set(os.listdir(start["tags"]))))]
+    shutil.rmtree(start["tags"])
     if leaks and session.exitstatus in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

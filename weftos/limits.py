@@ -43,6 +43,8 @@ SEND_TIMEOUT_S: Final = 10.0
 AUDIT_WINDOW_BYTES: Final = 1024 * 1024
 #: Longest uninterrupted sleep on a doorbell, in seconds: the bound on a lost wake-up where no fence is in force.
 WAIT_SLICE_S: Final = 0.05
+#: The same where a fence is in force: a wake-up cannot be lost then, and 200 idle agents should cost nothing.
+WAIT_SLICE_FENCED_S: Final = 1.0
 #: Longest spin before sleeping, in seconds: about what waking an idle virtual CPU costs (40 microseconds), so spinning at most doubles it.
 SPIN_S: Final = 50e-6
 #: After this many fruitless spins in a row a waiter sleeps at once, and spins again only every SPIN_PROBE-th time to see if it pays.

@@ -98,6 +98,8 @@ class Core:
         self.dead_letters = DeadLetters()
         self.service: ServiceHost
         self.unclean_shutdown = False
+        #: The configuration file that was named at the start, if one was.
+        self.config_path: str | None = None
         self.sink: Any = None
 
     def emit(self, level: LogLevel, message: str) -> None:

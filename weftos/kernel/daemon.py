@@ -140,19 +140,20 @@ def run_foreground(home: Home, config_path: Path | None = None) -> int:
         os.set_inheritable(fd, False)
     try:
         config = load(config_path or home.config)
-        return asyncio.run(_serve(home, config, fd))
+        return asyncio.run(_serve(home, config, config_path, fd))
     except WeftError as error:
         _tell(fd, _Outcome(os.getpid(), error.code, str(error)))
         raise
 
 
-async def _serve(home: Home, config: Config, ready_fd: int | None) -> int:
+async def _serve(home: Home, config: Config, config_path: Path | None, ready_fd: int | None) -> int:
     # Imported here, after the number of BLAS threads is fixed: an agent inherits whatever the kernel has loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weftos.kernel.kernel import Kernel
 
     kernel = Kernel(home, config)
     kernel.core.sink = _print_event
+    kernel.core.config_path = str(config_path.absolute()) if config_path is not None else None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, kernel.request_shutdown, f"signal {number.name}")

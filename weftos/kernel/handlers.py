@@ -27,7 +27,7 @@ from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
 from weftos.rpc import types as t
-from weftos.rpc.chain_view import chain_row
+from weftos.rpc.chain_view import chain_row, chain_status
 from weftos.service import protocol as p
 
 __all__ = ["Handlers"]
@@ -131,6 +131,7 @@ class Handlers:
             unclean_shutdown=core.unclean_shutdown,
             socket=str(core.home.socket),
             log=str(core.home.log),
+            config=core.config_path,
         )
 
     async def kernel_services(self, _params: t.NoParams) -> list[t.ServiceInfo]:
@@ -252,17 +253,14 @@ class Handlers:
     async def agent_logs(self, params: a.LogParams) -> a.AgentLog:
         entry = self._core.table.get(params.pid)
         lines, offset = read_log(str(self._core.home.agent_log(params.pid)), params.count, params.offset)
-        return a.AgentLog(pid=params.pid, lines=lines, offset=offset, state=entry.state.value)
+        return a.AgentLog(pid=params.pid, lines=lines, offset=offset, state=entry.state.value, ended=not entry.present)
 
     # --- chain --------------------------------------------------------------------------------------------------------
 
     async def chain_status(self, _params: t.NoParams) -> t.ChainStatus:
         reply = await self._core.service.ask(p.ChainHead())
         assert isinstance(reply, p.Head)
-        return msgspec.convert(
-            {name: value for name, value in reply.values.items() if name in t.ChainStatus.__struct_fields__},
-            t.ChainStatus,
-        )
+        return chain_status(reply.values)
 
     async def chain_local(self, params: t.CountParams) -> list[t.ChainRow]:
         reply = await self._core.service.ask(p.ChainTail(params.count))

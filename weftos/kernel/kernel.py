@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit, struct_rusage
 from typing import Any
 
@@ -246,7 +247,8 @@ class Kernel:
     def reload(self) -> None:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
         try:
-            self.core.config = load(self.core.home.config)
+            path = self.core.config_path
+            self.core.config = load(Path(path) if path else self.core.home.config)
         except ConfigError as error:
             self.core.emit(LogLevel.ERROR, f"the configuration was not reloaded: {error}")
             return
@@ -304,9 +306,10 @@ class Kernel:
         bury_unread(core, inspector, KERNEL_PID, agent.pid, DeadLetterReason.AGENT_EXITED, why)
 
     def _client_report(self, report: p.ClientReport) -> None:
-        self.core.emit(LogLevel.WARN, f"the service detached agent {report.pid}: {report.message}")
+        did = "detached" if report.detached else "dropped answers to"
+        self.core.emit(LogLevel.WARN, f"the service {did} agent {report.pid}: {report.message}")
         agent = self.core.agents.get(report.pid)
-        if agent is not None:
+        if agent is not None and report.detached:
             agent.broken_rings += 1
 
     # --- the service process ------------------------------------------------------------------------------------------

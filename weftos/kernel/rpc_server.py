@@ -124,13 +124,12 @@ class RpcServer:
             if handler is None:
                 raise MethodNotFound(f"there is no method {request.method!r}; `weaver --help` lists the commands")
             params = wire.decode_params(METHODS[request.method], request.params)
-            result = await handler(params)
+            return wire.encode_result(request.id, await handler(params))
         except WeftError as error:
             return wire.encode_error(request.id, error)
         except Exception as error:  # a defect of ours is logged and answered; it must not take the kernel down
             self._emit(LogLevel.ERROR, f"{request.method} failed inside the kernel: {type(error).__name__}: {error}")
             return wire.encode_error(request.id, WeftError(f"{request.method} failed inside the kernel: {error}"))
-        return wire.encode_result(request.id, result)
 
 
 def peer_uid(connection: Any) -> int | None:

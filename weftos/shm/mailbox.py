@@ -110,6 +110,7 @@ class Mailbox:
         "_liveness",
         "_map",
         "_patience",
+        "_slice",
         "_sleeps",
         "_waits",
         "_words",
@@ -127,6 +128,7 @@ class Mailbox:
         self._patience = Patience(allowed=spin)
         self._liveness = self._words[LIVENESS]
         self._waits = self._sleeps = 0
+        self._slice = limits.WAIT_SLICE_FENCED_S if fence.mode() == "membarrier" else limits.WAIT_SLICE_S
 
     def next_ready(self) -> int | None:
         """Return a slot whose ready byte is set, having cleared it; None when there is none.
@@ -170,7 +172,8 @@ class Mailbox:
     def wait(self, timeout_s: float | None, has_work: Callable[[], bool] | None = None, *, spin: bool = True) -> bool:
         """Wait until a ready byte is set or ``has_work()``.
 
-        Spins first where that pays, then sleeps on the doorbell in slices of ``limits.WAIT_SLICE_S``.
+        Spins first where that pays, then sleeps on the doorbell in slices (``limits.WAIT_SLICE_FENCED_S``, or
+        ``WAIT_SLICE_S`` where no fence is in force).
 
         Args:
             timeout_s: seconds; None waits for ever.
@@ -206,7 +209,7 @@ class Mailbox:
                 if not slept:
                     slept = True
                     self._sleeps += 1
-                bell(min(left, limits.WAIT_SLICE_S))
+                bell(min(left, self._slice))
         finally:
             self.disarm()
 

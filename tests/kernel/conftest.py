@@ -1,0 +1,104 @@
+"""A real kernel in the background for each test, driven through its control socket."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weftos.home import Home
+from weftos.kernel.daemon import start_daemon
+from weftos.rpc.client import RpcClient
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def await_end(os_pid: int, timeout_s: float = 15.0) -> bool:
+    """Wait until a process has ended (not: been reaped)."""
+    try:
+        handle = os.pidfd_open(os_pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
+
+
+class Driver:
+    """One kernel and a client of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder)
+        self.os_pid = 0
+
+    def start(self) -> int:
+        self.os_pid = start_daemon(self.home)
+        return self.os_pid
+
+    def call(self, method: str, timeout: float = 20.0, **params: Any) -> Any:
+        with RpcClient(self.home.socket, timeout=timeout) as client:
+            return client.call(method, params)
+
+    def spawn(self, program: str, **params: Any) -> Any:
+        path = PROGRAMS / f"{program}.py"
+        params.setdefault("restart", "never")
+        return self.call("agent.spawn", program=str(path) if path.exists() else program, **params)
+
+    def until(self, look: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+        """Ask again until the answer is true: the kernel's log is what changes, and there is no event to wait on from outside."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {found!r}\n{self.log()}"
+            select.select([], [], [], 0.02)
+        return found
+
+    def events(self) -> list[Any]:
+        from weftos import chain
+
+        return list(chain.read(str(self.home.chain)))
+
+    def kinds(self) -> list[str]:
+        return [record.kind for record in self.events()]
+
+    def log(self) -> str:
+        return self.home.log.read_text() if self.home.log.exists() else ""
+
+    await_end = staticmethod(await_end)
+
+    def stop(self) -> None:
+        if self.os_pid and not await_end(self.os_pid, 0):
+            self.call("kernel.shutdown")
+            assert await_end(self.os_pid), f"the kernel did not halt\n{self.log()}"
+
+    def kill(self) -> None:
+        os.kill(self.os_pid, signal.SIGKILL)
+        assert await_end(self.os_pid)
+
+
+@pytest.fixture
+def cold(weftos_home: Path) -> Iterator[Driver]:
+    """An instance whose kernel has not been started."""
+    driver = Driver(weftos_home)
+    try:
+        yield driver
+    finally:
+        if driver.os_pid and not await_end(driver.os_pid, 0):
+            try:
+                driver.stop()
+            finally:
+                if not await_end(driver.os_pid, 0):
+                    driver.kill()
+
+
+@pytest.fixture
+def kernel(cold: Driver) -> Driver:
+    """A running kernel."""
+    cold.start()
+    return cold

@@ -1,0 +1,162 @@
+"""Boot, shutdown, and what a kernel does with an instance that is not as it should be."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+import pytest
+
+from weftos import chain
+from weftos.errors import BootFailed, ChainCorrupted, ChainError, ConfigError, KernelAlreadyRunning
+from weftos.kernel.daemon import start_daemon
+
+
+def test_a_kernel_boots_answers_and_halts_cleanly(cold):
+    os_pid = cold.start()
+    status = cold.call("kernel.status")
+    assert (status.os_pid, status.state) == (os_pid, "running")
+    assert stat.S_IMODE(cold.home.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(cold.home.socket.parent.stat().st_mode) == 0o700
+    cold.stop()
+    assert not cold.home.socket.exists()
+    kinds = cold.kinds()
+    assert [kind for kind in kinds if kind.startswith("boot.") or kind == "shutdown"] == [
+        "boot.init",
+        "boot.config",
+        "boot.services",
+        "boot.ready",
+        "shutdown",
+    ]
+    report = chain.verify(str(cold.home.chain))
+    assert report.valid, report.errors
+
+
+def test_a_second_kernel_on_the_same_home_is_refused(kernel):
+    with pytest.raises(KernelAlreadyRunning, match=str(kernel.os_pid)):
+        start_daemon(kernel.home)
+    assert kernel.call("ping") == "pong"
+
+
+def test_a_clean_restart_is_recognised_and_pids_start_again(cold):
+    for _ in range(2):
+        cold.start()
+        assert cold.call("kernel.status").unclean_shutdown is False
+        assert cold.spawn("echo").pid == 1
+        cold.stop()
+    assert "kernel.unclean_shutdown" not in cold.kinds()
+    assert chain.verify(str(cold.home.chain)).valid
+
+
+def test_a_killed_kernel_takes_its_agents_along_and_is_reported(cold):
+    cold.start()
+    agents = [cold.spawn("echo").os_pid for _ in range(3)]
+    service = cold.call("kernel.services")[0].os_pid
+    cold.kill()
+    assert all(cold.await_end(pid) for pid in [*agents, service])
+    cold.start()
+    assert cold.call("kernel.status").unclean_shutdown is True
+    cold.stop()
+    assert cold.kinds().count("kernel.unclean_shutdown") == 1
+    assert chain.verify(str(cold.home.chain)).valid
+
+
+def test_a_damaged_chain_is_refused_with_its_place_and_left_as_it_is(cold):
+    cold.start()
+    cold.stop()
+    segment = sorted(cold.home.chain.glob("*.log"))[0]
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    segment.write_bytes(data)
+    with pytest.raises((ChainCorrupted, ChainError), match="offset"):
+        cold.start()
+    assert segment.read_bytes() == bytes(data)
+    assert not cold.home.socket.exists()
+
+
+def test_a_home_that_cannot_be_used_is_named(tmp_path, cold):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ConfigError, match="WEFTOS_HOME"):
+        start_daemon(type(cold.home)(blocked / "home"))
+
+
+def test_a_bad_configuration_names_the_key(cold):
+    cold.home.ensure()
+    cold.home.config.write_text("[kernel]\nmax_proceses = 3\n")
+    with pytest.raises(ConfigError, match=r"max_proceses.*did you mean kernel.max_processes"):
+        cold.start()
+
+
+def test_a_boot_that_fails_leaves_nothing(cold):
+    cold.home.ensure()
+    key_folder = cold.home.keys
+    for name in ("signing.key", "node.key", "chain.key"):
+        (key_folder / name).mkdir()
+    with pytest.raises((ChainError, ConfigError, BootFailed)):
+        cold.start()
+    for name in ("signing.key", "node.key", "chain.key"):
+        (key_folder / name).rmdir()
+    cold.start()
+    assert cold.call("ping") == "pong"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"{\n",
+        b"[]\n",
+        b"null\n",
+        b'{"jsonrpc":"2.0","id":1}\n',
+        b'{"jsonrpc":"1.0","id":1,"method":"ping"}\n',
+        b'{"jsonrpc":"2.0","id":1,"method":"no.such"}\n',
+        b'{"jsonrpc":"2.0","id":1,"method":"agent.inspect","params":{"pid":"x"}}\n',
+        b"\xff\xfe\x00\n",
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 5000 + b"}\n",
+    ],
+)
+def test_garbage_on_the_socket_gets_an_error_and_costs_nothing(kernel, line):
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(10)
+        raw.connect(str(kernel.home.socket))
+        raw.sendall(line + b'{"jsonrpc":"2.0","id":7,"method":"ping"}\n')
+        data = b""
+        while b'"pong"' not in data:
+            chunk = raw.recv(65536)
+            assert chunk, data
+            data += chunk
+    if line.strip():
+        assert b'"error"' in data
+    assert kernel.call("ping") == "pong"
+
+
+def test_an_endless_line_is_cut_off(kernel):
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(10)
+        raw.connect(str(kernel.home.socket))
+        data = b""
+        try:
+            for _ in range(40):
+                raw.sendall(b"x" * 65536)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        try:
+            data = raw.recv(65536)
+        except ConnectionResetError:
+            data = b""
+    assert b'"error"' in data or not data
+    assert kernel.call("ping") == "pong"
+
+
+def test_reload_takes_a_new_limit_and_survives_a_bad_file(kernel):
+    import signal
+
+    kernel.home.config.write_text("[kernel]\nmax_processes = 1\n")
+    os.kill(kernel.os_pid, signal.SIGHUP)
+    kernel.until(lambda: kernel.call("kernel.status").max_processes == 1)
+    kernel.home.config.write_text("[kernel\n")
+    os.kill(kernel.os_pid, signal.SIGHUP)
+    kernel.until(lambda: "not reloaded" in kernel.log())
+    assert kernel.call("kernel.status").max_processes == 1
