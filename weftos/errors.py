@@ -13,6 +13,7 @@ __all__ = [
     "AgentExited",
     "AppendRefused",
     "BackendNotAvailable",
+    "BenchFailed",
     "BootFailed",
     "CapabilityDenied",
     "ChainCorrupted",
@@ -344,6 +345,12 @@ class PeerRefused(WeftError):
     """The process at the other end of the socket runs as another user."""
 
     code = "rpc.peer_refused"
+
+
+class BenchFailed(WeftError):
+    """A measurement gave no figure: a worker of it ended early, or was not done in time."""
+
+    code = "bench"
 
 
 def _all_subclasses(base: type[WeftError]) -> dict[str, type[WeftError]]:
