@@ -9,7 +9,7 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Tells the time, in nanoseconds."""
+    """Tells the time, in nanoseconds. Never less than 0: the format has no sign."""
 
     def wall_ns(self) -> int:
         """Return the wall clock, nanoseconds since 1970 UTC. It may be set back; the writer copes."""

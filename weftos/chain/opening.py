@@ -4,8 +4,8 @@ Why it is as it is: opening is where a log is repaired, so opening itself must b
 state from which the next opening goes on: torn bytes are on the disk under their own name before they are cut off, and
 their name says which record will report them. If that record is missing when the log is opened, it is written then.
 
-Guaranteed: nothing is changed before the log was found sound; no torn byte is lost; each set-aside file is reported by
-a record. Not guaranteed: exactly one file per torn write; a crash between copy and cut leaves a second copy.
+Guaranteed: nothing is changed before the log was found sound; no torn byte is lost; each set-aside file is named by a
+record.
 """
 
 from __future__ import annotations
@@ -114,21 +114,10 @@ def _begin(directory: str, lock: int, clock: Clock, fs: Files, public_key: bytes
 
 
 def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key: bytes | None) -> Opened:
-    directory, torn, name = listing.directory, found.torn, ""
+    directory = listing.directory
     # A log without any record gets its genesis first, so its report is the record after it.
     reporter = max(found.next_seq, 1)
-    aside = [(n, old) for seq, n, old in listing.torn if seq == reporter]
-    if torn:
-        name = f"torn-{reporter}-{max((n for n, _ in aside), default=0) + 1}.bin"
-        try:
-            with ReadFile(listing.path(found.number)) as source:
-                data = source.read(found.good, torn)
-            set_aside(fs, directory, name, data)
-        except OSError as error:
-            raise StorageFailed(f"the unfinished end of the log cannot be set aside: {error}") from error
-    elif aside:
-        name = aside[-1][1]
-        torn = os.path.getsize(os.path.join(directory, name))
+    aside = _set_aside(listing, found, reporter, fs)
     file = SegmentWriter(fs, directory, found.log_id)
     try:
         file.resume(found.number, found.good, found.torn, found.total)
@@ -136,8 +125,13 @@ def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key:
         file.close()
         raise
     events = [] if found.next_seq else [_genesis(found.log_id)]
-    if name:
-        payload = {"lost_bytes": torn, "offset": found.good, "segment": found.number, "file": name}
+    if aside:
+        payload = {
+            "lost_bytes": sum(aside.values()),
+            "offset": found.good,
+            "segment": found.number,
+            "files": list(aside),
+        }
         events.append(NewEvent("chain", "chain.recovered", payload))
     if public_key is not None and public_key not in found.keys and found.head is None:
         events += _key_events(public_key)
@@ -151,10 +145,34 @@ def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key:
         t_ns=found.t_ns,
         segment_records=found.segment_records,
         signed_size=found.head.size if found.head else 0,
-        recovered_bytes=torn,
+        recovered_bytes=sum(aside.values()),
         index=found.index,
         first_events=events,
     )
+
+
+def _set_aside(listing: Listing, found: Examined, reporter: int, fs: Files) -> dict[str, int]:
+    """Copy what is torn, unless that was done before a crash; return the files to be reported, with their sizes.
+
+    More than one file means that a report of torn bytes was itself torn.
+    """
+    directory, aside, newest = listing.directory, {}, 0
+    try:
+        with ReadFile(listing.path(found.number)) as source:
+            data = source.read(found.good, found.torn)
+        copied = not data
+        for seq, number, name in listing.torn:
+            if seq == reporter:
+                with ReadFile(os.path.join(directory, name)) as file:
+                    aside[name], newest = file.size, number
+                    copied = copied or file.read(0, file.size) == data
+        if not copied:
+            name = f"torn-{reporter}-{newest + 1}.bin"
+            set_aside(fs, directory, name, data)
+            aside[name] = len(data)
+    except OSError as error:
+        raise StorageFailed(f"the unfinished end of the log cannot be set aside: {error}") from error
+    return aside
 
 
 def _check_key(found: Examined, directory: str, public_key: bytes | None) -> None:

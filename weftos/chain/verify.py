@@ -20,7 +20,7 @@ import msgspec
 from weftos import limits
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import ReadFile
-from weftos.chain.frames import FrameReader, decode_segment_header
+from weftos.chain.frames import FrameReader, decode_segment_header, read_frame_at
 from weftos.chain.record import ZERO_HASH, Record
 from weftos.chain.segments import HEAD_NAME, Listing, list_log
 from weftos.chain.signing import SignedHead, read_head
@@ -168,6 +168,11 @@ def verify(
     """
     path = os.path.abspath(directory)
     try:
+        # Before the segments: what was signed by now is in them, even if a writer goes on meanwhile.
+        note: SignedHead | Exception = read_head(os.path.join(path, HEAD_NAME))
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        note = error
+    try:
         listing = list_log(path)
     except FileNotFoundError as error:
         raise ChainError(f"there is no log: {path} does not exist") from error
@@ -175,13 +180,19 @@ def verify(
     if not listing.segments:
         raise ChainError(f"there is no log in {path}: the directory is empty")
     try:
-        return _Verification(listing, progress, public_key).run()
+        return _Verification(listing, progress, public_key, note).run()
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
 
 
 class _Verification:
-    def __init__(self, listing: Listing, progress: Callable[[int], None] | None, public_key: bytes | None) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        progress: Callable[[int], None] | None,
+        public_key: bytes | None,
+        note: SignedHead | Exception,
+    ) -> None:
         self._listing = listing
         self._progress = progress
         self._given_key = public_key
@@ -190,12 +201,16 @@ class _Verification:
         self._cursor = Cursor(None, 0, ZERO_HASH)
         self._windows = WindowPairs()
         self._file = ""
-        self._note: SignedHead | None = None
+        self._note = note if isinstance(note, SignedHead) else None
+        self._note_error = None if isinstance(note, SignedHead | FileNotFoundError) else note
 
     def run(self) -> VerifyReport:
         started = time.perf_counter()
         report, listing = self._report, self._listing
-        self._read_note()
+        if self._note_error is not None:
+            report.signature = "bad"
+            detail = f"the signed head cannot be understood: {self._note_error}"
+            self._error(-1, HEAD_NAME, 0, "signature_invalid", detail)
         for number in listing.missing:
             self._error(-1, f"{number:08d}.log", 0, "missing_segment", "this segment is gone")
         for before, number in zip([0, *listing.segments], listing.segments, strict=False):
@@ -268,6 +283,8 @@ class _Verification:
         """Report what stopped the reader and return where the next record begins, or ``None``."""
         at, cursor = reader.offset, self._cursor
         rest = file.read(at, max(file.size - at, 0))
+        if read_frame_at(rest, 0) is not None:
+            return at  # a writer has finished it in the meantime
         found = cursor.find_next(rest, 1)
         last = file.path == self._listing.path(self._listing.segments[-1])
         if found is None and last and not is_header:
@@ -318,15 +335,6 @@ class _Verification:
             self._log_key = key
 
     # --- the signed head ----------------------------------------------------------------------------------------------
-
-    def _read_note(self) -> None:
-        if not self._listing.head:
-            return
-        try:
-            self._note = read_head(os.path.join(self._listing.directory, HEAD_NAME))
-        except (msgspec.DecodeError, ValueError) as error:
-            self._report.signature = "bad"
-            self._error(-1, HEAD_NAME, 0, "signature_invalid", f"the signed head cannot be understood: {error}")
 
     def _check_note(self, note: SignedHead) -> None:
         report = self._report
