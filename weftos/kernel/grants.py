@@ -162,7 +162,10 @@ class Grants:
             require(await self._core.service.gate(action, context, agent.pid), action)
         except (CapabilityDenied, GovernanceDenied) as error:
             payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
-            self._core.record("ipc.deny", payload, subject=agent.entry.agent_id)
+            try:
+                await self._core.record_first("ipc.deny", payload, subject=agent.entry.agent_id)
+            except (WeftError, TimeoutError) as unrecorded:
+                self._core.emit(LogLevel.ERROR, f"a refusal is not on the chain: {unrecorded}")
             raise
 
     def _still_here(self, *agents: Agent) -> None:
