@@ -104,7 +104,9 @@ def test_topics_reach_subscribers_old_and_new_and_only_them(kernel):
     assert {m["target"] for m in got} == {"Topic(name='news')"}
     assert tell(kernel, other.pid, do="seen") == []
     topics = kernel.call("ipc.topics")
-    assert [(t.topic, t.subscribers, t.publishers) for t in topics] == [("news", [early.pid, late.pid], [publisher.pid])]
+    assert [(t.topic, t.subscribers, t.publishers) for t in topics] == [
+        ("news", [early.pid, late.pid], [publisher.pid])
+    ]
     tell(kernel, early.pid, do="unsubscribe", topic="news")
     tell(kernel, early.pid, do="clear")
     assert kernel.until(lambda: tell(kernel, publisher.pid, do="publish", topic="news", payload="four") == 1)

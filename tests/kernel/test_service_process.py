@@ -35,9 +35,7 @@ def test_no_acknowledged_append_is_lost_or_doubled(kernel, tmp_path, kills):
         assert acked
         for n, seq in acked:
             assert by_seq[seq].payload == {"n": n, "by": agent.pid}
-        numbers = [
-            r.payload["n"] for r in by_seq.values() if r.kind == "app.test" and r.payload["by"] == agent.pid
-        ]
+        numbers = [r.payload["n"] for r in by_seq.values() if r.kind == "app.test" and r.payload["by"] == agent.pid]
         assert sorted(numbers) == list(range(len(numbers))), "an event is there twice, or one is missing"
     assert sum(r.kind == "service.exit" for r in by_seq.values()) == kills
     assert chain.verify(str(kernel.home.chain)).valid
