@@ -186,15 +186,15 @@ class ChainWriter:
             AppendRefused: the event is not acceptable.
             StorageFailed: the log has failed, now or before.
         """
-        return self._take(event, self._check(event))
+        return self._take((event,), (self._check(event),))[0]
 
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
-        """Take several events, all or none; otherwise as ``append``."""
+        """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
         for event in events:
             if event.producer is not None and event.position is not None:
                 self._index.find(event.producer, event.position)  # refuses what lies before all that is remembered
-        return [self._take(event, data) for event, data in zip(events, checked, strict=True)]
+        return self._take(events, checked)
 
     def forget_before(self, producer: str | int, position: int) -> None:
         """Forget what a producer submitted below ``position``; if it comes again all the same, it is refused."""
@@ -236,61 +236,69 @@ class ChainWriter:
         elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
             raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
 
-    def _take(self, event: NewEvent, data: bytes) -> Ack:
+    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> list[Ack]:
+        """Give each event its place. One loop with few calls in it, because it is run for every event there is."""
         if self._file.stopped:
             raise StorageFailed(self._file.stopped)
-        producer, position = event.producer, event.position
-        if producer is not None and position is not None:
-            known = self._index.find(producer, position)
-            if known is not None:
-                self._duplicates += 1
-                return known
-        if len(data) + _MOST_AROUND > self._room and self._segment_records:
-            self._roll()
-        now = max(self._wall(), self._t_ns)
-        salted = self._salt() + data
+        acks: list[Ack] = []
+        index, salt, log_id, boot_id = self._index, self._salt, self.log_id, self._boot_id
         reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
-        reset()
-        update(salted)
-        seq = self._seq
-        header = encode_header(
-            (
-                RECORD_VERSION,
-                self.log_id,
-                seq,
-                now,
-                self._mono(),
-                self._boot_id,
-                event.source,
-                event.kind,
-                event.subject,
-                producer,
-                position,
-                event.cause,
-                event.permit,
-                digest(),
-                len(data),
-                self._prev,
+        mono = self._mono()
+        self._t_ns = now = max(self._wall(), self._t_ns)
+        for event, data in zip(events, payloads, strict=True):
+            producer, position = event.producer, event.position
+            if producer is not None and position is not None:
+                known = index.find(producer, position)
+                if known is not None:
+                    self._duplicates += 1
+                    acks.append(known)
+                    continue
+            if self._bytes >= limits.CHAIN_BUFFER_BYTES:
+                self.flush(sync=False)
+            if len(data) + _MOST_AROUND > self._room and self._segment_records:
+                self._roll()
+                now = self._t_ns
+            salted = salt() + data
+            reset()
+            update(salted)
+            seq = self._seq
+            header = encode_header(
+                (
+                    RECORD_VERSION,
+                    log_id,
+                    seq,
+                    now,
+                    mono,
+                    boot_id,
+                    event.source,
+                    event.kind,
+                    event.subject,
+                    producer,
+                    position,
+                    event.cause,
+                    event.permit,
+                    digest(),
+                    len(data),
+                    self._prev,
+                )
             )
-        )
-        reset()
-        update(LEAF_TAG + header)
-        body = _pack_body(RECORD, 0, len(header)) + header + salted
-        size = len(body)
-        self._parts += (_pack_prologue(size, crc32(body, size)), body, _pack_length(size))
-        self._bytes += size + FRAME_OVERHEAD
-        self._room -= size + FRAME_OVERHEAD
-        self._prev = hashed = digest()
-        self._seq = seq + 1
-        self._t_ns = now
-        self._buffered += 1
-        self._segment_records += 1
-        ack = Ack(seq, hashed, now)
-        if producer is not None and position is not None:
-            self._index.add(producer, position, ack)
-        if self._bytes >= limits.CHAIN_BUFFER_BYTES:
-            self.flush(sync=False)
-        return ack
+            reset()
+            update(LEAF_TAG + header)
+            body = _pack_body(RECORD, 0, len(header)) + header + salted
+            size = len(body)
+            self._parts += (_pack_prologue(size, crc32(body, size)), body, _pack_length(size))
+            size += FRAME_OVERHEAD
+            self._bytes += size
+            self._room -= size
+            self._prev = hashed = digest()
+            self._seq = seq + 1
+            self._buffered += 1
+            self._segment_records += 1
+            ack = Ack(seq, hashed, now)
+            if producer is not None and position is not None:
+                index.add(producer, position, ack)
+            acks.append(ack)
+        return acks
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
