@@ -60,7 +60,7 @@ class Crew:
         """Fork a worker.
 
         Args:
-            run: what it does.
+            run: what it does; its answer is encoded in at most 4096 bytes.
             answers: whether what ``run`` returns is a result, waited for by ``results``.
 
         Returns:
@@ -111,14 +111,10 @@ class Crew:
         deadline = time.monotonic() + timeout_s
         found = []
         for reader in self._answers:
-            data = b""
-            while True:
-                if not select.select([reader], [], [], max(deadline - time.monotonic(), 0))[0]:
-                    raise BenchFailed(f"no result within {timeout_s:g} s")
-                chunk = os.read(reader, 1 << 20)
-                if not chunk:
-                    break
-                data += chunk
+            if not select.select([reader], [], [], max(deadline - time.monotonic(), 0))[0]:
+                raise BenchFailed(f"no result within {timeout_s:g} s")
+            # One write of less than PIPE_BUF arrives in one piece (pipe(7)).
+            data = os.read(reader, select.PIPE_BUF)
             if not data:
                 raise BenchFailed("a worker ended without a result")
             found.append(msgspec.msgpack.decode(data))

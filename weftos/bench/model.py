@@ -1,10 +1,10 @@
 """What a benchmark is asked and what it answers: settings, rows, and the medians over rounds.
 
 Why it is as it is: every measurement of a case is repeated in rounds, and within a round all competitors of a case run
-one after the other. Load from elsewhere on the machine then hits all of them alike, and the median drops the outliers.
+one after the other. Load from elsewhere on the machine then hits all alike, and the median drops the outliers.
 
-Guaranteed: a row holds the median of the rounds that gave a figure; whoever gave none is in ``skipped`` with the reason.
-Not guaranteed: that two runs agree. On a shared machine they differ by tens of percent; ratios within a run differ less.
+Guaranteed: a row holds the median of the rounds that gave a figure; whoever gave none is in ``skipped`` with a reason.
+Not guaranteed: that two runs agree. On a shared machine they differ by tens of percent; ratios within a run less.
 """
 
 from __future__ import annotations

@@ -1,0 +1,168 @@
+"""A kernel of the benchmark's own: in a temporary folder, with its control socket, gone at the end.
+
+Guaranteed: when the ``with`` block is left the kernel, its service and its agents have ended and the folder is removed,
+unless the benchmark itself is killed with SIGKILL; the kernel is then told by ``weaver kernel stop`` with its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from weftos.bench.loops import Load
+from weftos.bench.programs import OneWay
+from weftos.errors import BenchFailed, WeftError
+from weftos.home import Home
+from weftos.kernel.daemon import start_daemon
+from weftos.rpc.client import RpcClient
+
+__all__ = ["KernelRun"]
+
+_STOP_S: Final = 20.0
+
+
+class KernelRun:
+    """A kernel and its control socket."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="weftos-bench-"))
+        self.home = Home(self.folder / "home")
+        self._files = 0
+        self._handle = -1
+        self._client: RpcClient | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            # A signal that arrived in between would leave a kernel that nobody knows of.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self.os_pid = start_daemon(self.home)
+                self._handle = os.pidfd_open(self.os_pid)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._client = RpcClient(self.home.socket, timeout=60.0)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the kernel, in order if it can, and remove its folder."""
+        if self._handle >= 0:
+            try:
+                with RpcClient(self.home.socket, timeout=_STOP_S) as client:
+                    client.call("kernel.shutdown", {})
+            except WeftError:
+                signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+            if not self._ended(self._handle, _STOP_S):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                self._ended(self._handle, _STOP_S)
+            os.close(self._handle)
+            self._handle = -1
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _ended(handle: int, timeout_s: float) -> bool:
+        return bool(select.select([handle], [], [], timeout_s)[0])
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Ask the kernel through its control socket; errors as for ``RpcClient.call``."""
+        assert self._client is not None, "the kernel runs"
+        return self._client.call(method, params)
+
+    def spawn(self, program: str, *args: str, **params: Any) -> tuple[int, int]:
+        """Start a program of ``weftos.bench.programs``, or a built-in one; returns its pid and its OS pid."""
+        name = program if program == "echo" else f"weftos.bench.programs:{program}"
+        # The agents need to hold what they receive, and a benchmark has nothing to protect.
+        answer = self.call("agent.spawn", program=name, args=list(args), restart="never", **params)
+        return answer.pid, answer.os_pid
+
+    def order(self, pid: int, order: msgspec.Struct) -> None:
+        """Give an agent its order."""
+        self.call("agent.send", pid=pid, message=msgspec.to_builtins(order), wait=False)
+
+    def answer_path(self) -> str:
+        """Return the name of a file for an agent's answer."""
+        self._files += 1
+        return str(self.folder / f"answer-{self._files}")
+
+    def answer(self, os_pid: int, path: str, timeout_s: float) -> Any:
+        """Wait until an agent has ended, and return its answer.
+
+        Raises:
+            BenchFailed: it is still at work, or has ended without an answer.
+        """
+        try:
+            handle = os.pidfd_open(os_pid)
+        except ProcessLookupError:
+            handle = -1
+        if handle >= 0:
+            try:
+                if not self._ended(handle, timeout_s):
+                    raise BenchFailed(f"no result within {timeout_s:g} s")
+            finally:
+                os.close(handle)
+        try:
+            return msgspec.json.decode(Path(path).read_bytes())
+        except FileNotFoundError as error:
+            raise BenchFailed("an agent ended without a result; " + self._last_lines()) from error
+
+    def _last_lines(self) -> str:
+        lines = self.home.log.read_text().splitlines() if self.home.log.exists() else []
+        return "the kernel's last words: " + " | ".join(lines[-3:])
+
+    def stop(self, pid: int) -> None:
+        """Stop an agent; one that has ended by itself is fine."""
+        try:
+            self.call("agent.stop", pid=pid, graceful=False)
+        except WeftError as error:
+            if error.code not in ("process.not_found", "process.exited", "process.state"):
+                raise
+
+    def one_way(self, senders: int, receivers: int, load: Load, begin_in: float, seconds: float) -> float:
+        """Measure the full path.
+
+        Args:
+            senders: agents that send.
+            receivers: agents that receive.
+            load: what travels.
+            begin_in: seconds from now to the beginning of the count.
+            seconds: length of the count.
+
+        Returns:
+            Messages per second, all receivers together.
+        """
+        now = time.monotonic
+        to = [self.spawn("receiver") for _ in range(receivers)]
+        by = [self.spawn("sender") for _ in range(senders)]
+        begin = now() + begin_in
+        paths = [self.answer_path() for _ in to]
+        for (pid, _), path in zip(to, paths, strict=True):
+            self.order(pid, OneWay(load, begin, seconds, path))
+        for pid, _ in by:
+            self.order(pid, OneWay(load, begin, seconds, to=[pid for pid, _ in to]))
+        try:
+            rates = [
+                self.answer(os_pid, path, seconds + begin_in + 15) for (_, os_pid), path in zip(to, paths, strict=True)
+            ]
+        finally:
+            for pid, _ in (*by, *to):
+                self.stop(pid)
+        return float(sum(rates))
