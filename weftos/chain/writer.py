@@ -243,8 +243,8 @@ class ChainWriter:
         acks: list[Ack] = []
         index, salt, log_id, boot_id = self._index, self._salt, self.log_id, self._boot_id
         reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
-        mono = self._mono()
         self._t_ns = now = max(self._wall(), self._t_ns)
+        mono = self._mono()
         for event, data in zip(events, payloads, strict=True):
             producer, position = event.producer, event.position
             if producer is not None and position is not None:
