@@ -1,4 +1,4 @@
-"""The coordinator of `weaver run inventory`: starts scanner, hashers and recorder, watches them, and answers how far they are.
+"""The coordinator of `weaver run inventory`: starts scanner, hashers and recorder, watches them, tells how far they are.
 
 ::
 
@@ -44,7 +44,7 @@ class _Job(msgspec.Struct):
 
 
 def main(ctx: Context) -> None:
-    """Arguments: root (hex of its bytes), name of the run, ``record`` or ``check``, number of hashers, patterns (JSON)."""
+    """Arguments: root (hex of its bytes), name of the run, ``record`` or ``check``, hashers, patterns (JSON)."""
     root, run, mode, hashers, exclude = ctx.args
     job = _Job()
     module = "weftos_workers.inventory_"

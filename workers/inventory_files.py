@@ -1,4 +1,4 @@
-"""What an inventory knows of a folder: walking it, hashing a file, one entry, comparing two inventories. No process, no ring.
+"""What an inventory knows of a folder: walking it, hashing a file, comparing two inventories. No process, no ring.
 
 Names are bytes from end to end: a file name on Linux is any bytes but NUL and ``/``, and newlines or broken UTF-8 in it
     are facts to be

@@ -1,4 +1,4 @@
-"""Lines in the format of ``b3sum``: digest, two blanks, name; a name with a newline or backslash is escaped and marked."""
+"""Lines in the format of ``b3sum``: digest, two blanks, name; a name with newline or backslash is escaped and marked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ __all__ = ["digest_line"]
 def digest_line(digest: bytes, path: bytes) -> bytes:
     r"""Return one line, ending in a newline.
 
-    As the coreutils do: when the name has a backslash, newline or carriage return, these become ``\\``, ``\n`` and ``\r``, and
+    As the coreutils do: when the name has a backslash, newline or carriage return, these become ``\\``, ``\n`` and
+        ``\r``, and
     the line begins with a backslash.
 
     Args:

@@ -1,6 +1,7 @@
 """``weaver run inventory``: the main job, from the command line to its answer.
 
-Starts a kernel if none runs (and ends it again), starts the coordinator agent, asks it how far it is, shows that, and ends with a table, one
+Starts a kernel if none runs (and ends it again), starts the coordinator agent, asks it how far it is, shows that, and
+ends with a table, one
 JSON object, or a file of digests. All the work is done by agents; see ``workers/inventory.py``.
 """
 
@@ -10,12 +11,17 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from weftos.cli import formats
 from weftos.cli.session import instance, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weftos.cli.output import Cell
 
 __all__ = ["inventory"]
 
@@ -46,7 +52,8 @@ def inventory(
 ) -> None:
     """List and hash a folder, record it in the chain, or check it.
 
-    One agent walks PATH, several hash its files (BLAKE3), one puts the result on the tamper-evident log. With --check the
+    One agent walks PATH, several hash its files (BLAKE3), one puts the result on the tamper-evident log. With --check
+    the
     log is verified first; then the folder is compared with what was recorded: exit 0 if nothing differs, 1 if something
     does, 2 if nothing was recorded, 5 if the log was changed.
     """
@@ -220,7 +227,7 @@ class _Job:
 
         record = summary["record"]
         prefix = os.fsencode(self.given)
-        lines = []
+        lines: list[bytes] = []
         for event in chain.read(str(self.home.chain), start=record["first_seq"], stop=record["last_seq"] + 1):
             if event.kind == "app.inventory.entries" and event.payload["run"] == self.name:
                 lines += [
@@ -239,7 +246,7 @@ def _text(path: bytes) -> str:
 def _show(summary: dict[str, Any], *, check: bool) -> None:
     from weftos.cli.output import Table, show, write_line
 
-    rows = [
+    rows: list[Sequence[Cell]] = [
         ["Files", f"{summary['files']:,}"],
         ["Bytes", formats.size(summary["bytes"])],
         ["Links", f"{summary['links']:,}"],

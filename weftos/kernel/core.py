@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +93,7 @@ class Core:
         self.agents: dict[int, Agent] = {}
         self.by_os_pid: dict[int, Agent] = {}
         ring_ids = itertools.count(1)
-        self.next_ring_id = lambda: next(ring_ids)
+        self.next_ring_id: Callable[[], int] = lambda: next(ring_ids)
         self.channels = ChannelTable(self.next_ring_id)
         self.topics = TopicTable()
         self.dead_letters = DeadLetters()
