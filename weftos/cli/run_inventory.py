@@ -234,9 +234,14 @@ class _Job:
                     digest_line(row[4], os.path.join(prefix, row[0])) for row in event.payload["entries"] if row[4]
                 ]
         try:
-            target.write_bytes(b"".join(sorted(lines, key=lambda line: line.lstrip(b"\\")[66:])))
+            lines.sort(key=_name_of)
+            target.write_bytes(b"".join(lines))
         except OSError as error:
             raise StorageFailed(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _name_of(line: bytes) -> bytes:
+    return line.lstrip(b"\\")[66:]
 
 
 def _text(path: bytes) -> str:
@@ -260,7 +265,9 @@ def _show(summary: dict[str, Any], *, check: bool) -> None:
         rows.append(["Records", f"{summary['record']['first_seq']} to {summary['record']['last_seq']}"])
     write_line(f"Inventory of {summary['root']}{' checked' if check else ''}:")
     show(Table(["", ""], rows))
-    agents = [[str(a["pid"]), a["name"], f"{a['cpu_seconds']:.2f} s", str(a["restarts"])] for a in summary["agents"]]
+    agents: list[Sequence[Cell]] = [
+        [str(a["pid"]), a["name"], f"{a['cpu_seconds']:.2f} s", str(a["restarts"])] for a in summary["agents"]
+    ]
     show(Table(["PID", "AGENT", "CPU", "RESTARTS"], agents))
     for path, status in summary["errors"][:_SHOWN]:
         write_line(f"  {status}: {path}")

@@ -18,6 +18,7 @@ from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
 from weftos.kernel.grants import Grant, Grants
 from weftos.kernel.inherit import limits_from, require
 from weftos.kernel.operator import Operator
+from weftos.kernel.process import ProcessEntry
 from weftos.kernel.registry import ServiceRegistry
 from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
@@ -176,8 +177,7 @@ class AgentRequests:
         if target is None:
             entry = self._core.table.get(body.pid)
             # As in Erlang: watching the dead tells at once.
-            reason = entry.last_exit.message if entry.last_exit else "it has ended"
-            agent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, {"pid": body.pid, "reason": reason}))
+            agent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, _down(entry)))
         elif body.link:
             target.links.add(agent.pid)
             agent.links.add(target.pid)
@@ -199,12 +199,7 @@ class AgentRequests:
 
     def gone(self, agent: Agent) -> None:
         """An agent ended for good: tell those who watch it or are linked to it, and withdraw its services."""
-        exit_record = agent.entry.last_exit
-        data = {
-            "pid": agent.pid,
-            "reason": exit_record.message if exit_record else "it has ended",
-            "class": exit_record.reason.value if exit_record else "unknown",
-        }
+        data = _down(agent.entry)
         for pid in agent.watchers:
             self._tell(pid, KernelSignal.MONITOR_DOWN, data)
         for pid in agent.links:
@@ -219,6 +214,16 @@ class AgentRequests:
         agent = self._core.agents.get(pid)
         if agent is not None:
             agent.signal_frame(f.SignalFrame(signal, data))
+
+
+def _down(entry: ProcessEntry) -> dict[str, Any]:
+    """What a watcher is told about an agent that ended."""
+    record = entry.last_exit
+    return {
+        "pid": entry.pid,
+        "reason": record.message if record else "it has ended",
+        "class": record.reason.value if record else "unknown",
+    }
 
 
 def default_name(program: str) -> str:
