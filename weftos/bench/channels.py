@@ -1,9 +1,9 @@
-"""What the throughput and latency measurements see of a way to send: a channel, opened in both processes after the fork.
+"""What the throughput and latency measurements see of a way to send: a channel, opened after the fork.
 
 Why it is as it is: each package sets up its ends differently and most cannot be used across a fork, so the parent only
 prepares what has to be shared, and each worker opens its own end.
 
-Guaranteed: ``close`` removes what the channel left in the file system. Not guaranteed: a channel is for one measurement.
+Guaranteed: ``close`` removes what the channel left in the file system. A channel is for one measurement.
 """
 
 from __future__ import annotations

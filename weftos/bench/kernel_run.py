@@ -28,6 +28,9 @@ from weftos.rpc.client import RpcClient
 __all__ = ["KernelRun"]
 
 _STOP_S: Final = 20.0
+_DRAIN_S: Final = 5.0
+#: What the kernel says of an agent that has ended.
+_GONE: Final = ("process.not_found", "process.exited", "process.state")
 
 
 class KernelRun:
@@ -37,6 +40,7 @@ class KernelRun:
         self.folder = Path(tempfile.mkdtemp(prefix="weftos-bench-"))
         self.home = Home(self.folder / "home")
         self._files = 0
+        self._pipes: dict[str, int] = {}
         self._handle = -1
         self._client: RpcClient | None = None
 
@@ -76,6 +80,9 @@ class KernelRun:
         if self._client is not None:
             self._client.close()
             self._client = None
+        for pipe in self._pipes.values():
+            os.close(pipe)
+        self._pipes.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
@@ -99,30 +106,53 @@ class KernelRun:
         self.call("agent.send", pid=pid, message=msgspec.to_builtins(order), wait=False)
 
     def answer_path(self) -> str:
-        """Return the name of a file for an agent's answer."""
+        """Make a named pipe for an agent's answer and return its path; ``answer`` takes it."""
         self._files += 1
-        return str(self.folder / f"answer-{self._files}")
+        path = str(self.folder / f"answer-{self._files}")
+        os.mkfifo(path, 0o600)
+        self._pipes[path] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return path
 
     def answer(self, os_pid: int, path: str, timeout_s: float) -> Any:
-        """Wait until an agent has ended, and return its answer.
+        """Wait for an agent's answer.
 
         Raises:
-            BenchFailed: it is still at work, or has ended without an answer.
+            BenchFailed: none in time, or the agent has ended without one.
         """
+        pipe = self._pipes.pop(path)
         try:
             handle = os.pidfd_open(os_pid)
-        except ProcessLookupError:
-            handle = -1
-        if handle >= 0:
+        except ProcessLookupError as error:
+            os.close(pipe)
+            raise BenchFailed("an agent ended at once; " + self._last_lines()) from error
+        try:
+            ready = select.select([pipe, handle], [], [], timeout_s)[0]
+            if not ready:
+                raise BenchFailed(f"no result within {timeout_s:g} s")
+            # One write of less than PIPE_BUF arrives in one piece (pipe(7)).
+            data = os.read(pipe, select.PIPE_BUF) if pipe in ready else b""
+        finally:
+            os.close(handle)
+            os.close(pipe)
+        if not data:
+            raise BenchFailed("an agent ended without a result; " + self._last_lines())
+        return msgspec.json.decode(data)
+
+    def dismiss(self, agents: list[tuple[int, int]]) -> None:
+        """Tell receivers that nothing more will come, and wait until they have emptied their rings and ended."""
+        for pid, os_pid in agents:
             try:
-                if not self._ended(handle, timeout_s):
-                    raise BenchFailed(f"no result within {timeout_s:g} s")
+                handle = os.pidfd_open(os_pid)
+            except ProcessLookupError:
+                continue
+            try:
+                self.call("agent.send", pid=pid, message="done", wait=False)
+                self._ended(handle, _DRAIN_S)
+            except WeftError as error:
+                if error.code not in _GONE:
+                    raise
             finally:
                 os.close(handle)
-        try:
-            return msgspec.json.decode(Path(path).read_bytes())
-        except FileNotFoundError as error:
-            raise BenchFailed("an agent ended without a result; " + self._last_lines()) from error
 
     def _last_lines(self) -> str:
         lines = self.home.log.read_text().splitlines() if self.home.log.exists() else []
@@ -133,7 +163,7 @@ class KernelRun:
         try:
             self.call("agent.stop", pid=pid, graceful=False)
         except WeftError as error:
-            if error.code not in ("process.not_found", "process.exited", "process.state"):
+            if error.code not in _GONE:
                 raise
 
     def one_way(self, senders: int, receivers: int, load: Load, begin_in: float, seconds: float) -> float:
@@ -163,6 +193,9 @@ class KernelRun:
                 self.answer(os_pid, path, seconds + begin_in + 15) for (_, os_pid), path in zip(to, paths, strict=True)
             ]
         finally:
-            for pid, _ in (*by, *to):
+            for pid, _ in by:
+                self.stop(pid)
+            self.dismiss(to)
+            for pid, _ in to:
                 self.stop(pid)
         return float(sum(rates))

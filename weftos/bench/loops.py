@@ -72,7 +72,12 @@ def burst_of(put: Callable[[Any], Any], load: Load, *, takes_objects: bool = Fal
     turns, text, size = range(load.stride), load.text, range(load.batch)
     wire: Callable[[Any], Any] = (lambda value: value) if takes_objects else _encode
     if load.kind == "message" and load.batch > 1:
-        return lambda: [put(wire([{"seq": i, "op": "append", "data": text} for i in size])) for _ in turns] and None
+
+        def burst() -> None:
+            for _ in turns:
+                put(wire([{"seq": i, "op": "append", "data": text} for i in size]))
+
+        return burst
     if load.kind == "message" and takes_objects:
 
         def burst() -> None:
@@ -84,15 +89,25 @@ def burst_of(put: Callable[[Any], Any], load: Load, *, takes_objects: bool = Fal
             for n in turns:
                 put(_encode({"seq": n, "op": "append", "data": text}))
     else:
-        one = b"m" * load.size
-        join, many = b"".join, [one] * load.batch
-        if load.kind == "raw" and load.batch > 1 and not takes_objects:
-            return lambda: [put(join(many)) for _ in turns] and None
-        whole: Any = load.array() if load.kind in ("array", "records") else one if load.batch == 1 else many
+        burst = _raw_burst(put, load, takes_objects=takes_objects)
+    return burst
 
-        def burst() -> None:
+
+def _raw_burst(put: Callable[[Any], Any], load: Load, *, takes_objects: bool) -> Callable[[], None]:
+    turns, one = range(load.stride), b"m" * load.size
+    join, many = b"".join, [one] * load.batch
+    if load.kind == "raw" and load.batch > 1 and not takes_objects:
+
+        def burst_joined() -> None:
             for _ in turns:
-                put(whole)
+                put(join(many))
+
+        return burst_joined
+    whole: Any = load.array() if load.kind in ("array", "records") else one if load.batch == 1 else many
+
+    def burst() -> None:
+        for _ in turns:
+            put(whole)
 
     return burst
 
@@ -118,7 +133,7 @@ def chunk_of(get: Callable[[], Any], load: Load, *, gives_objects: bool = False)
         def chunk() -> int:
             for _ in repeat(None, stride):
                 data = get()
-                [data[i : i + size] for i in starts]  # type: ignore[unused-ignore]  # noqa: B018
+                [data[i : i + size] for i in starts]
             return stride * batch
     elif load.kind in ("array", "records"):
         dtype = RECORD_TYPE if load.kind == "records" else np.dtype(np.float32)

@@ -1,4 +1,4 @@
-"""On what the figures were measured: processor, cores, system, load, and the versions of all packages that took part."""
+"""On what the figures were measured: processor, cores, system, load, and the versions of what took part."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
 """Agents that measure the full message path; the benchmark spawns them as ``weftos.bench.programs:NAME``.
 
 Why it is as it is: they use what any agent uses, ``ctx.send`` and ``ctx.recv``, with the kernel's defaults: sender
-identity by ring, commit after handling, audit windows on. A receiver writes its figure to the file named in its
-order and ends; its senders then find their channel closed and end too.
+identity by ring, commit after handling, audit windows on. An answer goes into the named pipe of the order. A receiver
+then goes on receiving until the operator says that the senders have ended, and empties its rings: what lies unread in
+the ring of an agent that ends becomes dead letters, and thousands of those would disturb the next measurement.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import repeat
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,12 +18,14 @@ import numpy as np
 
 from weftos.agent.context import Context
 from weftos.bench.loops import Load, count_until
-from weftos.errors import BenchFailed, ChannelClosed, ProcessNotFound, RingFull
+from weftos.errors import BenchFailed
 
-__all__ = ["OneWay", "receiver", "sender", "write_answer"]
+__all__ = ["OneWay", "drain", "receiver", "sender", "write_answer"]
 
 
 _PATIENCE_S: Final = 10.0
+#: A sender that nobody has ended by then ends itself, seconds after the measurement.
+_OVERTIME_S: Final = 30.0
 
 
 class OneWay(msgspec.Struct, frozen=True):
@@ -32,7 +35,7 @@ class OneWay(msgspec.Struct, frozen=True):
         load: what travels.
         begin: ``time.monotonic()`` at which counting begins.
         seconds: how long to count.
-        path: file for the answer.
+        path: named pipe for the answer.
         to: pids of the receivers.
     """
 
@@ -44,10 +47,12 @@ class OneWay(msgspec.Struct, frozen=True):
 
 
 def write_answer(path: str, answer: Any) -> None:
-    """Leave an answer for the benchmark: whole or not at all."""
-    part = Path(path + ".part")
-    part.write_bytes(msgspec.json.encode(answer))
-    part.rename(path)
+    """Hand an answer to the benchmark, which reads the other end of the named pipe."""
+    pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(pipe, msgspec.json.encode(answer))
+    finally:
+        os.close(pipe)
 
 
 def _order(ctx: Context) -> OneWay:
@@ -86,34 +91,30 @@ def receiver(ctx: Context) -> None:
 
     body = chunk_of_arrays if is_array else chunk_of_batches if order.load.batch > 1 else chunk
     write_answer(order.path, count_until(body, order.begin, order.seconds))
+    drain(ctx)
+
+
+def drain(ctx: Context) -> None:
+    """Receive until the operator has sent a message and nothing else is left."""
+    told = False
+    while (message := ctx.recv(0 if told else _PATIENCE_S)) is not None:
+        told = told or message.sender == 0
 
 
 def sender(ctx: Context) -> None:
-    """Send until the receivers are gone."""
+    """Send until killed, or until long after the measurement."""
     order = _order(ctx)
-    try:
-        _send_on(ctx, order)
-    except (ChannelClosed, ProcessNotFound, RingFull):
-        # The receiver has its figure and has ended. If it has none, the benchmark says so.
-        return
-
-
-def _send_on(ctx: Context, order: OneWay) -> None:
-    send, send_many, text, to = ctx.send, ctx.send_many, order.load.text, order.to
-    if order.load.kind == "array":
-        array = order.load.array()
-        while True:
-            for pid in to:
-                send(pid, array)
-    if order.load.batch > 1:
-        numbers = range(order.load.batch)
-        while True:
-            for pid in to:
-                send_many(pid, [{"seq": n, "op": "append", "data": text} for n in numbers])
-    turns = range(order.load.stride)
-    while True:
+    send, send_many, text, to, array = ctx.send, ctx.send_many, order.load.text, order.to, order.load.array()
+    turns, numbers = range(order.load.stride), range(order.load.batch)
+    last = order.begin + order.seconds + _OVERTIME_S
+    while time.monotonic() < last:
         for pid in to:
-            for n in turns:
-                send(pid, {"seq": n, "op": "append", "data": text})
-        if time.monotonic() > order.begin + order.seconds + 30:
-            return
+            if order.load.kind == "array":
+                for _ in turns:
+                    send(pid, array)
+            elif order.load.batch > 1:
+                for _ in turns:
+                    send_many(pid, [{"seq": n, "op": "append", "data": text} for n in numbers])
+            else:
+                for n in turns:
+                    send(pid, {"seq": n, "op": "append", "data": text})

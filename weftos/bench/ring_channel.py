@@ -161,7 +161,11 @@ class RingChannel(Channel):
         """Open the answering end."""
         producer, consumer, _ = self._ends(1)
         put, wait = producer.put, consumer.get_wait
-        return lambda: put(wait(_PATIENCE_S)) and None  # type: ignore[func-returns-value]
+
+        def answer() -> None:
+            put(wait(_PATIENCE_S))
+
+        return answer
 
     def close(self) -> None:
         """Give the segments and doorbells back."""
