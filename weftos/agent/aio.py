@@ -8,7 +8,6 @@ included, stays in the event loop's thread, as single-producer single-consumer r
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from weftos.ipc.message import Message
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
 from weftos.service.protocol import Append, GateCheck, Reply, Request
+from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]
 
@@ -42,9 +42,9 @@ class AsyncContext:
     def __init__(self, runtime: AgentRuntime) -> None:
         self._runtime = runtime
         self._loop = asyncio.get_running_loop()
+        self._bridge = AsyncMailbox(runtime.mailbox, runtime.bell, has_work=runtime.has_news)
         self._changed = asyncio.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._sleep_on_bell, name="doorbell", daemon=True)
+        self._watched = False
         spec = runtime.boot.spec
         self.pid = runtime.pid
         self.name = spec.name
@@ -57,47 +57,36 @@ class AsyncContext:
     async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:
         """Run an async program with a context of its own."""
         context = cls(runtime)
-        context._thread.start()
-        context._serve()
         try:
             await program(context)
         finally:
-            context._closing.set()
-            runtime.bell.post()
-            await asyncio.to_thread(context._thread.join)
+            await context._bridge.close()
 
-    # --- the bridge from the semaphore to the event loop --------------------------------------------------------------
+    async def next_change(self, deadline: float | None) -> bool:
+        """Wait until something was served; False at the deadline (of the loop's clock).
 
-    def _sleep_on_bell(self) -> None:
-        wait = self._runtime.bell.wait
-        while not self._closing.is_set():
-            if wait(limits.WAIT_SLICE_S) and not self._closing.is_set():
-                self._loop.call_soon_threadsafe(self._serve)
-
-    def _serve(self) -> None:
-        mailbox = self._runtime.mailbox
-        mailbox.disarm()
-        self._runtime.dispatch()
-        self._changed.set()
-        mailbox.arm()
-        if self._runtime.has_work():
-            self._changed.set()
-
-    async def _next_change(self, deadline: float | None) -> bool:
-        """Wait until something was served; False at the deadline."""
-        self._changed.clear()
-        self._serve()
-        if self._changed.is_set() and self._runtime.has_work():
-            await asyncio.sleep(0)
-            return True
-        self._changed.clear()
+        Any number of tasks may wait: one of them watches the mailbox, the others are told by it.
+        """
         left = _PATIENCE_S if deadline is None else min(deadline - self._loop.time(), _PATIENCE_S)
         if left <= 0:
             return False
+        if self._watched:
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                return deadline is None or self._loop.time() < deadline
+            return True
+        self._watched = True
         try:
-            await asyncio.wait_for(self._changed.wait(), left)
-        except TimeoutError:
-            return deadline is None or self._loop.time() < deadline
+            await self._bridge.wait(left)
+            self._runtime.dispatch()
+            # What has arrived is taken now, so that a task which waits for something else does not see it as news for
+            # ever.
+            self._runtime.inbox.pick(self._runtime.calls.match)
+        finally:
+            self._watched = False
+            self._changed.set()
+            self._changed = asyncio.Event()
         return True
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -109,7 +98,7 @@ class AsyncContext:
             message = self._runtime.receive(0.0)
             if message is not None or self._runtime.stopping:
                 return message
-            if not await self._next_change(deadline):
+            if not await self.next_change(deadline):
                 return None
 
     async def __aiter__(self) -> AsyncIterator[Message]:
@@ -137,9 +126,9 @@ class AsyncContext:
 
     async def _channel(self, target: Target, payload: Any) -> None:
         """Open the channel to a target without blocking the loop."""
-        body = self._runtime.missing_channel(target, payload)
+        body = self._runtime.outbox.missing_channel(target, payload)
         if body is not None:
-            self._runtime.take_channel(body, *await self._request(body))
+            self._runtime.outbox.take_channel(body, *await self._request(body))
 
     async def send(self, target: int | str | Target, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> int:
         """As ``Context.send``."""
@@ -147,7 +136,7 @@ class AsyncContext:
         if isinstance(where, Topic):
             return await self.publish(where.name, payload, timeout)
         await self._channel(where, payload)
-        sent = await self._patiently(lambda: self._runtime.send(where, payload, 0.0), timeout)
+        sent = await self._patiently(lambda: self._runtime.outbox.send(where, payload, 0.0), timeout)
         return int(sent[1])
 
     async def call(self, target: int | str | Target, payload: Any, timeout: float = limits.CALL_TIMEOUT_S) -> Any:
@@ -155,21 +144,21 @@ class AsyncContext:
         where = parse_target(target)
         deadline = self._loop.time() + timeout
         await self._channel(where, payload)
-        pid, position = await self._patiently(lambda: self._runtime.send(where, payload, 0.0), timeout)
-        call = self._runtime.begin_call(pid, position)
+        pid, position = await self._patiently(lambda: self._runtime.outbox.send(where, payload, 0.0), timeout)
+        call = self._runtime.calls.begin(pid, position)
         try:
             while (reply := self._runtime.call_result(call)) is None:
-                if not await self._next_change(deadline):
-                    self._runtime.abandon(call)
+                if not await self.next_change(deadline):
+                    self._runtime.calls.abandon(call)
                     raise WeftTimeout(f"agent {pid} did not reply within {timeout:g} s")
         finally:
-            self._runtime.end_call(call)
+            self._runtime.calls.end(call)
         return reply.payload
 
     async def reply(self, message: Message, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> None:
         """As ``Context.reply``."""
         await self._channel(Process(message.sender) if message.sender else Kernel(), payload)
-        await self._patiently(lambda: self._runtime.reply(message, payload, 0.0), timeout)
+        await self._patiently(lambda: self._runtime.outbox.reply(message, payload, 0.0), timeout)
 
     async def fail(self, message: Message, code: str, text: str, timeout: float = limits.SEND_TIMEOUT_S) -> None:
         """As ``Context.fail``."""
@@ -177,16 +166,16 @@ class AsyncContext:
 
     async def publish(self, topic: str, payload: Any, timeout: float = 0.0) -> int:
         """As ``Context.publish``."""
-        if topic not in self._runtime.topics:
-            self._runtime.topics[topic] = set()
+        if topic not in self._runtime.outbox.topics:
+            self._runtime.outbox.topics[topic] = set()
             try:
                 answer, fds = await self._request(f.OpenTopic(topic))
             except WeftError:
-                del self._runtime.topics[topic]
+                del self._runtime.outbox.topics[topic]
                 raise
             close_all(fds)
-            self._runtime.topics[topic].update(answer.values.get("members", ()))
-        return self._runtime.publish(topic, payload, timeout)
+            self._runtime.outbox.topics[topic].update(answer.values.get("members", ()))
+        return self._runtime.outbox.publish(topic, payload, timeout)
 
     async def subscribe(self, topic: str) -> None:
         """As ``Context.subscribe``."""
@@ -242,7 +231,7 @@ class AsyncContext:
         deadline = self._loop.time() + timeout
         try:
             while (answered := self._runtime.answer(serial)) is None:
-                if not await self._next_change(deadline):
+                if not await self.next_change(deadline):
                     raise WeftTimeout(f"the kernel did not answer {type(body).__name__} within {timeout:g} s")
         finally:
             self._runtime.end_request(serial)
@@ -265,7 +254,7 @@ class AsyncService:
         pending = context._runtime.service.submit(request)
         deadline = context._loop.time() + timeout
         while not pending.done:
-            if not await context._next_change(deadline):
+            if not await context.next_change(deadline):
                 raise ServiceUnavailable(f"the service did not answer within {timeout:g} s")
         return pending.result(0.0)
 

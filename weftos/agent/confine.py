@@ -31,7 +31,7 @@ def enter_session() -> None:
 
 
 def die_with_parent(parent_os_pid: int, death_signal: signal.Signals) -> bool:
-    """Ask the system to signal this process when its parent's forking thread ends; end now if that has already happened.
+    """Ask to be signalled when the parent's forking thread ends; end now if that has already happened.
 
     Returns:
         Whether the system offers it (Linux only).

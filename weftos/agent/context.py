@@ -54,7 +54,7 @@ class Context:
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
-        self._channels = runtime.direct
+        self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]
 
@@ -117,8 +117,8 @@ class Context:
                         raise
         where = parse_target(target)
         if isinstance(where, Topic):
-            return self._runtime.publish(where.name, payload, timeout)
-        return self._runtime.send(where, payload, timeout)[1]
+            return self._runtime.outbox.publish(where.name, payload, timeout)
+        return self._runtime.outbox.send(where, payload, timeout)[1]
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout: float = limits.SEND_TIMEOUT_S) -> int:
         """Send several plain messages to one agent as a batch: one unit of delivery and of redelivery.
@@ -129,7 +129,7 @@ class Context:
         Raises:
             RingFull: not even the first part found room.
         """
-        return self._runtime.send_many(pid, payloads, timeout)
+        return self._runtime.outbox.send_many(pid, payloads, timeout)
 
     def call(self, target: int | str | Target, payload: Any, timeout: float = limits.CALL_TIMEOUT_S) -> Any:
         """Send, wait for the reply to this very message, and return its payload.
@@ -142,21 +142,21 @@ class Context:
 
     def reply(self, message: Message, payload: Any, timeout: float = limits.SEND_TIMEOUT_S) -> None:
         """Answer a message."""
-        self._runtime.reply(message, payload, timeout)
+        self._runtime.outbox.reply(message, payload, timeout)
 
     def fail(self, message: Message, code: str, text: str, timeout: float = limits.SEND_TIMEOUT_S) -> None:
         """Answer a message with an error; the caller's ``call`` raises it."""
-        self._runtime.reply(message, Failure(code, text), timeout)
+        self._runtime.outbox.reply(message, Failure(code, text), timeout)
 
     def publish(self, topic: str, payload: Any, timeout: float = 0.0) -> int:
         """Send to every subscriber of a topic; returns how many took it. A full one is skipped and recorded in the dead
         letters.
         """
-        return self._runtime.publish(topic, payload, timeout)
+        return self._runtime.outbox.publish(topic, payload, timeout)
 
     def broadcast(self, payload: Any, timeout: float = 0.0) -> int:
         """Send to every live agent; returns how many took it."""
-        return self._runtime.broadcast(payload, timeout)
+        return self._runtime.outbox.broadcast(payload, timeout)
 
     def subscribe(self, topic: str) -> None:
         """Receive what is published to a topic from now on."""

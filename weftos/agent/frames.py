@@ -46,7 +46,7 @@ class OpenChannel(msgspec.Struct, array_like=True, tag=3):
 
 
 class GrowChannel(msgspec.Struct, array_like=True, tag=12):
-    """Ask for a larger ring to ``pid``, because a message of ``size`` bytes does not fit into a record of the present one.
+    """Ask for a larger ring to ``pid``: a message of ``size`` bytes does not fit into a record of the present one.
 
     What the ring may carry stays the same. The old ring is closed to the sender and read out before the new one.
     """

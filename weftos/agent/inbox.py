@@ -82,7 +82,8 @@ class Incoming(Source):
         self.closed = False
         #: Whether something was taken since the last commit.
         self.dirty = False
-        #: Taken and not handed out: position and item as it came, or decoded by somebody who looked for a reply; and when.
+        #: Taken and not handed out: position and item as it came, or decoded by somebody who looked for a reply; and
+        #: when.
         self.waiting: deque[tuple[int, Item | Message]] = deque()
         self.taken_ns = 0
         self.direct = False
@@ -202,13 +203,13 @@ class Inbox:
             self._ready.append(incoming)
         return True
 
-    def has_work(self) -> bool:
-        """Look at every ring itself, not at hints: is there anything to read?"""
-        if self._local or self._ready:
-            return True
-        found = [incoming for incoming in self._rings.values() if incoming.waiting or incoming.consumer.has_work()]
-        self._ready.extend(found)
-        return bool(found)
+    def has_news(self) -> bool:
+        """Look at every ring itself: is there anything that was not taken yet, or that came through no ring?"""
+        found = [incoming for incoming in self._rings.values() if incoming.consumer.has_work()]
+        for incoming in found:
+            if incoming not in self._ready:
+                self._ready.append(incoming)
+        return bool(found or self._local)
 
     def rings(self) -> list[Incoming]:
         """All attached rings."""

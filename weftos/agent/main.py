@@ -14,9 +14,10 @@ from typing import Any, Final
 from weftos.agent import confine
 from weftos.agent import frames as f
 from weftos.agent.aio import AsyncContext
+from weftos.agent.boot import AgentBoot
 from weftos.agent.context import Context
 from weftos.agent.loader import load, parse_program
-from weftos.agent.runtime import AgentBoot, AgentRuntime
+from weftos.agent.runtime import AgentRuntime
 from weftos.errors import ChannelClosed, SpawnFailed, WeftError
 
 __all__ = ["LOAD_EXIT", "MEMORY_EXIT", "run_agent"]

@@ -1,7 +1,8 @@
 """Where a message goes: the seven targets, and how each travels on the wire.
 
-A target is a value, not an address: the kernel resolves it to rings when a channel is granted. On a ring the common case, one process,
-costs nothing (no field at all); the others travel as one short string whose first letter names the kind.
+A target is a value, not an address: the kernel resolves it to rings when a channel is granted. On a ring the common
+case, one process, costs nothing (no field at all); the others travel as one short string whose first letter names the
+kind.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def target_from_wire(wire: str | None, own_pid: int) -> Target:
 
 
 def parse_target(value: int | str | Target) -> Target:
-    """Accept what people write: a pid, ``topic:NAME``, ``service:NAME``, ``service:NAME/METHOD``, ``kernel`` or ``broadcast``.
+    """Accept what people write: a pid, ``topic:NAME``, ``service:NAME[/METHOD]``, ``kernel`` or ``broadcast``.
 
     Raises:
         ProtocolError: the text names no target.

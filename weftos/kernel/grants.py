@@ -1,8 +1,8 @@
 """Grants: who may write to whom, and the rings that say so.
 
-The first message of a pair comes here; after that the kernel is off the path. Each grant is checked twice, by capability and by the gate,
-is on the chain, and is told to the receiver *before* the sender, so that a message never arrives through a ring its
-reader does not know.
+The first message of a pair comes here; after that the kernel is off the path. Each grant is checked twice, by
+capability and by the gate, is on the chain, and is told to the receiver *before* the sender, so that a message never
+arrives through a ring its reader does not know.
 """
 
 from __future__ import annotations

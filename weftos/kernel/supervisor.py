@@ -22,8 +22,8 @@ import msgspec
 
 from weftos import limits
 from weftos.agent import frames as f
+from weftos.agent.boot import AgentBoot
 from weftos.agent.main import run_agent
-from weftos.agent.runtime import AgentBoot
 from weftos.errors import SpawnFailed, WeftTimeout, WrongState
 from weftos.ipc.frames import FrameChannel, socket_pair
 from weftos.ipc.payloads import KernelSignal

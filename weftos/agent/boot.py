@@ -1,0 +1,47 @@
+"""What the kernel leaves for an agent's process at fork."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from weftos.agent.frames import SpawnSpec
+
+__all__ = ["AgentBoot"]
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentBoot:
+    """Identity, descriptors and places; read once, in the child.
+
+    Attributes:
+        pid, incarnation, spec: who it is and what it runs.
+        control: the agent's end of the control socket.
+        mailbox_fd, bell_name: its mailbox and doorbell.
+        to_agent_fd, to_agent_ring, kernel_slot: the ring from the kernel, its number, and its ready byte.
+        from_agent_fd, from_agent_ring: the ring to the kernel.
+        request_fd, reply_fd, service_slot: the rings to and from the service process, and the ready byte of the latter.
+        service_mailbox_fd, service_bell, service_request_slot: where the service process looks for requests.
+        audit: whether both ends of its rings hash what passes.
+        work_dir: working directory, or ``None`` for the kernel's.
+    """
+
+    pid: int
+    incarnation: int
+    spec: SpawnSpec
+    control: socket.socket
+    mailbox_fd: int
+    bell_name: str
+    to_agent_fd: int
+    from_agent_fd: int
+    to_agent_ring: int
+    from_agent_ring: int
+    kernel_slot: int
+    request_fd: int
+    reply_fd: int
+    service_slot: int
+    service_mailbox_fd: int
+    service_bell: str
+    service_request_slot: int
+    audit: bool = True
+    work_dir: str | None = None
