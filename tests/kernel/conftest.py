@@ -52,7 +52,7 @@ class Driver:
         return self.call("agent.spawn", program=str(path) if path.exists() else program, **params)
 
     def until(self, look: Callable[[], Any], timeout_s: float = 15.0) -> Any:
-        """Ask again until the answer is true: the kernel's log is what changes, and there is no event to wait on from outside."""
+        """Ask again until the answer is true; from outside of the kernel there is no event to wait on."""
         deadline = time.monotonic() + timeout_s
         while not (found := look()):
             assert time.monotonic() < deadline, f"not within {timeout_s} s: {found!r}\n{self.log()}"

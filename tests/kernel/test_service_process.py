@@ -1,4 +1,4 @@
-"""The service process dies under load: nothing acknowledged is lost, nothing is there twice, the gate is shut meanwhile."""
+"""The service process dies under load: nothing acknowledged is lost or doubled, and the gate is shut meanwhile."""
 
 from __future__ import annotations
 

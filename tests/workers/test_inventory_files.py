@@ -10,8 +10,6 @@ import blake3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from weftos.cli.inventory_digests import digest_line
 from weftos_workers.inventory_files import (
     Entry,
     compare,
@@ -22,6 +20,8 @@ from weftos_workers.inventory_files import (
     summarise,
     walk,
 )
+
+from weftos.cli.inventory_digests import digest_line
 
 names = st.binary(min_size=1, max_size=12).filter(lambda n: b"/" not in n and b"\0" not in n and n not in (b".", b".."))
 entries = st.builds(

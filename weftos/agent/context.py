@@ -72,7 +72,7 @@ class Context:
         return self._runtime.receive(timeout)
 
     def recv_many(self, timeout: float | None = None) -> MessageBatch | None:
-        """As ``recv``, but what was sent by ``send_many`` comes as one unit: iterate over it, or use its ``payloads``."""
+        """As ``recv``, but what ``send_many`` sent comes as one unit: iterate over it, or use its ``payloads``."""
         return self._runtime.receive_many(timeout)
 
     def __iter__(self) -> Iterator[Message]:

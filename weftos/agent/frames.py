@@ -200,7 +200,7 @@ class Revoke(msgspec.Struct, array_like=True, tag=2):
 
 
 class ChannelGrant(msgspec.Struct, array_like=True, tag=3):
-    """An outgoing ring: two descriptors, the ring and the receiver's mailbox, and the name of the receiver's doorbell."""
+    """An outgoing ring: two descriptors (the ring, the receiver's mailbox) and the name of the receiver's doorbell."""
 
     pid: int
     ring_id: int

@@ -155,7 +155,7 @@ class Outbox:
         return self.add_channel(answer.grant, fds)
 
     def send_many(self, pid: int, payloads: Sequence[Any], timeout_s: float) -> int:
-        """Send plain payloads to one process in as few units as fit; returns how many found room before the deadline."""
+        """Send plain payloads to one process in as few units as fit; returns how many found room in time."""
         channel = self.channel_to(Process(pid) if pid else Kernel(), None)
         deadline = time.monotonic() + timeout_s
         sent = 0

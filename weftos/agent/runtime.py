@@ -128,7 +128,7 @@ class AgentRuntime:
         self.service.on_ready()
 
     def has_news(self) -> bool:
-        """Look at the rings themselves, not at ready bytes, which are only hints: is there anything new for a receiver?"""
+        """Look at the rings themselves (ready bytes are only hints): is there anything new for a receiver?"""
         return self.stopping or self.inbox.has_news() or self._has_answer()
 
     def _has_answer(self) -> bool:
@@ -301,7 +301,7 @@ class AgentRuntime:
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def send_windows(self, *, flush: bool = False) -> None:
-        """Commit closed audit windows of all rings to the chain; with ``flush`` the open ones too, as far as they go."""
+        """Commit closed audit windows of all rings to the chain; with ``flush`` the open ones too."""
         for channel in self.outbox.outgoing.values():
             self._windows.collect(channel.producer.audit_windows(flush=flush), "producer")
         for incoming in self.inbox.rings():
