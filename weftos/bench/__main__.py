@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any, Final
 
@@ -40,6 +41,9 @@ def main(bench: str, as_json: bool, quick: bool, peers: bool, rounds: int | None
         quick, peers, rounds or (1 if quick else _ROUNDS), seconds or (_QUICK_SECONDS if quick else _SECONDS)
     )
     from weftos.bench.machine import machine, versions
+
+    # A polite end cleans up just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     report = Report(machine(), versions(peers=peers))
     failed = False

@@ -26,6 +26,7 @@ class Channel:
 
     Attributes:
         who: name of the package, as it appears in the rows.
+        over: tells whether the measurement is over, for ends that wait and must not be killed.
         graceful: whether its processes must end by themselves, because they leave files behind when killed.
     """
 
@@ -34,9 +35,10 @@ class Channel:
 
     def __init__(self, senders: int, receivers: int, load: Load) -> None:
         self.senders, self.receivers, self.load = senders, receivers, load
+        self.over: Callable[[], bool] = lambda: False
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:
-        """Open a sending end in this process; returns the loop body. ``stop`` tells when to give up waiting."""
+    def sender(self, number: int) -> Callable[[], Any]:
+        """Open a sending end in this process; returns the loop body."""
         raise NotImplementedError
 
     def receiver(self, number: int) -> Callable[[], int]:

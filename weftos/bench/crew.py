@@ -56,12 +56,15 @@ class Crew:
         self._pidfds: dict[int, int] = {}
         self._answers: list[int] = []
 
-    def start(self, run: Callable[[], Any], *, answers: bool = False) -> int:
+    def start(
+        self, run: Callable[[], Any], *, answers: bool = False, afterwards: Callable[[], Any] | None = None
+    ) -> int:
         """Fork a worker.
 
         Args:
             run: what it does; its answer is encoded in at most 4096 bytes.
             answers: whether what ``run`` returns is a result, waited for by ``results``.
+            afterwards: what it does again and again when it has answered, until it is stopped.
 
         Returns:
             Its process id.
@@ -73,7 +76,7 @@ class Crew:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            self._work(run, writer, parent)
+            self._work(run, writer, parent, afterwards)
         os.close(writer)
         self._pidfds[pid] = os.pidfd_open(pid)
         if answers:
@@ -82,7 +85,7 @@ class Crew:
             os.close(reader)
         return pid
 
-    def _work(self, run: Callable[[], Any], writer: int, parent: int) -> None:
+    def _work(self, run: Callable[[], Any], writer: int, parent: int, afterwards: Callable[[], Any] | None) -> None:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -93,6 +96,8 @@ class Crew:
                 answer = run()
                 if answer is not None:
                     os.write(writer, msgspec.msgpack.encode(answer))
+                while afterwards is not None and not self.stop[0]:
+                    afterwards()
                 code = 0
         except BaseException:
             # The parent sees a worker without an answer; why is told here, because nobody else knows.

@@ -28,7 +28,7 @@ _PAUSE_S: Final = 20e-6
 _BUFFER_BYTES: Final = 16 * 1024 * 1024
 
 
-class _Ended(Exception):
+class _Over(Exception):  # noqa: N818  not an error
     """The measurement is over while this end waits."""
 
 
@@ -48,7 +48,6 @@ class Iceoryx(Channel):
         self._bytes = load.size * load.batch + 4096
         self._depth = max(4, min(256, _BUFFER_BYTES // self._bytes))
         self._kept: list[Any] = []
-        self._stop: Callable[[], bool] = lambda: False
 
     def _open(self, name: str) -> tuple[Any, Any]:
         import iceoryx2 as iox
@@ -81,7 +80,7 @@ class Iceoryx(Channel):
         )
         notify = event.notifier_builder().create().notify
         loan, move = publisher.loan_slice_uninit, ctypes.memmove
-        pause, stop = time.sleep, self._stop
+        pause, over = time.sleep, self.over
 
         def put(value: Any) -> None:
             if type(value) is bytes:
@@ -94,8 +93,8 @@ class Iceoryx(Channel):
                 if sample.assume_init().send():
                     notify()
                     return
-                if stop():
-                    raise _Ended
+                if over():
+                    raise _Over
                 pause(_PAUSE_S)
 
         self._kept.append(publisher)
@@ -107,7 +106,7 @@ class Iceoryx(Channel):
         data, event = self._open(name)
         subscriber = data.subscriber_builder().create()
         listener = event.listener_builder().create()
-        receive, wait, now = subscriber.receive, listener.timed_wait, time.monotonic
+        receive, wait, now, over = subscriber.receive, listener.timed_wait, time.monotonic, self.over
         second, string_at = iox.Duration.from_millis(100), ctypes.string_at
         self._kept += [subscriber, listener]
 
@@ -118,6 +117,8 @@ class Iceoryx(Channel):
                 while (sample := receive()) is None:
                     if now() > until:
                         raise BenchFailed("nothing came")
+                    if over():
+                        raise _Over
                     if not spin:
                         wait(second)
             data = string_at(sample.payload_ptr, sample.payload().number_of_elements)
@@ -126,16 +127,15 @@ class Iceoryx(Channel):
 
         return get
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002
+    def sender(self, number: int) -> Callable[[], Any]:  # noqa: ARG002
         """Open the sending end."""
-        self._stop = stop
         bodies = [burst_of(self._put(f"to{i}"), self.load) for i in range(self.receivers)]
 
         def burst() -> None:
             try:
                 for body in bodies:
                     body()
-            except _Ended:
+            except _Over:
                 return
 
         return burst

@@ -120,20 +120,22 @@ class KernelRun:
             BenchFailed: none in time, or the agent has ended without one.
         """
         pipe = self._pipes.pop(path)
+        watched = [pipe]
         try:
-            handle = os.pidfd_open(os_pid)
-        except ProcessLookupError as error:
-            os.close(pipe)
-            raise BenchFailed("an agent ended at once; " + self._last_lines()) from error
+            watched.append(os.pidfd_open(os_pid))
+        except ProcessLookupError:
+            # It has ended; its answer, if it gave one, lies in the pipe.
+            timeout_s = 0.0
         try:
-            ready = select.select([pipe, handle], [], [], timeout_s)[0]
-            if not ready:
+            if not select.select(watched, [], [], timeout_s)[0] and timeout_s:
                 raise BenchFailed(f"no result within {timeout_s:g} s")
             # One write of less than PIPE_BUF arrives in one piece (pipe(7)).
-            data = os.read(pipe, select.PIPE_BUF) if pipe in ready else b""
+            data = os.read(pipe, select.PIPE_BUF)
+        except BlockingIOError:
+            data = b""
         finally:
-            os.close(handle)
-            os.close(pipe)
+            for handle in watched:
+                os.close(handle)
         if not data:
             raise BenchFailed("an agent ended without a result; " + self._last_lines())
         return msgspec.json.decode(data)

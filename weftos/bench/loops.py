@@ -54,6 +54,10 @@ class Load(msgspec.Struct, frozen=True):
         """The text in a structured message of about ``size`` bytes."""
         return "x" * max(self.size - _OVERHEAD, 1)
 
+    def messages(self) -> list[bytes]:
+        """A batch of raw messages: distinct objects, or pickle would send one and a list of references to it."""
+        return [b"%0*d" % (self.size, number) for number in range(self.batch)]
+
     def array(self) -> np.ndarray[Any, Any]:
         """The array, or the block of records."""
         if self.kind == "records":
@@ -95,7 +99,7 @@ def burst_of(put: Callable[[Any], Any], load: Load, *, takes_objects: bool = Fal
 
 def _raw_burst(put: Callable[[Any], Any], load: Load, *, takes_objects: bool) -> Callable[[], None]:
     turns, one = range(load.stride), b"m" * load.size
-    join, many = b"".join, [one] * load.batch
+    join, many = b"".join, load.messages()
     if load.kind == "raw" and load.batch > 1 and not takes_objects:
 
         def burst_joined() -> None:

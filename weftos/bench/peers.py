@@ -12,12 +12,12 @@ import importlib.util
 import multiprocessing
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from weftos.bench.channels import Channel
 from weftos.bench.loops import Load, burst_of, chunk_of
@@ -67,7 +67,7 @@ class Queue(Channel):
         size = max(4, min(_QUEUE_MAX, _QUEUE_BYTES // (load.size * load.batch)))
         self._queues = [context.Queue(size) for _ in range(max(receivers, 2))]
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002
+    def sender(self, number: int) -> Callable[[], Any]:  # noqa: ARG002
         """Open the sending end."""
         queues = self._queues[: self.receivers]
         return in_turn([burst_of(queue.put, self.load, takes_objects=True) for queue in queues])
@@ -106,7 +106,7 @@ class Pipe(Channel):
         super().__init__(senders, receivers, load)
         self._pairs = [multiprocessing.Pipe() for _ in range(max(senders, receivers))]
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002
+    def sender(self, number: int) -> Callable[[], Any]:
         """Open the sending end."""
         pairs = self._pairs if self.receivers > 1 else [self._pairs[number]]
         return in_turn([burst_of(ours.send_bytes, self.load) for ours, _ in pairs])
@@ -170,7 +170,7 @@ class FasterFifo(Channel):
             pack: Callable[[Any], bytes] = (lambda value: value.tobytes()) if arrays else (lambda value: value)
             self._fifos = [Fifo(_FIFO_BYTES, loads=bytes, dumps=pack) for _ in range(max(receivers, 2))]
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002
+    def sender(self, number: int) -> Callable[[], Any]:  # noqa: ARG002
         """Open the sending end."""
         load = self.load
         if load.kind == "message" and load.batch > 1:
@@ -209,6 +209,10 @@ class FasterFifo(Channel):
             fifo.close()
 
 
+def _send_array(send: Callable[[Any], Any], array: Any) -> None:
+    send(array.view("u1"))
+
+
 class ZeroMq(Channel):
     """``pyzmq``: PUSH to PULL over ``ipc://``; PAIR for round trips."""
 
@@ -232,11 +236,11 @@ class ZeroMq(Channel):
             socket.connect(address)
         return socket
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002
+    def sender(self, number: int) -> Callable[[], Any]:  # noqa: ARG002
         """Open the sending end."""
         sends = [self._socket("PUSH", i, bind=False).send for i in range(self.receivers)]
         if self.load.kind in ("array", "records"):
-            return in_turn([burst_of(lambda data, s=send: s(np.ascontiguousarray(data)), self.load) for send in sends])
+            return in_turn([burst_of(partial(_send_array, send), self.load) for send in sends])
         return in_turn([burst_of(send, self.load) for send in sends])
 
     def receiver(self, number: int) -> Callable[[], int]:

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from weftos.agent.context import Context
 from weftos.bench.loops import Load, count_until
+from weftos.bench.samples import percentiles, time_calls
 from weftos.errors import BenchFailed
+from weftos.service.client import Pending
+from weftos.service.protocol import Append
 
-__all__ = ["OneWay", "drain", "receiver", "sender", "write_answer"]
+__all__ = ["Appends", "OneWay", "RoundTrips", "appender", "caller", "drain", "receiver", "sender", "write_answer"]
 
 
+T = TypeVar("T")
 _PATIENCE_S: Final = 10.0
 #: A sender that nobody has ended by then ends itself, seconds after the measurement.
 _OVERTIME_S: Final = 30.0
@@ -46,6 +51,36 @@ class OneWay(msgspec.Struct, frozen=True):
     to: list[int] = []
 
 
+class RoundTrips(msgspec.Struct, frozen=True):
+    """What a caller is to do.
+
+    Attributes:
+        to: pid of the agent that answers.
+        seconds: how long to go on.
+        path: named pipe for the answer.
+    """
+
+    to: int
+    seconds: float
+    path: str
+
+
+class Appends(msgspec.Struct, frozen=True):
+    """What an appender is to do.
+
+    Attributes:
+        window: requests under way at most.
+        begin: ``time.monotonic()`` at which counting begins.
+        seconds: how long to count.
+        path: named pipe for the answer.
+    """
+
+    window: int
+    begin: float
+    seconds: float
+    path: str
+
+
 def write_answer(path: str, answer: Any) -> None:
     """Hand an answer to the benchmark, which reads the other end of the named pipe."""
     pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -55,16 +90,16 @@ def write_answer(path: str, answer: Any) -> None:
         os.close(pipe)
 
 
-def _order(ctx: Context) -> OneWay:
+def _order(ctx: Context, kind: type[T]) -> T:
     first = ctx.recv(_PATIENCE_S)
     if first is None:
         raise BenchFailed("no order came")
-    return msgspec.convert(first.payload, OneWay)
+    return msgspec.convert(first.payload, kind)
 
 
 def receiver(ctx: Context) -> None:
     """Count messages for a while."""
-    order = _order(ctx)
+    order = _order(ctx, OneWay)
     recv, recv_many = ctx.recv, ctx.recv_many
 
     turns, is_array = order.load.stride, order.load.kind == "array"
@@ -103,7 +138,7 @@ def drain(ctx: Context) -> None:
 
 def sender(ctx: Context) -> None:
     """Send until killed, or until long after the measurement."""
-    order = _order(ctx)
+    order = _order(ctx, OneWay)
     send, send_many, text, to, array = ctx.send, ctx.send_many, order.load.text, order.to, order.load.array()
     turns, numbers = range(order.load.stride), range(order.load.batch)
     last = order.begin + order.seconds + _OVERTIME_S
@@ -118,3 +153,36 @@ def sender(ctx: Context) -> None:
             else:
                 for n in turns:
                     send(pid, {"seq": n, "op": "append", "data": text})
+
+
+def caller(ctx: Context) -> None:
+    """Call another agent again and again."""
+    order = _order(ctx, RoundTrips)
+    call, to = ctx.call, order.to
+    value = {"seq": 1, "op": "append", "data": "x" * 30}
+    write_answer(order.path, percentiles(time_calls(lambda payload: call(to, payload), value, order.seconds)))
+
+
+def appender(ctx: Context) -> None:
+    """Append to the chain, durable, with some requests under way; count acknowledgements."""
+    order = _order(ctx, Appends)
+    submit, text = ctx.service.submit, "x" * 30
+    waiting: deque[Pending] = deque()
+    n = 0
+
+    def chunk() -> int:
+        nonlocal n
+        while len(waiting) < order.window:
+            waiting.append(submit(Append("app.bench", {"n": n, "data": text}, None, None, True)))
+            n += 1
+        count = 1
+        waiting.popleft().result()
+        while waiting and waiting[0].done:
+            waiting.popleft().result()
+            count += 1
+        return count
+
+    rate = count_until(chunk, order.begin, order.seconds)
+    while waiting:
+        waiting.popleft().result()
+    write_answer(order.path, rate)

@@ -21,9 +21,9 @@ from weftos.shm import Doorbell, Mailbox, MailboxPeer, RingConsumer, RingProduce
 
 __all__ = ["RingChannel", "SpinningRing", "ViewedRing"]
 
-#: Small rings stay in the cache; large messages need room for several.
+#: Small rings stay in the cache; large messages need room for several, as in ``limits.RING_MESSAGES_HINT``.
 _RING_BYTES = 256 * 1024
-_LARGE_RING_BYTES = 8 * 1024 * 1024
+_MESSAGES_IN_RING = 8
 _PATIENCE_S = 10.0
 
 
@@ -40,9 +40,10 @@ class RingChannel(Channel):
 
     def __init__(self, senders: int, receivers: int, load: Load) -> None:
         super().__init__(senders, receivers, load)
-        large = load.size * load.batch > _RING_BYTES // 16
+        wanted = (load.size * load.batch + 512) * _MESSAGES_IN_RING
+        capacity = max(_RING_BYTES, 1 << (wanted.bit_length() - 1))
         count = max(senders, receivers)
-        self._rings = [create_ring(_LARGE_RING_BYTES if large else _RING_BYTES, ring_id=i) for i in range(count)]
+        self._rings = [create_ring(capacity, ring_id=i) for i in range(count)]
         self._back = create_ring(_RING_BYTES)
         self._pages = [create_mailbox() for _ in range(max(receivers, 2))]
         self._bells = [_doorbell() for _ in range(max(receivers, 2))]
@@ -53,7 +54,7 @@ class RingChannel(Channel):
         wake = MailboxPeer(self._pages[owner], self._bells[owner]).notifier(ring + 1)
         return RingProducer(self._rings[ring], wake=wake, space=self._space[ring])
 
-    def sender(self, number: int, stop: Callable[[], bool]) -> Callable[[], Any]:  # noqa: ARG002  killed, not asked
+    def sender(self, number: int) -> Callable[[], Any]:
         """Open the sending end."""
         rings = range(self.receivers) if self.receivers > 1 else (number,)
         bodies = [self._body(self._producer(ring)) for ring in rings]
@@ -69,7 +70,7 @@ class RingChannel(Channel):
             return lambda: [producer.put_records(records, _PATIENCE_S) for _ in turns]
         message = b"m" * load.size
         if load.batch > 1:
-            many = [message] * load.batch
+            many = load.messages()
             return lambda: [producer.put_many(many, _PATIENCE_S) for _ in turns]
         put = producer.put
 

@@ -13,6 +13,8 @@ from weftos.bench.model import Report, Row, Unit
 __all__ = ["format_value", "print_report"]
 
 _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+#: Columns of a table that does not go to a terminal.
+_FILE_WIDTH: Final = 120
 #: Which of our rows the ratios of a case refer to: the first of these that is there.
 _OURS: Final = ("weftos", "weftos-ring", "weftos-ring (blocking)", "weftos-ring (spinning)")
 
@@ -38,12 +40,14 @@ def _ratio(row: Row, ours: Row | None) -> str:
     if ours is None or ours is row or not row.value or not ours.value or ours.unit != row.unit:
         return ""
     ratio = ours.value / row.value if row.unit.endswith("/s") else row.value / ours.value
-    return f"{ratio:.2f}"
+    return f"{ratio:.2f} ×"
 
 
 def print_report(report: Report) -> None:
     """Print tables, and below them what was not measured and why."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
     facts = report.machine
     load = facts["load"][0]
     console.print(f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}, load {load}", highlight=False)
@@ -53,7 +57,7 @@ def print_report(report: Report) -> None:
         for heading in ("case", "who", "metric"):
             table.add_column(heading)
         table.add_column("value", justify="right")
-        table.add_column("we are … times better", justify="right")
+        table.add_column("we are better by", justify="right")
         for case, group in groupby(rows, lambda row: row.case):
             of_case = list(group)
             shown = case

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -129,19 +130,39 @@ def through(kind: type[Channel], case: Case, warm: float, seconds: float) -> flo
         with Crew(graceful=kind.graceful) as crew:
             begin = time.monotonic() + warm
             stop = crew.stop
+            channel.over = lambda: stop[0] != 0
             for number in range(case.receivers):
-                crew.start(lambda number=number: count_until(channel.receiver(number), begin, seconds), answers=True)  # type: ignore[misc]
+                # After its count a receiver goes on: others of the same sender may still be counting.
+                taker = _Receiver(channel, number, begin, seconds)
+                crew.start(taker.count, answers=True, afterwards=taker.go_on)
 
             def send(number: int) -> None:
-                burst = channel.sender(number, lambda: stop[0] != 0)
+                burst = channel.sender(number)
                 while not stop[0]:
                     burst()
 
             for number in range(case.senders):
-                crew.start(lambda number=number: send(number))  # type: ignore[misc]
+                crew.start(partial(send, number))
             return float(sum(crew.results(warm + seconds + _TIMEOUT_S)))
     finally:
         channel.close()
+
+
+class _Receiver:
+    """A receiving process; opens its end there."""
+
+    def __init__(self, channel: Channel, number: int, begin: float, seconds: float) -> None:
+        self._channel, self._number, self._begin, self._seconds = channel, number, begin, seconds
+
+        self._receive: Callable[[], int] | None = None
+
+    def count(self) -> float:
+        self._receive = self._channel.receiver(self._number)
+        return count_until(self._receive, self._begin, self._seconds)
+
+    def go_on(self) -> None:
+        assert self._receive is not None, "opened by the count"
+        self._receive()
 
 
 def memcpy(load: Load, seconds: float) -> float:

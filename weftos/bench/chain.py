@@ -1,0 +1,104 @@
+"""The chain: durable appends a second by 1, 4 and 16 agents, and how fast the log is verified.
+
+An append counts when its acknowledgement is here, which is after the data is on disk. ``window W`` means that an agent
+has up to W requests under way; ``one at a time`` waits for each before the next. The yardstick is SQLite on the same
+disk in the same run: WAL, ``synchronous=FULL``, one transaction for each event, one writer.
+
+Why it is as it is: what an append costs is the wait for the disk, so the figures say how many appends share one wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from weftos.bench.crew import Crew
+from weftos.bench.kernel_run import KernelRun
+from weftos.bench.model import Collector, Settings
+from weftos.bench.programs import Appends
+from weftos.errors import WeftError
+
+__all__ = ["run"]
+
+_APPENDERS: Final = (1, 4, 16)
+_WINDOW: Final = 64
+_WARM_S: Final = 0.1
+_TIMEOUT_S: Final = 20.0
+
+
+def run(settings: Settings) -> Collector:
+    """Measure appends, round by round, and verification at the end of each round.
+
+    Raises:
+        WeftError: the kernel does not start.
+    """
+    from weftos.chain import verify
+
+    collector = Collector("chain")
+
+    def attempt(case: str, who: str, measure: Callable[[], float]) -> None:
+        try:
+            collector.add(case, who, "rate", measure(), "1/s")
+        except WeftError as error:
+            collector.skip(who, f"{case}: {error}")
+
+    with KernelRun() as kernel:
+        for _ in range(settings.rounds):
+            attempt(
+                "durable appends, 1 appender, one at a time", "weftos", lambda: _appends(kernel, 1, 1, settings.seconds)
+            )
+            for count in _APPENDERS:
+                case = f"durable appends, {count} appender{'s' if count > 1 else ''}, window {_WINDOW}"
+                attempt(case, "weftos", lambda count=count: _appends(kernel, count, _WINDOW, settings.seconds))  # type: ignore[misc]
+                attempt(case, "sqlite3", lambda: _sqlite(kernel.folder / "yardstick.db", settings.seconds))
+            report = verify(str(kernel.home.chain))
+            if report.valid:
+                collector.add("verify", "weftos", "rate", report.records / report.elapsed_seconds, "1/s")
+            else:
+                collector.skip("weftos", f"verify: the log is reported damaged: {report.errors[0].detail}")
+    return collector
+
+
+def _appends(kernel: KernelRun, count: int, window: int, seconds: float) -> float:
+    agents = [kernel.spawn("appender") for _ in range(count)]
+    try:
+        begin = time.monotonic() + _WARM_S
+        paths = [kernel.answer_path() for _ in agents]
+        for (pid, _), path in zip(agents, paths, strict=True):
+            kernel.order(pid, Appends(window, begin, seconds, path))
+        return float(
+            sum(
+                kernel.answer(os_pid, path, seconds + _TIMEOUT_S)
+                for (_, os_pid), path in zip(agents, paths, strict=True)
+            )
+        )
+    finally:
+        for pid, _ in agents:
+            kernel.stop(pid)
+
+
+def _sqlite(path: Path, seconds: float) -> float:
+    """Insert with one durable transaction each, in a process of its own; returns transactions per second."""
+
+    def write() -> float:
+        for old in path.parent.glob(path.name + "*"):
+            old.unlink()
+        base = sqlite3.connect(path, isolation_level=None)
+        base.execute("PRAGMA journal_mode=WAL")
+        base.execute("PRAGMA synchronous=FULL")
+        base.execute("CREATE TABLE log (seq INTEGER PRIMARY KEY, at REAL, source TEXT, kind TEXT, payload BLOB)")
+        count, started = 0, time.monotonic()
+        end = started + seconds
+        while (now := time.monotonic()) < end:
+            row = (time.time(), "agent:1", "app.bench", b'{"n":%d,"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}' % count)
+            base.execute("INSERT INTO log (at, source, kind, payload) VALUES (?, ?, ?, ?)", row)
+            count += 1
+        base.close()
+        return count / (now - started)
+
+    with Crew() as crew:
+        crew.start(write, answers=True)
+        return float(crew.results(seconds + _TIMEOUT_S)[0])
