@@ -73,6 +73,8 @@ def test_verify_of_an_intact_log(weaver, log):
     text = weaver("chain", "verify").out
     assert "VALID" in text
     assert "all passed" in text
+    assert "key given" in text, "the instance's own public key"
+    text = weaver("chain", "verify", "--dir", str(weaver.home / "chain")).out
     assert "key named by the log itself" in text
 
 

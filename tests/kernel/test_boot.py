@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from weftos import chain
-from weftos.errors import BootFailed, ChainCorrupted, ChainError, ConfigError, KernelAlreadyRunning
+from weftos.errors import BootFailed, ChainCorrupted, ChainError, ConfigError, KernelAlreadyRunning, WeftError
 from weftos.kernel.daemon import start_daemon
 
 
@@ -160,3 +160,52 @@ def test_reload_takes_a_new_limit_and_survives_a_bad_file(kernel):
     os.kill(kernel.os_pid, signal.SIGHUP)
     kernel.until(lambda: "not reloaded" in kernel.log())
     assert kernel.call("kernel.status").max_processes == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused_by_the_kernel_not_only_by_the_folder(kernel):
+    """Even with the folders opened wide the kernel asks the system who connects."""
+    for folder in (kernel.home.root, kernel.home.run):
+        folder.chmod(0o755)
+    kernel.home.socket.chmod(0o666)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(10)
+            raw.connect(str(kernel.home.socket))
+            os.write(writer, raw.recv(4096))
+        os._exit(0)
+    os.close(writer)
+    answer = os.read(reader, 4096)
+    os.close(reader)
+    os.waitpid(child, 0)
+    assert b"rpc.peer_refused" in answer
+    assert b"65534" in answer
+    assert kernel.call("ping") == "pong"
+
+
+def test_a_full_disk_stops_privileged_acts_and_loses_nothing(cold):
+    """The log cannot grow: what was acknowledged stays, a spawn is refused and says why, the next kernel goes on."""
+    import resource
+
+    cold.start()
+    service = cold.call("kernel.services")[0].os_pid
+    room = cold.call("chain.status").bytes + 4096
+    resource.prlimit(service, resource.RLIMIT_FSIZE, (room, room))
+    spawned = 0
+    with pytest.raises(WeftError) as refused:
+        for _ in range(200):
+            cold.call("agent.spawn", program="echo", restart="never")
+            spawned += 1
+    assert refused.value.code in ("chain.storage", "gate.unavailable", "gate.denied"), refused.value
+    assert spawned > 0
+    assert cold.call("kernel.health").overall == "unhealthy"
+    cold.stop()
+    cold.start()
+    kinds = cold.kinds()
+    assert kinds.count("agent.spawn") >= spawned
+    assert chain.verify(str(cold.home.chain)).valid
+    assert cold.spawn("echo").pid == 1

@@ -130,10 +130,11 @@ def _rows(count: int) -> list[t.ChainRow]:
 def verify(ctx: click.Context, directory: Path | None, key_text: str | None, as_json: bool) -> None:
     """Verify every record, every link and the signed head, from the files alone.
 
-    The exit status is 5 when the log is not intact. Without --key the signature is checked with the key that the log
-    itself names, which proves that it was not changed by somebody without the key, not who wrote it.
+    The exit status is 5 when the log is not intact. Without --key the signature is checked with the instance's public
+    key; with --dir, with the key that the log itself names, which proves that it was not changed by somebody without
+    the key, not who wrote it.
     """
-    key = _public_key(key_text) if key_text is not None else None
+    key = _public_key(key_text) if key_text is not None else _own_key() if directory is None else None
     show_progress = sys.stderr.isatty() and not as_json
     report = verify_files(directory or instance().chain, key, show_progress=show_progress)
     if as_json:
@@ -141,6 +142,16 @@ def verify(ctx: click.Context, directory: Path | None, key_text: str | None, as_
     else:
         _show_report(report)
     ctx.exit(0 if report.valid else ChainCorrupted.exit_code)
+
+
+def _own_key() -> bytes | None:
+    """The public key of this instance, if its kernel has made one."""
+    from weftos.chain import read_public_key
+
+    try:
+        return read_public_key(str(instance().keys))
+    except FileNotFoundError:
+        return None
 
 
 def _public_key(text: str) -> bytes:
