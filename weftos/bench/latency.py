@@ -1,7 +1,7 @@
 """Latency: how long a round trip of a 64-byte message takes, from the call to the answer in hand.
 
 ``weftos`` is ``ctx.call`` between two agents of a real kernel, with a structured value each way; the others carry
-bytes. Blocking ends sleep while there is nothing; spinning ends look again and again. The two ends are pinned: to a core
+bytes. Blocking ends sleep while there is nothing; spinning ends look again and again. Both ends are pinned: to a core
 each, or both to one, because where the system puts them decides more than what carries the message.
 
 Why it is as it is: round trips follow one another without pause, so the processor does not fall into deeper sleep than

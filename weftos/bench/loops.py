@@ -26,7 +26,7 @@ RECORDS: Final = 1024
 #: A fixed-width record of 64 bytes.
 RECORD_TYPE: Final = np.dtype([("seq", "<u8"), ("time", "<u8"), ("op", "S16"), ("data", "S32")])
 #: Bytes of a structured message besides its text: keys, ``op`` and number, as MessagePack.
-_OVERHEAD: Final = 34
+_OVERHEAD: Final = 24
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 

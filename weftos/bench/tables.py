@@ -40,7 +40,7 @@ def _ratio(row: Row, ours: Row | None) -> str:
     if ours is None or ours is row or not row.value or not ours.value or ours.unit != row.unit:
         return ""
     ratio = ours.value / row.value if row.unit.endswith("/s") else row.value / ours.value
-    return f"{ratio:.2f} ×"
+    return f"{ratio:.2f} times"
 
 
 def print_report(report: Report) -> None:
