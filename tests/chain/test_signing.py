@@ -6,7 +6,7 @@ import os
 import stat
 
 import pytest
-from conftest import note, open_log
+from conftest import frames, note, open_log
 
 from weftos import chain, limits
 from weftos.chain.signing import KEY_NAME, PUBLIC_NAME
@@ -125,8 +125,6 @@ def test_a_log_cut_below_its_signed_head_is_found_out(home, keys, segments):
     with open_log(home, signer=signer, segment_bytes=limits.CHAIN_SEGMENT_MIN_BYTES) as writer:
         while writer.statistics().segments < segments or writer.head.seq < 10:
             writer.append(note(0))
-    from conftest import frames
-
     last = home / f"{segments:08d}.log"
     start, _ = frames(last)[-1]
     os.truncate(last, start)  # exactly between two records: a chain without fault

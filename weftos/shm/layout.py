@@ -4,7 +4,7 @@ Why it is as it is: a word that one side writes often never shares a cache line 
 often, so a message costs one line transfer per direction at most. Positions are offsets in an endless byte stream and
 only grow; ``capacity`` is a power of two, so the place of a position is a mask away; the overhang behind the data lets
 every record that starts inside lie in one piece. The full description with worked examples is ``docs/formats/ring.md``;
-``tests/shm/test_vectors.py`` holds both to the same bytes.
+``tests/shm/test_ring_vectors.py`` holds both to the same bytes.
 
 Guaranteed: ``read_geometry`` returns only numbers that were checked against each other and against the size of the
 mapping. Not guaranteed: anything about the words outside the static header. Both ends can write them, so each reader
