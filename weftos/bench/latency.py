@@ -4,8 +4,9 @@
 bytes. Blocking ends sleep while there is nothing; spinning ends look again and again. Both ends are pinned: to a core
 each, or both to one, because where the system puts them decides more than what carries the message.
 
-Why it is as it is: round trips follow one another without pause, so the processor does not fall into deeper sleep than
-in a busy program. Percentiles are taken over all round trips of one measurement, medians of them over the rounds.
+Why it is as it is: where round trips follow one another without pause, an answer often comes before its receiver has
+gone to sleep, above all with rings, so waking up is measured separately: ``after 1 ms`` both ends sleep before each
+round trip. Percentiles are taken over all round trips of one measurement, medians of them over the rounds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = ["run"]
 
 _LOAD: Final = Load("raw", 64)
 _TIMEOUT_S: Final = 15.0
+_PAUSE_S: Final = 1e-3
 
 
 def run(settings: Settings) -> Collector:
@@ -61,27 +63,44 @@ def run(settings: Settings) -> Collector:
 
     with KernelRun() as kernel:
         for _ in range(settings.rounds):
-            for case, cores in _places():
-                attempt(case, "weftos", partial(_calls, kernel, settings.seconds, cores))
+            for place in _places():
+                attempt(place.case, "weftos", partial(_calls, kernel, settings.seconds, place))
                 for channel in channels:
-                    if len(set(cores)) == 1 and "spinning" in channel.who:
-                        continue  # one would spin away the other's time
+                    if "spinning" in channel.who and not place.can_spin:
+                        continue
                     # Both ways of the raw ring are named, so that neither looks like the default.
                     who = "weftos-ring (blocking)" if channel is RingChannel else channel.who
-                    attempt(case, who, partial(_round_trips, channel, settings.seconds, cores))
+                    attempt(place.case, who, partial(_round_trips, channel, settings.seconds, place))
     return collector
 
 
-def _places() -> list[tuple[str, tuple[int, int]]]:
-    """Return the cases with the cores for the two ends."""
+class _Place(msgspec.Struct, frozen=True):
+    """One case: on which cores the two ends are, and how long they sleep before each round trip, in seconds."""
+
+    case: str
+    cores: tuple[int, int]
+    pause: float = 0.0
+
+    @property
+    def can_spin(self) -> bool:
+        """Two that spin on one core take each other's time, and one that spins is not woken."""
+        return self.cores[0] != self.cores[1] and not self.pause
+
+
+def _places() -> list[_Place]:
     usable = sorted(os.sched_getaffinity(0))
-    found = [("round trip 64B, one core", (usable[0], usable[0]))]
-    if len(usable) > 1:
-        found.insert(0, ("round trip 64B, two cores", (usable[0], usable[1])))
-    return found
+    one = _Place("round trip 64B, one core", (usable[0], usable[0]))
+    if len(usable) == 1:
+        return [one]
+    two = (usable[0], usable[1])
+    return [
+        _Place("round trip 64B, two cores", two),
+        _Place("round trip 64B, two cores, after 1 ms", two, _PAUSE_S),
+        one,
+    ]
 
 
-def _round_trips(kind: type[Channel], seconds: float, cores: tuple[int, int]) -> dict[str, float]:
+def _round_trips(kind: type[Channel], seconds: float, place: _Place) -> dict[str, float]:
     channel = kind(1, 1, _LOAD)
     try:
         with Crew(graceful=kind.graceful) as crew:
@@ -89,15 +108,15 @@ def _round_trips(kind: type[Channel], seconds: float, cores: tuple[int, int]) ->
             channel.over = lambda: stop[0] != 0
 
             def answer() -> None:
-                os.sched_setaffinity(0, {cores[1]})
+                os.sched_setaffinity(0, {place.cores[1]})
                 body = channel.answerer()
                 while not stop[0]:
                     body()
 
             def ask() -> dict[str, float]:
-                os.sched_setaffinity(0, {cores[0]})
+                os.sched_setaffinity(0, {place.cores[0]})
                 body = channel.asker()
-                return percentiles(time_calls(body, b"m" * _LOAD.size, seconds))
+                return percentiles(time_calls(body, b"m" * _LOAD.size, seconds, place.pause))
 
             crew.start(answer)
             crew.start(ask, answers=True)
@@ -107,14 +126,14 @@ def _round_trips(kind: type[Channel], seconds: float, cores: tuple[int, int]) ->
         channel.close()
 
 
-def _calls(kernel: KernelRun, seconds: float, cores: tuple[int, int]) -> dict[str, float]:
+def _calls(kernel: KernelRun, seconds: float, place: _Place) -> dict[str, float]:
     there, other = kernel.spawn("echo")
     here, os_pid = kernel.spawn("caller")
     try:
-        os.sched_setaffinity(other, {cores[1]})
-        os.sched_setaffinity(os_pid, {cores[0]})
+        os.sched_setaffinity(other, {place.cores[1]})
+        os.sched_setaffinity(os_pid, {place.cores[0]})
         path = kernel.answer_path()
-        kernel.order(here, RoundTrips(there, seconds, path))
+        kernel.order(here, RoundTrips(there, seconds, path, place.pause))
         answer: Any = kernel.answer(os_pid, path, seconds + _TIMEOUT_S)
         return msgspec.convert(answer, dict[str, float])
     finally:

@@ -58,11 +58,13 @@ class RoundTrips(msgspec.Struct, frozen=True):
         to: pid of the agent that answers.
         seconds: how long to go on.
         path: named pipe for the answer.
+        pause: seconds of sleep before each call.
     """
 
     to: int
     seconds: float
     path: str
+    pause: float = 0.0
 
 
 class Appends(msgspec.Struct, frozen=True):
@@ -160,7 +162,8 @@ def caller(ctx: Context) -> None:
     order = _order(ctx, RoundTrips)
     call, to = ctx.call, order.to
     value = {"seq": 1, "op": "append", "data": "x" * 30}
-    write_answer(order.path, percentiles(time_calls(lambda payload: call(to, payload), value, order.seconds)))
+    samples = time_calls(lambda payload: call(to, payload), value, order.seconds, order.pause)
+    write_answer(order.path, percentiles(samples))
 
 
 def appender(ctx: Context) -> None:

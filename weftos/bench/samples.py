@@ -22,13 +22,14 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
     return {name: ordered[min(int(len(ordered) * share), len(ordered) - 1)] for name, share in PERCENTILES.items()}
 
 
-def time_calls(call: Callable[[Any], Any], value: Any, seconds: float) -> list[float]:
+def time_calls(call: Callable[[Any], Any], value: Any, seconds: float, pause: float = 0.0) -> list[float]:
     """Call again and again for a while.
 
     Args:
         call: what is timed.
         value: its argument.
         seconds: how long to go on.
+        pause: seconds of sleep before each call, not counted; the other end then sleeps when the call comes.
 
     Returns:
         Duration of each call in seconds, without the first tenth.
@@ -40,6 +41,9 @@ def time_calls(call: Callable[[Any], Any], value: Any, seconds: float) -> list[f
     before = now()
     end = before + seconds
     while before < end and len(samples) < _MOST:
+        if pause:
+            time.sleep(pause)
+            before = now()
         call(value)
         after = now()
         take(after - before)
