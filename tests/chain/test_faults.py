@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from conftest import Crash, FaultyDisk, note, open_log
+from logs_for_tests import Crash, FaultyDisk, note, open_log
 
 from weftos import chain, limits
 from weftos.errors import ChainError, StorageFailed

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BOOT, open_log
+from logs_for_tests import BOOT, open_log
 
 from weftos import chain
 

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from conftest import Ticking
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from logs_for_tests import Ticking
 
 from weftos import chain, limits
 

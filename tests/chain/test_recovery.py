@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from conftest import BOOT, frames, note, numbers, open_log
+from logs_for_tests import BOOT, frames, note, numbers, open_log
 
 from weftos import chain, limits
 from weftos.errors import ChainCorrupted, ChainError

@@ -6,7 +6,7 @@ import os
 import stat
 
 import pytest
-from conftest import frames, note, open_log
+from logs_for_tests import frames, note, open_log
 
 from weftos import chain, limits
 from weftos.chain.signing import KEY_NAME, PUBLIC_NAME

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 from blake3 import blake3
-from conftest import BOOT, Ticking
+from logs_for_tests import BOOT, Ticking
 
 from weftos import chain
 

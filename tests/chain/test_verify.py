@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import BOOT, Ticking, frames, note, open_log
+from logs_for_tests import BOOT, Ticking, frames, note, open_log
 
 from weftos import chain, limits
 from weftos.chain.cursor import parse

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BOOT, FaultyDisk, Ticking, note, numbers, open_log
+from logs_for_tests import BOOT, FaultyDisk, Ticking, note, numbers, open_log
 
 from weftos import chain, limits
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
