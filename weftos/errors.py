@@ -1,8 +1,8 @@
 """Every error that WeftOS raises on purpose, in one hierarchy.
 
-Each class names the promise that could not be kept and carries a stable ``code`` (used on the control socket and in ``--json`` output)
-and an ``exit_code`` for ``weaver``. The message says what happened and, where there is one, the next step. Programming mistakes are
-``AssertionError``; they are never caught here.
+Each class names the promise that could not be kept and carries a stable ``code`` (used on the control socket and in
+``--json`` output) and an ``exit_code`` for ``weaver``. The message says what happened and, where there is one, the
+next step. Programming mistakes are ``AssertionError``; they are never caught here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WeftError(Exception):
     exit_code: ClassVar[int] = 1
 
 
-# --- shared memory -------------------------------------------------------------------------------------------------------------------
+# --- shared memory ----------------------------------------------------------------------------------------------------
 
 
 class SharedMemoryError(WeftError):
@@ -110,7 +110,7 @@ class DoorbellLost(SharedMemoryError):
     code = "shm.doorbell"
 
 
-# --- messages ------------------------------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
 class MessageTooLarge(WeftError):
@@ -159,7 +159,7 @@ class WeftTimeout(WeftError):
     code = "timeout"
 
 
-# --- processes -----------------------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 
 class ProcessNotFound(WeftError):
@@ -210,7 +210,7 @@ class WrongState(WeftError):
     code = "kernel.wrong_state"
 
 
-# --- authority -----------------------------------------------------------------------------------------------------------------------
+# --- authority --------------------------------------------------------------------------------------------------------
 
 
 class CapabilityDenied(WeftError):
@@ -240,7 +240,7 @@ class GateUnavailable(WeftError):
     code = "gate.unavailable"
 
 
-# --- services ------------------------------------------------------------------------------------------------------------------------
+# --- services ---------------------------------------------------------------------------------------------------------
 
 
 class ServiceError(WeftError):
@@ -261,7 +261,7 @@ class ServiceUnavailable(ServiceError):
     code = "service.unavailable"
 
 
-# --- chain ---------------------------------------------------------------------------------------------------------------------------
+# --- chain ------------------------------------------------------------------------------------------------------------
 
 
 class ChainError(ServiceError):
@@ -299,7 +299,7 @@ class StorageFailed(ChainError):
     code = "chain.storage"
 
 
-# --- kernel and control socket -------------------------------------------------------------------------------------------------------
+# --- kernel and control socket ----------------------------------------------------------------------------------------
 
 
 class BootFailed(WeftError):

@@ -1,6 +1,7 @@
 """Identifiers: how each is formed, and what makes it unique.
 
-A forked child inherits every counter of its parent, so no id here comes from a process-wide counter: ids are random, or derived from
+A forked child inherits every counter of its parent, so no id here comes from a process-wide counter: ids are random, or
+derived from
 something that only one process can write (a ring position, a kernel pid with its incarnation).
 """
 

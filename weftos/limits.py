@@ -1,17 +1,20 @@
 """Every limit, default and time-out of WeftOS in one place, each with its unit and the reason for its value.
 
-Names end in their unit. ``0`` means "unlimited" wherever a limit may be configured; nowhere does it mean "nothing allowed".
+Names end in their unit. ``0`` means "unlimited" wherever a limit may be configured; nowhere does it mean "nothing
+allowed".
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# --- messages ------------------------------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
-#: Largest message that a ring path accepts, fragmented or not. Above this, pass a reference instead: a receiver must hold it whole.
+#: Largest message that a ring path accepts, fragmented or not. Above this, pass a reference instead: a receiver must
+#: hold it whole.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
-#: Capacity of a ring made for small messages. 256 KiB holds about 3000 messages of 64 bytes, and stays within the L2 cache.
+#: Capacity of a ring made for small messages. 256 KiB holds about 3000 messages of 64 bytes, and stays within the L2
+#: cache.
 DEFAULT_RING_BYTES: Final = 256 * 1024
 #: Largest ring that a grant gives, however large the first message is.
 MAX_RING_BYTES: Final = 64 * 1024 * 1024
@@ -19,9 +22,11 @@ MAX_RING_BYTES: Final = 64 * 1024 * 1024
 MIN_RING_BYTES: Final = 4096
 #: Largest ring that a grant gives by itself: 8 messages of 2 MiB.
 MAX_GRANT_RING_BYTES: Final = 16 * 1024 * 1024
-#: Largest segment: the largest ring with its overhang and header. tmpfs would let one call take all memory of the machine.
+#: Largest segment: the largest ring with its overhang and header. tmpfs would let one call take all memory of the
+#: machine.
 MAX_SEGMENT_BYTES: Final = 96 * 1024 * 1024 + 4096
-#: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer overlap.
+#: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer
+#: overlap.
 RING_MESSAGES_HINT: Final = 8
 #: Capacity of the ring from the kernel to an agent: operator messages, few and small.
 KERNEL_RING_BYTES: Final = 128 * 1024
@@ -34,23 +39,28 @@ DEAD_LETTERS_MAX: Final = 10_000
 DEAD_LETTERS_BYTES: Final = 64 * 1024 * 1024
 #: Default deadline of a call (request and reply) between agents, in seconds.
 CALL_TIMEOUT_S: Final = 30.0
-#: Default patience of ``send`` with a full ring, in seconds: long enough for a busy reader, short enough to notice a stuck one.
+#: Default patience of ``send`` with a full ring, in seconds: long enough for a busy reader, short enough to notice a
+#: stuck one.
 SEND_TIMEOUT_S: Final = 10.0
 
-# --- rings and mailboxes -------------------------------------------------------------------------------------------------------------
+# --- rings and mailboxes ----------------------------------------------------------------------------------------------
 
-#: An audit window closes at the first record boundary after this many bytes of the stream (a quarter of the ring if that is less).
+#: An audit window closes at the first record boundary after this many bytes of the stream (a quarter of the ring if
+#: that is less).
 AUDIT_WINDOW_BYTES: Final = 1024 * 1024
 #: Longest uninterrupted sleep on a doorbell, in seconds: the bound on a lost wake-up where no fence is in force.
 WAIT_SLICE_S: Final = 0.05
 #: The same where a fence is in force: a wake-up cannot be lost then, and 200 idle agents should cost nothing.
 WAIT_SLICE_FENCED_S: Final = 1.0
-#: Longest spin before sleeping, in seconds: about what waking an idle virtual CPU costs (40 microseconds), so spinning at most doubles it.
+#: Longest spin before sleeping, in seconds: about what waking an idle virtual CPU costs (40 microseconds), so spinning
+#: at most doubles it.
 SPIN_S: Final = 50e-6
-#: After this many fruitless spins in a row a waiter sleeps at once, and spins again only every SPIN_PROBE-th time to see if it pays.
+#: After this many fruitless spins in a row a waiter sleeps at once, and spins again only every SPIN_PROBE-th time to
+#: see if it pays.
 SPIN_PATIENCE: Final = 8
 SPIN_PROBE: Final = 16
-#: First and longest pause, in seconds, of a waiter that has no doorbell, and how many pauses it makes of each length before it doubles:
+#: First and longest pause, in seconds, of a waiter that has no doorbell, and how many pauses it makes of each length
+#: before it doubles:
 #: a peer that is at work answers within the first few, and a ring of 256 KiB drains in a tenth of a millisecond.
 POLL_FIRST_S: Final = 10e-6
 POLL_LONGEST_S: Final = 2e-3
@@ -67,9 +77,10 @@ AUDIT_WINDOWS_KEPT: Final = 4096
 #: READY bytes of a mailbox: what a page holds behind its words. Slot 0 is the kernel's.
 MAILBOX_SLOTS: Final = 3072
 
-# --- control channel -----------------------------------------------------------------------------------------------------------------
+# --- control channel --------------------------------------------------------------------------------------------------
 
-#: Largest frame on the socketpair between the kernel and a child (SOCK_SEQPACKET; the default socket buffer is 208 KiB).
+#: Largest frame on the socketpair between the kernel and a child (SOCK_SEQPACKET; the default socket buffer is 208
+#: KiB).
 CONTROL_FRAME_BYTES: Final = 64 * 1024
 #: Descriptors in one control frame; Linux allows 253.
 CONTROL_MAX_FDS: Final = 16
@@ -78,11 +89,12 @@ CONTROL_OUTBOX_FRAMES: Final = 4096
 #: Deadline of a request from an agent to the kernel, in seconds.
 CONTROL_TIMEOUT_S: Final = 15.0
 
-# --- control socket (JSON-RPC) -------------------------------------------------------------------------------------------------------
+# --- control socket (JSON-RPC) ----------------------------------------------------------------------------------------
 
 #: Longest line accepted on the control socket.
 RPC_LINE_BYTES: Final = 1024 * 1024
-#: Longest answer that a client takes: a full table with payloads fits, a runaway server does not fill the client's memory.
+#: Longest answer that a client takes: a full table with payloads fits, a runaway server does not fill the client's
+#: memory.
 RPC_REPLY_BYTES: Final = 64 * 1024 * 1024
 #: Deadline of an ordinary request from ``weaver``, in seconds.
 RPC_TIMEOUT_S: Final = 30.0
@@ -98,14 +110,16 @@ FOLLOW_INTERVAL_S: Final = 0.25
 WATCH_INTERVAL_S: Final = 1.0
 #: From ``weaver kernel start`` to a kernel that answers, in seconds; reading a long chain takes part of it.
 KERNEL_START_TIMEOUT_S: Final = 60.0
-#: From ``weaver kernel stop`` to the end of the kernel, in seconds: the agents' grace, the service's last sync, and room.
+#: From ``weaver kernel stop`` to the end of the kernel, in seconds: the agents' grace, the service's last sync, and
+#: room.
 KERNEL_STOP_TIMEOUT_S: Final = 20.0
 #: How long ``agent send`` waits for the agent's reply, in seconds.
 AGENT_SEND_TIMEOUT_S: Final = 5.0
 
-# --- service process -------------------------------------------------------------------------------------------------
+# --- service process --------------------------------------------------------------------------------------------------
 
-#: Requests taken from one agent's ring in one round: large enough to fill a group commit, small enough that an agent which
+#: Requests taken from one agent's ring in one round: large enough to fill a group commit, small enough that an agent
+#: which
 #: floods costs each of the others about a millisecond per round.
 SERVICE_RING_QUOTA: Final = 128
 #: Requests taken from all rings in one round, after which answers go out: bounds the wait of the first for the last.
@@ -144,7 +158,7 @@ GATE_TIMEOUT_S: Final = 5.0
 #: Records in the answer to a tail request, whatever was asked for.
 SERVICE_TAIL_RECORDS: Final = 1000
 
-# --- processes -----------------------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 #: Live agents. The table of ended ones is separate and bounded by EXITED_HISTORY_MAX.
 MAX_PROCESSES: Final = 1024
@@ -170,7 +184,7 @@ SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.
 LIMIT_WARNING_RATIO: Final = 0.8
 
-# --- default limits of an agent ------------------------------------------------------------------------------------------------------
+# --- default limits of an agent ---------------------------------------------------------------------------------------
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
 #: CPU seconds over the life of one incarnation; unlimited by default, because long-lived agents are the normal case.
@@ -183,7 +197,7 @@ MESSAGES: Final = 0
 #: Largest file an agent may write.
 FILE_BYTES: Final = 1024 * 1024 * 1024
 
-# --- chain -----------------------------------------------------------------------------------------------------------
+# --- chain ------------------------------------------------------------------------------------------------------------
 
 #: Size at which a segment file is closed and the next begun: scanned in under a second, and few files for a large log.
 CHAIN_SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -199,7 +213,8 @@ CHAIN_KIND_BYTES: Final = 64
 CHAIN_SUBJECT_BYTES: Final = 1024
 CHAIN_PRODUCER_BYTES: Final = 128
 CHAIN_PERMIT_BYTES: Final = 128
-#: Longest header part that a reader accepts: the sum of the above and of the fixed fields (about 230 bytes), rounded up.
+#: Longest header part that a reader accepts: the sum of the above and of the fixed fields (about 230 bytes), rounded
+#: up.
 CHAIN_HEADER_BYTES: Final = 2048
 #: Records taken but not yet written are handed to the system at this size, so that they cannot fill the memory.
 CHAIN_BUFFER_BYTES: Final = 1024 * 1024

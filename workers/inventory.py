@@ -1,4 +1,4 @@
-"""The coordinator of `weaver run inventory`: starts scanner, hashers and recorder, watches them, tells how far they are.
+"""The coordinator of `weaver run inventory`: starts scanner, hashers, recorder, watches them, tells how far they are.
 
 ::
 

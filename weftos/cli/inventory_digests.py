@@ -1,4 +1,4 @@
-"""Lines in the format of ``b3sum``: digest, two blanks, name; a name with newline or backslash is escaped and marked."""
+"""Lines in the format of ``b3sum``: digest, two blanks, name; one with newline or backslash is escaped and marked."""
 
 from __future__ import annotations
 

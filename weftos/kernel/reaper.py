@@ -20,7 +20,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def become_subreaper() -> bool:
-    """Become the new parent of descendants whose parent ended (Linux prctl(2)); returns whether the system offers it."""
+    """Become the new parent of orphaned descendants (Linux prctl(2)); returns whether the system offers it."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)

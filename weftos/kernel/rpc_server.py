@@ -133,7 +133,7 @@ class RpcServer:
 
 
 def peer_uid(connection: Any) -> int | None:
-    """User id of the process at the other end of a local socket (SO_PEERCRED), ``None`` where the system does not tell."""
+    """User id of the process at the other end (SO_PEERCRED), ``None`` where the system does not tell."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None

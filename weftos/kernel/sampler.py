@@ -28,7 +28,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def session_sizes() -> dict[int, int]:
-    """Count the processes of every session on this machine (proc(5): field 6 of stat); empty where there is no /proc."""
+    """Count the processes of every session on this machine (proc(5), field 6 of stat); empty without /proc."""
     sizes: dict[int, int] = {}
     try:
         names = os.listdir("/proc")
@@ -144,7 +144,7 @@ class Sampler:
             agent.warned.discard(name)
 
     def rates(self, record: RingRecord) -> tuple[int, int, int]:
-        """Messages, bytes and depth of a ring now; its rates are brought up to date when the last sample is old enough."""
+        """Messages, bytes and depth of a ring now; brings its rates up to date when the last sample is old enough."""
         with record.inspect() as inspector:
             seen = inspector.statistics()
             depth = seen.depth_bytes
