@@ -83,7 +83,7 @@ class SharedMemoryExhausted(SharedMemoryError):
 
 
 class RingCorrupted(SharedMemoryError):
-    """Bytes in a ring's header or data contradict its format. The ring must be detached; its peer is broken or hostile."""
+    """Bytes in a ring contradict its format. The ring must be detached; its peer is broken or hostile."""
 
     code = "shm.ring_corrupted"
 

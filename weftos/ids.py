@@ -35,7 +35,7 @@ def instance_tag(home: str) -> str:
 
 
 def message_id(ring_id: int, position: int) -> str:
-    """Name a message by where it lay: rings are never reused within a boot and positions only grow, so both ends derive the same id.
+    """Name a message by where it lay: rings are never reused within a boot, so both ends derive the same id.
 
     Args:
         ring_id: the ring that carried it.
