@@ -38,6 +38,13 @@ def test_the_help_of_the_root_is_the_reviewed_one(weaver):
     assert weaver("--help").out == GOLDEN.read_text()
 
 
+def test_its_version_in_one_line(weaver):
+    from weftos import __version__
+
+    outcome = weaver("--version")
+    assert (outcome.status, outcome.out) == (0, f"weaver {__version__}\n")
+
+
 def test_without_arguments_it_shows_help(weaver):
     outcome = weaver()
     assert outcome.status == 2

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from weftos import __version__
 from weftos.cli.lazy import LazyGroup
 from weftos.errors import WeftError
 
@@ -181,6 +182,7 @@ def _epilog() -> str:
     metavar="DIR",
     help="Directory of the instance. Default: WEFTOS_HOME, else the nearest .weftos upwards, else ~/.weftos.",
 )
+@click.version_option(__version__, prog_name="weaver", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Name each question to the kernel and its time on standard error.")
 def root(home: str | None, verbose: bool) -> None:  # noqa: ARG001 - read by what connects to the kernel
     """Operate WeftOS: a kernel that runs AI agents as real processes."""
