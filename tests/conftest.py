@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["leakcheck"]
 
+# Machines are shared and slow at times: a property is wrong or right, not late.
+settings.register_profile("weftos", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("weftos")
+
 
 @pytest.fixture
 def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
