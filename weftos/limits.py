@@ -27,7 +27,7 @@ MAX_GRANT_RING_BYTES: Final = 16 * 1024 * 1024
 MAX_SEGMENT_BYTES: Final = 96 * 1024 * 1024 + 4096
 #: A grant sizes the ring to hold this many messages of the size of the first one, so that producer and consumer
 #: overlap.
-RING_MESSAGES_HINT: Final = 8
+RING_MESSAGES_HINT: Final = 16
 #: Capacity of the ring from the kernel to an agent: operator messages, few and small.
 KERNEL_RING_BYTES: Final = 128 * 1024
 #: Capacity of an agent's request ring to the service, and of the reply ring.
@@ -233,3 +233,5 @@ CHAIN_READ_BYTES: Final = 1024 * 1024
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.
 CHAIN_VERIFY_WINDOWS: Final = 1_000_000
+#: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
+CHAIN_VERIFY_PAIRED: Final = 100_000

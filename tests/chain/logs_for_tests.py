@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class FaultyDisk(chain.RealFiles):
     def make_dir(self, path):
         self._check("make_dir")
         super().make_dir(path)
+        self.unsynced_names.append((os.path.dirname(path), lambda: shutil.rmtree(path)))
 
     def create(self, path):
         self._check("create")

@@ -107,6 +107,29 @@ def test_the_world_ends_at_each_call(tmp_path, signer, power):
         check(home, acked, signer)
 
 
+def test_power_is_lost_after_a_restart_that_followed_a_kill(tmp_path, signer):
+    """The restarted writer must not build on names that its killed predecessor did not bring onto the disk."""
+    for at, name in enumerate(calls_of_a_life(tmp_path, signer)):
+        home = tmp_path / f"{at}-{name}" / "chain"
+        home.parent.mkdir()
+        acked: dict = {}
+        disk = FaultyDisk(at, Crash())
+        with pytest.raises(Crash):
+            life(home, disk, acked, signer)
+        disk.shut()
+        disk.at = -1
+        # No rolling and no signing, which bring names onto the disk by themselves: the first life's file goes on.
+        writer = open_log(home, fs=disk)
+        for n in range(max(acked, default=-1) + 1, max(acked, default=-1) + 4):
+            ack = writer.append(chain.NewEvent("a", "app.note", {"n": n}, producer="p", position=n))
+            writer.commit()
+            acked[n] = ack
+        writer.abandon()
+        disk.lose_power(0.0)
+        assert set(acked) <= set(notes(home))
+        check(home, acked, signer)
+
+
 @pytest.mark.parametrize("power", [None, 0.0, 0.5])
 def test_the_world_ends_at_each_call_of_a_recovery(tmp_path, signer, power):
     def torn(home):

@@ -174,3 +174,14 @@ def test_a_program_that_only_reads_does_not_load_cryptography():
 
     code = "import sys, weftos.chain; sys.exit('cryptography' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_removed_head_is_noticed(home, tmp_path):
+    signer = chain.Signer.open(tmp_path / "keys")
+    with open_log(home, signer=signer) as writer:
+        writer.append(note(1))
+    assert chain.verify(home).warnings == []
+    (home / "head.json").unlink()
+    report = chain.verify(home)
+    assert report.valid
+    assert [(w.code, w.file) for w in report.warnings] == [("head_absent", "head.json")]

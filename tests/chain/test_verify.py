@@ -12,6 +12,7 @@ from weftos import chain, limits
 from weftos.chain.cursor import parse
 from weftos.chain.frames import BODY, RECORD, encode_frame, read_frame_at
 from weftos.chain.record import encode_header, payload_hash, record_hash
+from weftos.chain.windows import WindowPairs
 
 
 class Forger:
@@ -253,6 +254,26 @@ def test_windows_that_differ(home, change):
     with open_log(home) as writer:
         writer.append_many([window("producer"), window("consumer", **change)])
     assert codes(home) == [("window_mismatch", 2)]
+
+
+def test_a_window_that_contradicts_a_pair_is_found(home):
+    with open_log(home) as writer:
+        writer.append_many([window("producer"), window("consumer"), window("consumer"), window("producer", count=9)])
+    assert codes(home) == [("window_mismatch", 4)]
+    checks = chain.verify(home).checks
+    assert (checks.windows_paired, checks.windows_unpaired) == (1, 0)
+
+
+def test_paired_windows_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(limits, "CHAIN_VERIFY_PAIRED", 2)
+    pairs = WindowPairs()
+    for start in range(100):
+        for side in ("producer", "consumer"):
+            payload = window(side, start, start + 1).payload
+            assert pairs.add(0, bytes(16), payload) is None
+    assert (pairs.paired, pairs.unpaired) == (100, 0)
+    assert pairs.add(0, bytes(16), window("producer", 0, 1, b"x" * 32).payload) is None
+    assert pairs.add(0, bytes(16), window("producer", 99, 100, b"x" * 32).payload) is not None
 
 
 def test_windows_of_other_rings_and_boots_do_not_meet(home):

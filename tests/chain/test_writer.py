@@ -12,6 +12,7 @@ import pytest
 from logs_for_tests import BOOT, FaultyDisk, Ticking, note, numbers, open_log
 
 from weftos import chain, limits
+from weftos.chain.idempotency import ProducerIndex
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
 
 
@@ -129,6 +130,20 @@ def test_the_largest_event_fits_into_a_frame_that_readers_take(home):
     (record,) = chain.tail(home, 1)
     assert len(record.payload_bytes) == limits.CHAIN_PAYLOAD_BYTES
     assert chain.verify(home).valid
+
+
+def test_a_batch_is_not_refused_half_way(home):
+    with open_log(home) as writer:
+        writer._index = ProducerIndex(window=8, entries=8)
+        writer.append_many([note(n, producer="p", position=n) for n in range(8)])
+        # Position 12 makes the index forget 1000 and all before it, and 13 follows in the same batch.
+        batch = [note(n, producer="p", position=n) for n in (1000, 8, 9, 10, 11, 12, 13)]
+        acks = writer.append_many(batch)
+        assert [ack.seq for ack in acks] == list(range(9, 16))
+        before = writer.statistics().records
+        with pytest.raises(AppendRefused, match="before what is remembered"):
+            writer.append_many([note(99, producer="p", position=2000), note(0, producer="p", position=0)])
+        assert writer.statistics().records == before
 
 
 def test_time_never_runs_backwards(home):

@@ -50,13 +50,22 @@ class ProducerIndex:
         Raises:
             AppendRefused: the position lies before what is remembered.
         """
-        known = self._windows.get(producer)
-        if known is None:
-            return None
-        ack = known.get(position)
-        if ack is None and position < self._floors.get(producer, 0):
+        self.check(producer, position)
+        return self.recall(producer, position)
+
+    def check(self, producer: str | int, position: int) -> None:
+        """Refuse what cannot be told new from old.
+
+        Raises:
+            AppendRefused: the position lies before what is remembered.
+        """
+        if position < self._floors.get(producer, 0) and self.recall(producer, position) is None:
             raise AppendRefused(f"position {position} of {producer!r} lies before what is remembered of it")
-        return ack
+
+    def recall(self, producer: str | int, position: int) -> Ack | None:
+        """Return the acknowledgement that this position got, or ``None`` if none is remembered."""
+        known = self._windows.get(producer)
+        return None if known is None else known.get(position)
 
     def add(self, producer: str | int, position: int, ack: Ack) -> None:
         """Remember a position."""

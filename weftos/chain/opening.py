@@ -81,7 +81,6 @@ def _enter(directory: str, fs: Files) -> int:
     try:
         if not os.path.lexists(directory):
             fs.make_dir(directory)
-            fs.sync_dir(os.path.dirname(directory))
     except OSError as error:
         raise StorageFailed(f"the directory of the log cannot be made: {error}") from error
     try:
@@ -105,7 +104,12 @@ def _begin(directory: str, lock: int, clock: Clock, fs: Files, public_key: bytes
     file = SegmentWriter(fs, directory, log_id)
     now = clock.wall_ns()
     try:
+        # Here and not where the directory is made: whoever made it may have been killed before it was on the disk.
+        fs.sync_dir(os.path.dirname(directory))
         file.begin(0, ZERO_HASH, now)
+    except OSError as error:
+        file.close()
+        raise StorageFailed(f"the directory of the log cannot be brought onto the disk: {error}") from error
     except BaseException:
         file.close()
         raise

@@ -66,6 +66,9 @@ class SegmentWriter:
             StorageFailed: a call failed.
         """
         try:
+            # A writer killed between giving a file its name and bringing that onto the disk left a name that a loss of
+            # power takes back, with all that would be written to the file from now on.
+            self._fs.sync_dir(self._directory)
             self._fd = self._fs.open_append(segment_path(self._directory, number))
             if torn:
                 self._fs.truncate(self._fd, size)

@@ -148,6 +148,8 @@ class Signer:
                 _create(public, text.encode(), fs)
             elif read_public_key(directory) != signer.public_key:
                 raise ConfigError(f"{public} does not belong to {secret}; one of them was replaced")
+            # Whoever made the key may have been killed before its name was on the disk, and logs will depend on it.
+            fs.sync_dir(directory)
         except OSError as error:
             raise ChainError(f"the signing key in {directory} cannot be used: {error}") from error
         return signer

@@ -219,6 +219,9 @@ class _Verification:
             self._segment(number)
         if self._note is not None:
             self._check_note(self._note)
+        elif self._log_key is not None and self._note_error is None:
+            detail = "the log names a signing key but has no signed head: not signed yet, or the head was removed"
+            self._warning(-1, HEAD_NAME, 0, "head_absent", detail)
         windows, checks = self._windows, report.checks
         checks.windows_total, checks.windows_paired = windows.windows, windows.paired
         checks.windows_unpaired = windows.unpaired

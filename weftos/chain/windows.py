@@ -5,8 +5,9 @@ alone proves nothing; two by different processes over the same range must agree.
 logged its side yet, leaves a window without a partner: that is counted, not called an error.
 
 Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count or bytes
-are found, whatever lies between them, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ones do. Not guaranteed:
-that a range was committed to by both ends.
+are found, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ranges lie between them; a third one, to a range that
+was paired already, unless more than ``limits.CHAIN_VERIFY_PAIRED`` further pairs do. Not guaranteed: that a range was
+committed to by both ends.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class WindowPairs:
 
     def __init__(self) -> None:
         self._open: dict[_Key, tuple[int, Any, _Value]] = {}
+        self._paired: dict[_Key, tuple[int, Any, _Value]] = {}
         self.windows = self.paired = self.differing = self.given_up = 0
 
     @property
@@ -59,7 +61,7 @@ class WindowPairs:
         key = (boot_id, ring, start, end)
         side = payload.get("side")
         value = (payload.get("digest"), payload.get("count"), payload.get("bytes"))
-        earlier = self._open.get(key)
+        earlier = self._open.get(key) or self._paired.get(key)
         if earlier is None:
             if len(self._open) >= limits.CHAIN_VERIFY_WINDOWS:
                 del self._open[next(iter(self._open))]
@@ -69,7 +71,9 @@ class WindowPairs:
         if earlier[2] != value:
             self.differing += 1
             return f"ring {ring}, bytes {start} to {end}: {side} differs from {earlier[1]} in record {earlier[0]}"
-        if earlier[1] != side:
-            del self._open[key]
+        if earlier[1] != side and self._open.pop(key, None) is not None:
             self.paired += 1
+            if len(self._paired) >= limits.CHAIN_VERIFY_PAIRED:
+                del self._paired[next(iter(self._paired))]
+            self._paired[key] = earlier
         return None

@@ -155,6 +155,8 @@ class ChainWriter:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
+            if not opened.signed_size:
+                writer.sign_head()  # from the beginning on, so that a log without a signed head is conspicuous
         except BaseException:
             writer.abandon()
             raise
@@ -186,14 +188,14 @@ class ChainWriter:
             AppendRefused: the event is not acceptable.
             StorageFailed: the log has failed, now or before.
         """
-        return self._take((event,), (self._check(event),))[0]
+        return self.append_many((event,))[0]
 
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
         for event in events:
             if event.producer is not None and event.position is not None:
-                self._index.find(event.producer, event.position)  # refuses what lies before all that is remembered
+                self._index.check(event.producer, event.position)
         return self._take(events, checked)
 
     def forget_before(self, producer: str | int, position: int) -> None:
@@ -241,6 +243,7 @@ class ChainWriter:
         if self._file.stopped:
             raise StorageFailed(self._file.stopped)
         acks: list[Ack] = []
+        # The batch was checked as a whole. What it makes the index forget must not refuse the rest of it.
         index, salt, log_id, boot_id = self._index, self._salt, self.log_id, self._boot_id
         reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
         self._t_ns = now = max(self._wall(), self._t_ns)
@@ -248,7 +251,7 @@ class ChainWriter:
         for event, data in zip(events, payloads, strict=True):
             producer, position = event.producer, event.position
             if producer is not None and position is not None:
-                known = index.find(producer, position)
+                known = index.recall(producer, position)
                 if known is not None:
                     self._duplicates += 1
                     acks.append(known)
