@@ -109,7 +109,7 @@ class Context:
         channel = self._channels.get(target)  # type: ignore[arg-type]
         if channel is not None and type(payload) in _PLAIN:
             data = encode_plain(payload)
-            if len(data) <= channel.max_payload:
+            if len(data) <= channel.easy_payload:
                 try:
                     return channel.put(data)
                 except RingFull:

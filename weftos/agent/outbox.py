@@ -141,13 +141,13 @@ class Outbox:
         return channel.pid, self._put(channel, partial(channel.put, data), timeout_s, len(data))
 
     def roomy(self, channel: Outgoing, size: int) -> Outgoing:
-        """Return a channel whose records hold ``size`` bytes: this one, or its larger replacement.
+        """Return a channel that suits messages of ``size`` bytes: this one, or its larger replacement.
 
         Only what no ring's record holds travels in fragments; that takes a rendezvous with the reader, so two agents
         that send each
         other such messages at the same time wait for each other until their deadlines.
         """
-        if size <= channel.max_payload or channel.pid == KERNEL_PID or size > limits.MAX_RING_BYTES // 2 - 64:
+        if size <= channel.easy_payload or channel.pid == KERNEL_PID or size > limits.MAX_RING_BYTES // 2 - 64:
             return channel
         answer, fds = self._engine.request(f.GrowChannel(channel.pid, size))
         if answer.grant is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from weftos import limits
 from weftos.agent.frames import ChannelGrant
 from weftos.shm import Doorbell, MailboxPeer, RingProducer, Segment
 
@@ -22,7 +23,7 @@ class Outgoing:
         kick: what wakes the receiver where it has no mailbox (the kernel); replaces mailbox and doorbell.
     """
 
-    __slots__ = ("_bell", "_mailbox", "max_payload", "pid", "producer", "put", "ring_id")
+    __slots__ = ("_bell", "_mailbox", "easy_payload", "max_payload", "pid", "producer", "put", "ring_id")
 
     def __init__(
         self,
@@ -45,7 +46,12 @@ class Outgoing:
             wake = MailboxPeer(self._mailbox, self._bell).notifier(grant.slot)
         self.producer = RingProducer(Segment.attach(ring, keep_fd=False), wake=wake, space=own_bell, audit=audit)
         self.put = self.producer.put
-        self.max_payload = self.producer.geometry.max_payload
+        geometry = self.producer.geometry
+        self.max_payload = geometry.max_payload
+        #: Above this a larger ring pays: with few messages in flight, both ends wait for each other's wake-ups.
+        self.easy_payload = self.max_payload
+        if geometry.capacity < limits.MAX_GRANT_RING_BYTES and mailbox is not None:
+            self.easy_payload = min(self.max_payload, geometry.capacity // limits.RING_MESSAGES_HINT)
 
     def close(self) -> None:
         """Detach; the kernel closed the ring, or this process ends."""
