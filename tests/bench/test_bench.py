@@ -67,12 +67,13 @@ def test_throughput_covers_every_case(short_tmp: Path) -> None:
         assert (f"raw {case}", "weftos-ring") in found
     assert ("raw 64B 1→1 numpy batch 1024", "weftos-ring") in found
     assert {("array 1MiB 1→1", who) for who in ("weftos", "weftos-ring", "memcpy")} <= found
+    assert {("array 1MiB 1→1 in place", who) for who in ("weftos-ring", "memcpy")} <= found
     assert list(short_tmp.iterdir()) == []
 
 
 def test_latency_chain_and_spawn(short_tmp: Path) -> None:
     found = check(run("latency", "--quick", "--seconds", "0.05"), "latency")
-    assert {"weftos", "weftos-ring (blocking)"} <= {who for _, who in found}
+    assert {("round trip 64B blocking, one core", who) for who in ("weftos", "weftos-ring")} <= found
     found = check(run("chain", "--quick", "--seconds", "0.05"), "chain")
     assert ("durable appends, 16 appenders, window 64", "weftos") in found
     assert ("durable appends, 16 appenders, window 64", "sqlite3") in found

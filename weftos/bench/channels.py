@@ -27,11 +27,13 @@ class Channel:
     Attributes:
         who: name of the package, as it appears in the rows.
         over: tells whether the measurement is over, for ends that wait and must not be killed.
+        spins: whether the ends of a round trip look again and again instead of sleeping.
         graceful: whether its processes must end by themselves, because they leave files behind when killed.
     """
 
     who: ClassVar[str]
     graceful: ClassVar[bool] = False
+    spins: ClassVar[bool] = False
 
     def __init__(self, senders: int, receivers: int, load: Load) -> None:
         self.senders, self.receivers, self.load = senders, receivers, load

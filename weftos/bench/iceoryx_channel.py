@@ -144,11 +144,9 @@ class Iceoryx(Channel):
         """Open the receiving end."""
         return chunk_of(self._get(f"to{number}"), self.load)
 
-    spin = False
-
     def asker(self) -> Callable[[bytes], bytes]:
         """Open the asking end."""
-        put, get = self._put("there"), self._get("back", spin=self.spin)
+        put, get = self._put("there"), self._get("back", spin=self.spins)
 
         def ask(data: bytes) -> bytes:
             put(data)
@@ -158,7 +156,7 @@ class Iceoryx(Channel):
 
     def answerer(self) -> Callable[[], None]:
         """Open the answering end."""
-        get, put = self._get("there", spin=self.spin), self._put("back")
+        get, put = self._get("there", spin=self.spins), self._put("back")
         return lambda: put(get())
 
     def close(self) -> None:
@@ -171,5 +169,4 @@ class Iceoryx(Channel):
 class SpinningIceoryx(Iceoryx):
     """As ``Iceoryx``, but the ends of a round trip look again and again instead of sleeping."""
 
-    who = "iceoryx2 (spinning)"
-    spin = True
+    spins = True

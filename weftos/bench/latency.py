@@ -64,38 +64,34 @@ def run(settings: Settings) -> Collector:
     with KernelRun() as kernel:
         for _ in range(settings.rounds):
             for place in _places():
-                attempt(place.case, "weftos", partial(_calls, kernel, settings.seconds, place))
+                if not place.spins:
+                    attempt(place.case, "weftos", partial(_calls, kernel, settings.seconds, place))
                 for channel in channels:
-                    if "spinning" in channel.who and not place.can_spin:
-                        continue
-                    # Both ways of the raw ring are named, so that neither looks like the default.
-                    who = "weftos-ring (blocking)" if channel is RingChannel else channel.who
-                    attempt(place.case, who, partial(_round_trips, channel, settings.seconds, place))
+                    if channel.spins == place.spins:
+                        attempt(place.case, channel.who, partial(_round_trips, channel, settings.seconds, place))
     return collector
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """One case: on which cores the two ends are, and how long they sleep before each round trip, in seconds."""
+    """One case: on which cores the two ends are, how long they sleep before each round trip, and whether they spin."""
 
     case: str
     cores: tuple[int, int]
     pause: float = 0.0
-
-    @property
-    def can_spin(self) -> bool:
-        """Two that spin on one core take each other's time, and one that spins is not woken."""
-        return self.cores[0] != self.cores[1] and not self.pause
+    spins: bool = False
 
 
 def _places() -> list[_Place]:
     usable = sorted(os.sched_getaffinity(0))
-    one = _Place("round trip 64B, one core", (usable[0], usable[0]))
+    one = _Place("round trip 64B blocking, one core", (usable[0], usable[0]))
     if len(usable) == 1:
+        # Two that spin on one core take each other's time.
         return [one]
     two = (usable[0], usable[1])
     return [
-        _Place("round trip 64B, two cores", two),
-        _Place("round trip 64B, two cores, after 1 ms", two, _PAUSE_S),
+        _Place("round trip 64B blocking, two cores", two),
+        _Place("round trip 64B blocking, two cores, after 1 ms", two, _PAUSE_S),
+        _Place("round trip 64B spinning, two cores", two, spins=True),
         one,
     ]
 

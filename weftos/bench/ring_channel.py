@@ -179,8 +179,6 @@ class RingChannel(Channel):
 class ViewedRing(RingChannel):
     """The raw ring, whose receiver reads arrays in place instead of copying them."""
 
-    who = "weftos-ring (view)"
-
     def receiver(self, number: int) -> Callable[[], int]:
         """Open the receiving end."""
         mailbox = Mailbox(self._pages[number], self._bells[number])
@@ -206,7 +204,7 @@ class ViewedRing(RingChannel):
 class SpinningRing(RingChannel):
     """The raw ring, whose ends look again and again instead of sleeping."""
 
-    who = "weftos-ring (spinning)"
+    spins = True
 
     def asker(self) -> Callable[[bytes], bytes]:
         """Open the asking end."""

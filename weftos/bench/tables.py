@@ -16,7 +16,7 @@ _STEPS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 #: Columns of a table that does not go to a terminal.
 _FILE_WIDTH: Final = 120
 #: Which of our rows the ratios of a case refer to: the first of these that is there.
-_OURS: Final = ("weftos", "weftos-ring", "weftos-ring (blocking)", "weftos-ring (spinning)")
+_OURS: Final = ("weftos", "weftos-ring")
 
 
 def format_value(value: float, unit: Unit) -> str:

@@ -97,26 +97,31 @@ def _measure(
     warm = _WARM_QUICK_S if settings.quick else _WARM_S
     seconds = settings.seconds
 
-    def attempt(who: str, measure: Callable[[], float]) -> None:
+    def attempt(who: str, measure: Callable[[], float], names: tuple[str, ...] = (case.name,)) -> None:
         try:
             rate = measure()
         except WeftError as error:
             collector.skip(who, f"{case.name}: {error}")
             return
-        if case.in_bytes:
-            collector.add(case.name, who, "rate", rate * case.load.size, "B/s")
-        else:
-            collector.add(case.name, who, "rate", rate, "1/s")
+        for name in names:
+            if case.in_bytes:
+                collector.add(name, who, "rate", rate * case.load.size, "B/s")
+            else:
+                collector.add(name, who, "rate", rate, "1/s")
 
     if case.load.kind in ("message", "array"):
         attempt("weftos", lambda: kernel.one_way(case.senders, case.receivers, case.load, warm, seconds))
-    ours: list[type[Channel]] = []
     if case.load.kind != "message":
-        ours = [RingChannel, ViewedRing] if case.in_bytes else [RingChannel]
-    for channel in (*ours, *peers):
-        attempt(channel.who, lambda channel=channel: through(channel, case, warm, seconds))  # type: ignore[misc]
+        attempt(RingChannel.who, lambda: through(RingChannel, case, warm, seconds))
+    in_place = f"{case.name} in place"
+    # What the others reach is the same, whichever way our receiver reads: measured once, told in both cases.
+    names = (case.name, in_place) if case.in_bytes else (case.name,)
     if case.in_bytes:
-        attempt("memcpy", lambda: memcpy(case.load, seconds))
+        attempt(ViewedRing.who, lambda: through(ViewedRing, case, warm, seconds), (in_place,))
+    for channel in peers:
+        attempt(channel.who, lambda channel=channel: through(channel, case, warm, seconds), names)  # type: ignore[misc]
+    if case.in_bytes:
+        attempt("memcpy", lambda: memcpy(case.load, seconds), names)
 
 
 def through(kind: type[Channel], case: Case, warm: float, seconds: float) -> float:
