@@ -22,7 +22,7 @@ from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
 from weftos.ipc.frames import close_all
-from weftos.ipc.message import Message, MessageBatch, encode_plain
+from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, unsendable
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
@@ -77,8 +77,15 @@ class Context:
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages until the agent is to stop."""
-        receive = self._runtime.receive
-        while (message := receive(None)) is not None:
+        runtime = self._runtime
+        following, receive = runtime.inbox.next, runtime.receive
+        while True:
+            # What ``receive`` does when there is a message, without the call.
+            message: Message | None = None if runtime.stopping else following()
+            if message is None or message.correlation or runtime.stopping:
+                message = receive(None, message)
+                if message is None:
+                    return
             yield message
 
     @property
@@ -108,7 +115,10 @@ class Context:
         # The common case, a message to an open channel with room, is decided here and not three calls further down.
         channel = self._channels.get(target)  # type: ignore[arg-type]
         if channel is not None and type(payload) in _PLAIN:
-            data = encode_plain(payload)
+            try:
+                data = encode_wire((0, payload))
+            except UNENCODABLE as error:
+                raise unsendable(payload, error) from error
             if len(data) <= channel.easy_payload:
                 try:
                     return channel.put(data)

@@ -142,13 +142,18 @@ class AgentRuntime:
 
     # --- messages in --------------------------------------------------------------------------------------------------
 
-    def receive(self, timeout: float | None = None) -> Message | None:
+    def receive(self, timeout: float | None = None, message: Message | None = None) -> Message | None:
         """Commit the message handed out before, and return the next one.
+
+        Args:
+            timeout: seconds; ``None`` waits for ever.
+            message: one that the caller has taken from the inbox already and does not want to judge itself.
 
         Returns:
             ``None`` at the deadline, or when the agent is to stop.
         """
-        message = self.inbox.next()
+        if message is None and not self.stopping:
+            message = self.inbox.next()
         if message is not None and not message.correlation and not self.stopping:
             return message
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -22,6 +22,7 @@ from weftos.ipc.payloads import PayloadTag, body_from_wire, body_to_wire, payloa
 from weftos.ipc.targets import Target, target_from_wire
 
 __all__ = [
+    "UNENCODABLE",
     "DecodeError",
     "KernelMessage",
     "Message",
@@ -33,6 +34,8 @@ __all__ = [
     "encode_message",
     "encode_message_for",
     "encode_plain",
+    "encode_wire",
+    "unsendable",
 ]
 
 
@@ -157,9 +160,12 @@ class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     trace_id: str | None = None
 
 
-_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+#: The bare encoder, for a hot path; raises ``UNENCODABLE``.
+encode_wire: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 #: The bare decoder, for a hot path that checks the tag itself; raises ``DecodeError``.
 decode_wire: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+#: What ``encode_wire`` raises on what MessagePack cannot hold.
+UNENCODABLE: Final = (TypeError, OverflowError, RecursionError, UnicodeEncodeError)
 #: What ``decode_wire`` raises on bytes that are no message.
 DecodeError: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
@@ -171,9 +177,9 @@ def encode_plain(payload: Any) -> bytes:
         ProtocolError: the payload holds something that MessagePack cannot.
     """
     try:
-        return _encode((0, payload))
-    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise _unsendable(payload, error) from error
+        return encode_wire((0, payload))
+    except UNENCODABLE as error:
+        raise unsendable(payload, error) from error
 
 
 def encode_batch(payloads: Sequence[Any]) -> bytes:
@@ -183,12 +189,13 @@ def encode_batch(payloads: Sequence[Any]) -> bytes:
         ProtocolError: a payload holds something that MessagePack cannot.
     """
     try:
-        return _encode((int(PayloadTag.BATCH), payloads))
-    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise _unsendable(payloads, error) from error
+        return encode_wire((int(PayloadTag.BATCH), payloads))
+    except UNENCODABLE as error:
+        raise unsendable(payloads, error) from error
 
 
-def _unsendable(payload: Any, error: Exception) -> ProtocolError:
+def unsendable(payload: Any, error: Exception) -> ProtocolError:
+    """The error for a payload that cannot travel."""
     return ProtocolError(f"payload of type {type(payload).__name__} cannot be sent: {error}")
 
 
@@ -203,10 +210,10 @@ def encode_message(
     tag, body = body_to_wire(payload)
     try:
         if correlation or trace_id is not None or target_wire is not None:
-            return _encode((tag, body, correlation, trace_id, target_wire))
-        return _encode((tag, body))
-    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise _unsendable(payload, error) from error
+            return encode_wire((tag, body, correlation, trace_id, target_wire))
+        return encode_wire((tag, body))
+    except UNENCODABLE as error:
+        raise unsendable(payload, error) from error
 
 
 def encode_message_for(
@@ -214,7 +221,7 @@ def encode_message_for(
 ) -> bytes:
     """Encode the envelope that travels beside an array; the data itself is the ring's business."""
     assert isinstance(array, np.ndarray)
-    return _encode((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))
+    return encode_wire((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))
 
 
 def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Message:
