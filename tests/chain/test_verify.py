@@ -10,6 +10,7 @@ from logs_for_tests import BOOT, Ticking, frames, note, open_log
 
 from weftos import chain, limits
 from weftos.chain.cursor import parse
+from weftos.chain.files import ReadFile
 from weftos.chain.frames import BODY, RECORD, encode_frame, read_frame_at
 from weftos.chain.record import encode_header, payload_hash, record_hash
 from weftos.chain.windows import WindowPairs
@@ -213,6 +214,32 @@ def test_swapped_segments(home):
     (home / "00000003.log").rename(home / "00000002.log")
     (home / "x").rename(home / "00000003.log")
     assert "segment_link" in {code for code, _ in codes(home)}
+
+
+def test_much_damage_is_found_in_time_that_does_not_explode(home, monkeypatch):
+    with open_log(home) as writer:
+        writer.append_many([note(n, permit="p" * 100) for n in range(20_000)])
+    path = home / "00000001.log"
+    data, spans = bytearray(path.read_bytes()), frames(path)
+    for at, size in spans[50:20_000:50]:
+        data[at + size // 2] ^= 1
+    path.write_bytes(data)
+    taken = 0
+    read = ReadFile.read
+
+    def counting(self, offset, count):
+        nonlocal taken
+        found = read(self, offset, count)
+        taken += len(found)
+        return found
+
+    monkeypatch.setattr(ReadFile, "read", counting)
+    report = chain.verify(home)
+    damaged = len(spans[50:20_000:50])
+    assert report.error_count == damaged
+    assert {problem.code for problem in report.errors} == {"bad_crc"}
+    assert [problem.offset for problem in report.errors] == [at for at, _ in spans[50:20_000:50]]
+    assert taken < len(data) + damaged * (limits.CHAIN_READ_BYTES + 5 * 67_616)
 
 
 def test_progress_is_reported(home):

@@ -9,7 +9,7 @@ and its header is in the canonical form. After a finding the cursor goes on from
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 from blake3 import blake3
@@ -30,6 +30,8 @@ from weftos.chain.record import (
 __all__ = ["Cursor", "Finding"]
 
 _BODY_BYTES: Final = BODY.size
+_HEADER_LIMIT: Final = limits.CHAIN_HEADER_BYTES
+_unpack_body = BODY.unpack_from
 
 
 class Finding(NamedTuple):
@@ -77,7 +79,13 @@ class Cursor:
         if self.findings:
             self.findings = []
         try:
-            header, raw, salted = parse(body)
+            kind, flags, length = _unpack_body(body)
+            stop = _BODY_BYTES + length
+            if kind != RECORD or flags != 0 or length > _HEADER_LIMIT or stop + SALT_BYTES > len(body):
+                _refuse(kind, flags, length)
+            raw = body[_BODY_BYTES:stop]
+            salted = body[stop:]
+            header = decode_header(raw)
         except msgspec.DecodeError as error:
             self.findings.append(Finding("header_invalid", str(error)))
             self.seq += 1
@@ -152,9 +160,13 @@ def parse(body: bytes) -> tuple[Header, bytes, bytes]:
     Raises:
         msgspec.DecodeError: it is no record, or its header does not decode.
     """
-    kind, flags, length = BODY.unpack_from(body)
+    kind, flags, length = _unpack_body(body)
     stop = _BODY_BYTES + length
-    if kind != RECORD or flags != 0 or length > limits.CHAIN_HEADER_BYTES or stop + SALT_BYTES > len(body):
-        raise msgspec.DecodeError(f"no record of version 1 (type {kind}, flags {flags}, header of {length} bytes)")
+    if kind != RECORD or flags != 0 or length > _HEADER_LIMIT or stop + SALT_BYTES > len(body):
+        _refuse(kind, flags, length)
     raw = body[_BODY_BYTES:stop]
     return decode_header(raw), raw, body[stop:]
+
+
+def _refuse(kind: int, flags: int, length: int) -> NoReturn:
+    raise msgspec.DecodeError(f"no record of version 1 (type {kind}, flags {flags}, header of {length} bytes)")

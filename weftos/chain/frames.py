@@ -130,25 +130,28 @@ class FrameReader:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body of each good frame."""
-        base, data, at = self.offset, b"", 0
-        unpack, unpack_length, overhead = PROLOGUE.unpack_from, LENGTH.unpack_from, FRAME_OVERHEAD
+        base, data, at, have = self.offset, b"", 0, 0
+        unpack, smallest, largest = PROLOGUE.unpack_from, MIN_BODY, MAX_BODY
         while True:
-            have = len(data) - at
-            if have < overhead or have < LENGTH.unpack_from(data, at)[0] + overhead:
+            # A prologue is read where at least one more length follows it; with nothing there, as if it were too large.
+            size, crc = unpack(data, at) if have - at >= FRAME_OVERHEAD else (have, 0)
+            start = at + 8
+            stop = start + size
+            if stop + 4 > have:
                 base, at, data = base + at, 0, data[at:]
                 more = self._file.read(base + len(data), limits.CHAIN_READ_BYTES)
                 data += more
-                self.end = max(self.end, base + len(data))
-                if not more or not MIN_BODY <= self._length(data) <= MAX_BODY:
+                have = len(data)
+                self.end = max(self.end, base + have)
+                if not more or not smallest <= self._length(data) <= largest:
                     self.problem = "bad_frame" if data else ""
                     return
                 continue
-            size, crc = unpack(data, at)
-            stop = at + 8 + size
-            if not MIN_BODY <= size <= MAX_BODY or unpack_length(data, stop)[0] != size:
+            # The length behind the body is compared as bytes with the one in front, which spares taking it apart.
+            if not smallest <= size <= largest or data[at : at + 4] != data[stop : stop + 4]:
                 self.problem = "bad_frame"
                 return
-            body = data[at + 8 : stop]
+            body = data[start:stop]
             if crc32(body, size) != crc:
                 self.problem = "bad_crc"
                 return

@@ -20,7 +20,7 @@ import msgspec
 from weftos import limits
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import ReadFile
-from weftos.chain.frames import FrameReader, decode_segment_header, read_frame_at
+from weftos.chain.frames import MAX_FRAME, FrameReader, decode_segment_header, read_frame_at
 from weftos.chain.record import ZERO_HASH, Record
 from weftos.chain.segments import HEAD_NAME, Listing, list_log
 from weftos.chain.signing import SignedHead, read_head
@@ -285,10 +285,15 @@ class _Verification:
     def _behind(self, file: ReadFile, reader: FrameReader, *, is_header: bool) -> int | None:
         """Report what stopped the reader and return where the next record begins, or ``None``."""
         at, cursor = reader.offset, self._cursor
-        rest = file.read(at, max(file.size - at, 0))
-        if read_frame_at(rest, 0) is not None:
-            return at  # a writer has finished it in the meantime
-        found = cursor.find_next(rest, 1)
+        size = max(file.size - at, 0)
+        # The next good record is near as a rule. Reading all the rest for each damage would take time squared.
+        for span in (4 * MAX_FRAME, size):
+            rest = file.read(at, min(span, size))
+            if read_frame_at(rest, 0) is not None:
+                return at  # a writer has finished it in the meantime
+            found = cursor.find_next(rest, 1)
+            if found is not None and found + MAX_FRAME <= len(rest):
+                break
         last = file.path == self._listing.path(self._listing.segments[-1])
         if found is None and last and not is_header:
             detail = f"{len(rest)} bytes at the end are an unfinished write; opening the log sets them aside"
