@@ -10,6 +10,7 @@ import pytest
 
 from weftos import chain
 from weftos.errors import BootFailed, ChainCorrupted, ChainError, ConfigError, KernelAlreadyRunning, WeftError
+from weftos.ids import instance_tag
 from weftos.kernel.daemon import start_daemon
 
 
@@ -55,6 +56,8 @@ def test_a_killed_kernel_takes_its_agents_along_and_is_reported(cold):
     service = cold.call("kernel.services")[0].os_pid
     cold.kill()
     assert all(cold.await_end(pid) for pid in [*agents, service])
+    names = os.listdir("/dev/shm")
+    assert not [name for name in names if instance_tag(str(cold.home.root)) in name], "the service sweeps for the dead"
     cold.start()
     assert cold.call("kernel.status").unclean_shutdown is True
     cold.stop()

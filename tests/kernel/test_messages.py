@@ -231,3 +231,22 @@ def test_audit_windows_of_both_ends_agree_on_the_chain(kernel):
     report = chain.verify(str(kernel.home.chain))
     assert report.valid, report.errors
     assert report.checks.windows_paired > 0
+
+
+def test_an_inbox_of_thousands_that_loses_its_reader_costs_nobody_else_anything(kernel):
+    """One event for all of them, and kernel, service and everybody else go on."""
+    a, b = kernel.spawn("tester"), kernel.spawn("tester")
+    tell(kernel, a.pid, do="send", to=b.pid, payload="first")
+    seen(kernel, b.pid, 1)
+    kernel.call("agent.suspend", pid=b.pid)
+    sent = tell(kernel, a.pid, do="flood", to=b.pid, n=12_000)
+    assert sent == 12_000
+    kernel.call("agent.stop", pid=b.pid, graceful=False)
+    events = kernel.until(lambda: [e for e in grants(kernel, "ipc.dead_letter") if e["from"] == a.pid])
+    assert [(e["count"], e["from"], e["target"], e["reason"]) for e in events] == [
+        (12_000, a.pid, b.pid, "agent_exited")
+    ]
+    assert len(kernel.call("ipc.dead-letters", count=0)) == 10_000
+    assert tell(kernel, a.pid, do="seen") == []
+    assert kernel.call("kernel.health").overall == "healthy"
+    assert next(s.restarts for s in kernel.call("kernel.services")) == 0

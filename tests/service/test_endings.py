@@ -47,7 +47,7 @@ def test_the_end_of_the_kernel_is_noticed_and_nothing_accepted_is_lost(kernel):
     assert all(pending.result(1) for pending in pendings)
     assert kinds(kernel).count("app.accepted") == 500
     assert kinds(kernel).count("agent.exit") == 1, serial
-    assert leftovers(kernel.prefix) == [], "the last one sweeps"
+    assert leftovers(kernel.prefix), "out of reach is not dead: the kernel may still need its semaphores"
 
 
 def test_an_idle_service_notices_the_end_of_the_kernel_without_being_woken(kernel):

@@ -135,21 +135,26 @@ class Core:
         if isinstance(reply, p.Failed):
             raise error_for_code(reply.code, reply.message)
 
-    def bury(self, letter: DeadLetter) -> None:
-        """Keep a message that nobody will handle, and say so on the chain."""
+    def bury(self, letter: DeadLetter, *, count: int = 1, last_id: str = "") -> None:
+        """Keep a message that nobody will handle, and say so on the chain.
+
+        Args:
+            letter: the message; the first, when several of one ring share a fate.
+            count: how many they are; the others are kept by ``dead_letters.add``.
+            last_id: id of the last of them.
+        """
         self.dead_letters.add(letter)
-        self.record(
-            "ipc.dead_letter",
-            {
-                "message_id": letter.message_id,
-                "from": letter.sender,
-                "target": letter.target,
-                "reason": letter.reason.value,
-                "detail": letter.detail,
-                "payload_type": letter.payload_type,
-                "deliveries": letter.deliveries,
-            },
-        )
+        payload = {
+            "message_id": letter.message_id,
+            "from": letter.sender,
+            "target": letter.target,
+            "reason": letter.reason.value,
+            "detail": letter.detail,
+            "payload_type": letter.payload_type,
+            "deliveries": letter.deliveries,
+            "count": count,
+        }
+        self.record("ipc.dead_letter", payload | ({"last_message_id": last_id} if last_id else {}))
 
     def agent(self, pid: int) -> Agent:
         """The handles of a present agent.

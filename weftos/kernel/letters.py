@@ -68,17 +68,30 @@ def _died_on(core: Core, agent: Agent, inspector: RingInspector, position: int, 
 def bury_unread(
     core: Core, inspector: RingInspector, sender: int, target: int, reason: DeadLetterReason, detail: str
 ) -> int:
-    """Move everything uncommitted in a ring to the dead letters; returns how many messages."""
-    buried = 0
+    """Move everything uncommitted in a ring to the dead letters; returns how many messages.
+
+    One event on the chain for all of a ring: an inbox may hold many thousands. The letters themselves are kept one by
+    one, as far as the store reaches.
+    """
+    ring_id = inspector.statistics().ring_id
+    first: DeadLetter | None = None
+    last = count = 0
     try:
-        while waiting := inspector.peek(1):
-            position, item = waiting[0]
-            core.bury(_letter(inspector.statistics().ring_id, position, item, sender, target, reason, detail, 0))
-            inspector.discard_one()
-            buried += 1
+        for position, item in inspector.drain():
+            count, last = count + 1, position
+            if count > limits.DEAD_LETTERS_MAX:
+                core.dead_letters.evicted += 1
+                continue
+            letter = _letter(ring_id, position, item, sender, target, reason, detail, 0)
+            if first is None:
+                first = letter
+            else:
+                core.dead_letters.add(letter)
     except RingCorrupted as error:
-        core.emit(LogLevel.ERROR, f"what was left in ring {inspector.statistics().ring_id} cannot be read: {error}")
-    return buried
+        core.emit(LogLevel.ERROR, f"what was left in ring {ring_id} cannot be read: {error}")
+    if first is not None:
+        core.bury(first, count=count, last_id=message_id(ring_id, last))
+    return count
 
 
 def _letter(

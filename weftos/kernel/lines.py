@@ -17,7 +17,9 @@ import mmap
 import os
 
 from weftos import limits
+from weftos.errors import DoorbellLost
 from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
+from weftos.shm.mailbox import READY
 
 __all__ = ["FIRST_GRANT_SLOT", "KERNEL_SLOT", "SERVICE_SLOT", "AgentLines", "private_to_kernel"]
 
@@ -64,7 +66,13 @@ class AgentLines:
 
     def ring(self, slot: int) -> None:
         """Set a ready byte in the agent's mailbox and wake it if it sleeps."""
-        with Doorbell.open(self.bell_name) as bell:
+        try:
+            bell = Doorbell.open(self.bell_name)
+        except DoorbellLost:
+            # Somebody removed the name. The agent looks by itself, a little later; what matters is in its rings.
+            self.mailbox.map[READY + slot] = 1
+            return
+        with bell:
             MailboxPeer(self.mailbox, bell).notifier(slot)()
 
     def inherited(self) -> list[int]:
@@ -73,8 +81,12 @@ class AgentLines:
 
     def close(self) -> None:
         """Release everything; the agent is gone for good."""
-        with Doorbell.open(self.bell_name) as bell:
-            bell.unlink()
+        try:
+            with Doorbell.open(self.bell_name) as bell:
+                bell.unlink()
+        except DoorbellLost:
+            # The name is gone already, which is what was wanted.
+            pass
         self.mailbox.close()
         self.to_agent.close()
         self.from_agent.close()

@@ -13,12 +13,22 @@ import asyncio
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from weftos import limits
-from weftos.errors import BootFailed, GateUnavailable, ServiceUnavailable, WeftError, error_for_code
+from weftos.errors import (
+    BootFailed,
+    GateUnavailable,
+    MessageTooLarge,
+    ServiceUnavailable,
+    WeftError,
+    error_for_code,
+)
 from weftos.governance.gate import GateDecision
 from weftos.home import Home
 from weftos.ipc.frames import FrameChannel
@@ -32,6 +42,10 @@ __all__ = ["ServiceHost"]
 
 #: The control channel's ready byte in the service's mailbox.
 _CONTROL_SLOT: Final = 0
+#: Requests that the service may have at once; more than it groups into one sync, less than its socket holds.
+_IN_FLIGHT_MAX: Final = 256
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -83,6 +97,8 @@ class ServiceHost:
         self.head: dict[str, Any] = {}
         self._serial = 0
         self._pending: dict[int, _Pending] = {}
+        self._unsent: deque[int] = deque()
+        self._in_flight: set[int] = set()
         self._clients: dict[int, _Client] = {}
         self._slots = iter(range(1, 1 << 30))
         self._free_slots: list[int] = []
@@ -131,8 +147,9 @@ class ServiceHost:
         self.ready = True
         for client in self._clients.values():
             self._send(client.frame, client.fds)
-        for pending in list(self._pending.values()):
-            self._send(pending.frame)
+        self._in_flight.clear()
+        self._unsent = deque(sorted(self._pending))
+        self._send_requests()
         return self.head
 
     def exited(self) -> None:
@@ -207,12 +224,30 @@ class ServiceHost:
         if not self.ready and not survives:
             future.set_exception(ServiceUnavailable("the service process is down; it is being restarted"))
             return future
+        frame = p.KernelRequest(self._serial + 1, source, request)
+        size = len(_encode(frame))
+        if size > limits.CONTROL_FRAME_BYTES:
+            kind = type(request).__name__
+            text = f"a request ({kind}) of {size} bytes exceeds the {limits.CONTROL_FRAME_BYTES} that the service takes"
+            future.set_exception(MessageTooLarge(text, size=size, limit=limits.CONTROL_FRAME_BYTES))
+            return future
         self._serial += 1
-        frame = p.KernelRequest(self._serial, source, request)
         self._pending[self._serial] = _Pending(frame, future, survives)
-        if self.ready:
-            self._send(frame)
+        self._unsent.append(self._serial)
+        self._send_requests()
         return future
+
+    def _send_requests(self) -> None:
+        """Send requests in order, as many as the service may have at once; the others wait for answers.
+
+        Without this a burst (an agent with a full inbox dies) would overflow the socket and cost us the service.
+        """
+        while self.ready and self._unsent and len(self._in_flight) < _IN_FLIGHT_MAX:
+            serial = self._unsent.popleft()
+            pending = self._pending.get(serial)
+            if pending is not None:
+                self._in_flight.add(serial)
+                self._send(pending.frame)
 
     async def ask(self, request: p.Request, timeout_s: float = limits.CONTROL_TIMEOUT_S) -> p.Reply:
         """Send a request and wait for its answer.
@@ -260,6 +295,8 @@ class ServiceHost:
         match frame:
             case p.KernelReply(serial, reply):
                 pending = self._pending.pop(serial, None)
+                self._in_flight.discard(serial)
+                self._send_requests()
                 if pending is not None and not pending.future.done():
                     pending.future.set_result(reply)
             case p.ServiceReady(values):

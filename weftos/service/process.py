@@ -16,8 +16,10 @@ why not.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +35,8 @@ __all__ = ["ServiceBoot", "run_service"]
 
 #: Allocations between two runs of the collector. Requests make no cycles, so it only looks for what handlers may leave.
 _GC_THRESHOLD: Final = 50_000
+#: From the end of the kernel's socket to a new parent, in seconds, at most; it takes microseconds.
+_ORPHANED_WITHIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,8 @@ def run_service(boot: ServiceBoot) -> int:
     except WeftError as error:
         return _refuse_to_start(channel, error)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
-    loop = ServiceLoop(channel, mailbox, journal, lambda: sweep(boot.semaphore_prefix))
+    parent = os.getppid()
+    loop = ServiceLoop(channel, mailbox, journal, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True
@@ -99,6 +104,19 @@ def run_service(boot: ServiceBoot) -> int:
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     loop.run()
     return _end(loop, channel, journal, bell)
+
+
+def _sweep_if_orphaned(parent: int, prefix: str) -> None:
+    """Remove the instance's semaphores, if the kernel is dead and not merely out of reach.
+
+    The system closes a dying process's sockets just before its children get a new parent; that moment is waited for.
+    """
+    deadline = time.monotonic() + _ORPHANED_WITHIN_S
+    while os.getppid() == parent:
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(0.005)
+    sweep(prefix)
 
 
 def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) -> int:

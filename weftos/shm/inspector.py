@@ -10,7 +10,8 @@ Guaranteed: a hostile ring costs a ``RingCorrupted``. Not guaranteed: a consiste
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +20,10 @@ from weftos.shm.consumer import RingConsumer
 from weftos.shm.segment import Segment
 
 __all__ = ["Redelivery", "RingInspector", "RingStatistics"]
+
+
+#: Messages taken at once when a ring is emptied.
+_HANDFUL: Final = 256
 
 
 class RingStatistics(msgspec.Struct, frozen=True):
@@ -150,6 +155,21 @@ class RingInspector:
         if self._words[layout.REDELIVERY_POSITION] == taken[0][0]:
             self.clear_redelivery()
         return taken[0]
+
+    def drain(self) -> Iterator[tuple[int, Any]]:
+        """Take everything uncommitted out of the ring, for the dead letters. Only while the reader is dead.
+
+        Yields:
+            Items with their ids; each is committed when the next handful is asked for.
+
+        Raises:
+            RingCorrupted: the ring's content contradicts the format.
+        """
+        reader = RingConsumer(self.segment)
+        while taken := reader.take(_HANDFUL):
+            yield from taken
+            reader.commit()
+            reader.release_space()
 
     @property
     def current(self) -> int | None:

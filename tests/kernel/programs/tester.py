@@ -46,6 +46,10 @@ def act(ctx, payload, seen, message):
     if what == "send_big":
         ctx.send(payload["to"], "x" * payload["n"], timeout=20)
         return True
+    if what == "flood":
+        for _ in range(payload["n"]):
+            ctx.send(payload["to"], 1, timeout=0)
+        return payload["n"]
     if what == "call":
         return ctx.call(payload["to"], payload["payload"], timeout=payload.get("timeout", 5))
     if what == "publish":
