@@ -267,9 +267,13 @@ def window(side, start=0, end=4096, digest=b"d" * 32, ring=1, **more):
     return chain.NewEvent("agent:1" if side == "producer" else "agent:2", "ipc.window", payload | more)
 
 
+def grants(*rings):
+    return [chain.NewEvent("kernel", "ipc.grant", {"ring": ring, "from": 1, "to": 2}) for ring in rings]
+
+
 def test_windows_that_agree(home):
     with open_log(home) as writer:
-        writer.append_many([window("producer"), window("producer", 4096, 9000), window("consumer")])
+        writer.append_many([*grants(1), window("producer"), window("producer", 4096, 9000), window("consumer")])
     report = chain.verify(home)
     assert report.valid
     checks = report.checks
@@ -279,14 +283,16 @@ def test_windows_that_agree(home):
 @pytest.mark.parametrize("change", [{"digest": b"e" * 32}, {"count": 4}, {"bytes": 7}])
 def test_windows_that_differ(home, change):
     with open_log(home) as writer:
-        writer.append_many([window("producer"), window("consumer", **change)])
-    assert codes(home) == [("window_mismatch", 2)]
+        writer.append_many([*grants(1), window("producer"), window("consumer", **change)])
+    assert codes(home) == [("window_mismatch", 3)]
 
 
 def test_a_window_that_contradicts_a_pair_is_found(home):
     with open_log(home) as writer:
-        writer.append_many([window("producer"), window("consumer"), window("consumer"), window("producer", count=9)])
-    assert codes(home) == [("window_mismatch", 4)]
+        writer.append_many(
+            [*grants(1), window("producer"), window("consumer"), window("consumer"), window("producer", count=9)]
+        )
+    assert codes(home) == [("window_mismatch", 5)]
     checks = chain.verify(home).checks
     assert (checks.windows_paired, checks.windows_unpaired) == (1, 0)
 
@@ -294,25 +300,40 @@ def test_a_window_that_contradicts_a_pair_is_found(home):
 def test_paired_windows_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(limits, "CHAIN_VERIFY_PAIRED", 2)
     pairs = WindowPairs()
+    pairs.grant(bytes(16), "kernel", {"ring": 1, "from": 1, "to": 2})
     for start in range(100):
         for side in ("producer", "consumer"):
-            payload = window(side, start, start + 1).payload
-            assert pairs.add(0, bytes(16), payload) is None
+            event = window(side, start, start + 1)
+            assert pairs.add(0, bytes(16), event.source, event.payload) is None
     assert (pairs.paired, pairs.unpaired) == (100, 0)
-    assert pairs.add(0, bytes(16), window("producer", 0, 1, b"x" * 32).payload) is None
-    assert pairs.add(0, bytes(16), window("producer", 99, 100, b"x" * 32).payload) is not None
+    assert pairs.add(0, bytes(16), "agent:1", window("producer", 0, 1, b"x" * 32).payload) is None
+    assert pairs.add(0, bytes(16), "agent:1", window("producer", 99, 100, b"x" * 32).payload) is not None
 
 
 def test_windows_of_other_rings_and_boots_do_not_meet(home):
     with open_log(home) as writer:
-        writer.append_many([window("producer"), window("consumer", digest=b"e" * 32, ring=2)])
+        writer.append_many([*grants(1, 2), window("producer"), window("consumer", digest=b"e" * 32, ring=2)])
     with open_log(home, boot_id=BOOT[::-1], clock=Ticking(1_800_000_000_000_000_000)) as writer:
-        writer.append(window("consumer", digest=b"f" * 32))
+        writer.append_many([*grants(1), window("consumer", digest=b"f" * 32)])
     assert chain.verify(home).valid
+
+
+@pytest.mark.parametrize("source", ["agent:3", "agent:2", "kernel"])
+def test_nobody_but_the_ends_of_a_ring_can_make_the_log_look_false(home, source):
+    liar = chain.NewEvent(source, "ipc.window", window("producer", digest=b"e" * 32).payload)
+    ungranted = [window("producer", ring=9), window("consumer", ring=9, digest=b"e" * 32)]
+    forged = chain.NewEvent("agent:3", "ipc.grant", {"ring": 9, "from": 1, "to": 2})
+    with open_log(home) as writer:
+        writer.append_many([*grants(1), window("producer"), liar, window("consumer"), forged, *ungranted])
+    report = chain.verify(home)
+    assert report.valid
+    assert (report.checks.windows_paired, report.checks.windows_unpaired) == (1, 0)
 
 
 def test_a_repeated_window_is_no_pair(home):
     with open_log(home) as writer:
-        writer.append_many([window("producer"), window("producer"), chain.NewEvent("a", "ipc.window", {"ring": "x"})])
+        writer.append_many(
+            [*grants(1), window("producer"), window("producer"), chain.NewEvent("a", "ipc.window", {"ring": "x"})]
+        )
     checks = chain.verify(home).checks
     assert (checks.windows_paired, checks.windows_unpaired) == (0, 1)

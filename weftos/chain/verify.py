@@ -32,7 +32,7 @@ __all__ = ["Checks", "Problem", "VerifyReport", "verify"]
 #: Records between two calls of the progress function.
 _PROGRESS_RECORDS = 10_000
 #: Kinds whose payload is looked into.
-_SPECIAL = frozenset(("ipc.window", "key.genesis"))
+_SPECIAL = frozenset(("ipc.grant", "ipc.window", "key.genesis"))
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -336,9 +336,11 @@ class _Verification:
             self._error(record.seq, self._file, offset, "payload_mismatch", f"the payload is no map: {error}")
             return
         if record.kind == "ipc.window":
-            contradiction = self._windows.add(record.seq, record.header.boot_id, payload)
+            contradiction = self._windows.add(record.seq, record.header.boot_id, record.source, payload)
             if contradiction is not None:
                 self._error(record.seq, self._file, offset, "window_mismatch", contradiction)
+        elif record.kind == "ipc.grant":
+            self._windows.grant(record.header.boot_id, record.source, payload)
         elif self._log_key is None and isinstance(key := payload.get("public_key"), bytes):
             self._log_key = key
 

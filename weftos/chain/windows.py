@@ -4,6 +4,11 @@ Why it is as it is: each end of a ring hashes the bytes that pass and logs the d
 alone proves nothing; two by different processes over the same range must agree. An end that dies, or that has not
 logged its side yet, leaves a window without a partner: that is counted, not called an error.
 
+Only the two ends of a ring may speak for it. Who they are stands in the kernel's own ``ipc.grant`` record; a window
+from
+anybody else, or for a ring that was never granted, is counted and ignored, so that no agent can make the log look
+false.
+
 Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count or bytes
 are found, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ranges lie between them; a third one, to a range that
 was paired already, unless more than ``limits.CHAIN_VERIFY_PAIRED`` further pairs do. Not guaranteed: that a range was
@@ -31,23 +36,34 @@ class WindowPairs:
         paired: ranges on which both ends agree.
         differing: commitments that contradict an earlier one.
         given_up: open windows dropped to bound memory.
+        foreign: windows by somebody who is not that end of that ring.
     """
 
     def __init__(self) -> None:
         self._open: dict[_Key, tuple[int, Any, _Value]] = {}
         self._paired: dict[_Key, tuple[int, Any, _Value]] = {}
-        self.windows = self.paired = self.differing = self.given_up = 0
+        self._ends: dict[tuple[bytes, int], dict[str, str]] = {}
+        self.windows = self.paired = self.differing = self.given_up = self.foreign = 0
 
     @property
     def unpaired(self) -> int:
         """Ranges to which one end alone has committed."""
         return len(self._open) + self.given_up
 
-    def add(self, seq: int, boot_id: bytes, payload: Mapping[str, Any]) -> str | None:
+    def grant(self, boot_id: bytes, source: str, payload: Mapping[str, Any]) -> None:
+        """Take the payload of an ``ipc.grant`` record: which agents are the ends of a ring. Only the kernel's counts.
+        """
+        ring = payload.get("ring")
+        if source == "kernel" and isinstance(ring, int):
+            ends = {"producer": f"agent:{payload.get('from')}", "consumer": f"agent:{payload.get('to')}"}
+            self._ends[boot_id, ring] = ends
+
+    def add(self, seq: int, boot_id: bytes, source: str, payload: Mapping[str, Any]) -> str | None:
         """Take the payload of an ``ipc.window`` record.
 
         Args:
             seq: number of the record.
+            source: who appended it, as the service process stamped it.
             boot_id: its boot; rings are numbered per boot.
             payload: ``ring``, ``side``, ``from``, ``to``, ``count``, ``bytes``, ``digest``.
 
@@ -60,6 +76,9 @@ class WindowPairs:
         self.windows += 1
         key = (boot_id, ring, start, end)
         side = payload.get("side")
+        if self._ends.get((boot_id, ring), {}).get(str(side)) != source:
+            self.foreign += 1
+            return None
         value = (payload.get("digest"), payload.get("count"), payload.get("bytes"))
         earlier = self._open.get(key) or self._paired.get(key)
         if earlier is None:
