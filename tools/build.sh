@@ -6,12 +6,13 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
 DRY_RUN=0
 VERBOSE=0
+SCRATCH=""
 # One BLAS thread: the kernel forks, and a process with threads must not.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 usage() {
   cat <<'TEXT'
-Usage: tools/build.sh [--dry-run] [--verbose] COMMAND [ARGUMENT...]
+Usage: tools/build.sh [OPTION...] COMMAND [OPTION...] [--] [ARGUMENT...]
 
 Commands:
   run            the main job on real input: an inventory of Python's standard library, its check, and the chain's
@@ -24,10 +25,12 @@ Commands:
   bench          python -m weftos.bench; arguments go to it
   clean          remove what builds and tests leave, and .venv
 
-Options:
+Options, before or right after the command; what follows -- is an argument:
   --dry-run      print what would be run
   --verbose      show everything that is run
   --help         this text
+
+PYTHON names the interpreter that makes .venv; without it the newest one from 3.11 on is taken.
 TEXT
 }
 
@@ -36,127 +39,134 @@ fail() {
   exit 1
 }
 
-# Run a command, or in a dry run print it.
+misuse() {
+  usage >&2
+  echo "build.sh: $*" >&2
+  exit 2
+}
+
+shown() {
+  printf '+'
+  printf ' %q' "$@"
+  printf '\n'
+}
+
+# Run a command; in a dry run only print it.
 run() {
   if ((DRY_RUN)); then
-    printf '+'
-    printf ' %q' "$@"
-    printf '\n'
+    shown "$@"
     return 0
   fi
-  if ((VERBOSE)); then
-    printf '+'
-    printf ' %q' "$@"
-    printf '\n'
-  fi >&2
+  if ((VERBOSE)); then shown "$@" >&2; fi
   "$@"
+}
+
+scratch() {
+  SCRATCH="$(mktemp -d "${TMPDIR:-/tmp}/weftos-build.XXXXXX")"
+  trap 'rm -rf "$SCRATCH"' EXIT
 }
 
 find_python() {
   local name
-  for name in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
-    [ -n "$name" ] || continue
+  for name in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3 python; do
     if command -v "$name" >/dev/null 2>&1 &&
       "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       command -v "$name"
       return
     fi
+    [ "$name" != "${PYTHON:-}" ] || fail "PYTHON names $name, which is no Python 3.11 or newer"
   done
-  fail "no Python 3.11 or newer was found; install one or set PYTHON"
+  fail "no Python 3.11 or newer was found; install one, or name it in PYTHON"
 }
 
-# Make .venv, or bring it up to date when pyproject.toml has changed. One at a time.
+up_to_date() { [ -f "$VENV/.weftos-stamp" ] && [ "$(cat "$VENV/.weftos-stamp")" = "$1" ] && [ -x "$VENV/bin/python" ]; }
+
+# Make .venv, or bring it up to date when pyproject.toml has changed. Two calls at once wait for each other.
 setup() {
-  local stamp="$VENV/.weftos-stamp" wanted
+  local wanted
   wanted="$(cksum <"$ROOT/pyproject.toml") $ROOT"
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-    return
-  fi
+  if up_to_date "$wanted"; then return; fi
   if ((DRY_RUN)); then
-    echo "+ python3 -m venv $VENV && pip install -e .[dev,bench]"
+    shown python3 -m venv "$VENV"
+    shown "$VENV/bin/python" -m pip install -e "$ROOT[dev,bench]"
     return
   fi
-  local python
-  python="$(find_python)"
   (
+    # Without flock (some systems have none) two calls at once are the caller's business.
     if command -v flock >/dev/null 2>&1; then flock 9; fi
-    if [ ! -x "$VENV/bin/python" ]; then
-      "$python" -m venv "$VENV" || fail "$python cannot make a virtual environment; on Debian: apt-get install python3-venv"
-    fi
-    echo "build.sh: installing into .venv" >&2
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e "$ROOT[dev]" ||
-      fail "the dependencies could not be installed; is a package index reachable?"
-    # The benchmark runs those peers that are there and names those that are not, so their absence is no failure.
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e "$ROOT[bench]" ||
-      echo "build.sh: some of the benchmark's peers could not be installed; it will say which" >&2
-    printf '%s' "$wanted" >"$stamp"
+    if ! up_to_date "$wanted"; then install_into_venv && printf '%s' "$wanted" >"$VENV/.weftos-stamp"; fi
   ) 9>"$ROOT/.build.lock"
 }
 
-command_run() {
-  setup
-  local home code=0
-  if ((DRY_RUN)); then
-    run "$VENV/bin/weaver" run inventory "<the standard library>"
-    return
+install_into_venv() {
+  local python
+  if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    python="$(find_python)"
+    echo "build.sh: making .venv with $("$python" --version)" >&2
+    if ! "$python" -m venv --clear "$VENV"; then
+      # A half-made environment would be taken for a whole one the next time.
+      rm -rf "$VENV"
+      fail "$python cannot make a virtual environment; if it lacks ensurepip, install it (on Debian: apt-get install python3-venv)"
+    fi
   fi
-  home="$(mktemp -d "${TMPDIR:-/tmp}/weftos-run.XXXXXX")"
-  # shellcheck disable=SC2064
-  trap "rm -rf '$home'" EXIT
-  local library
-  library="$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-  export WEFTOS_HOME="$home"
-  echo "== weaver run inventory $library"
-  run "$VENV/bin/weaver" run inventory "$library" "$@" || code=$?
-  if ((code == 0)); then
-    echo "== weaver run inventory $library --check"
-    run "$VENV/bin/weaver" run inventory "$library" --check || code=$?
-  fi
-  if ((code == 0)); then
-    echo "== weaver chain verify"
-    run "$VENV/bin/weaver" chain verify || code=$?
-  fi
-  return "$code"
+  echo "build.sh: installing into .venv" >&2
+  pip install -e "$ROOT[dev]" || fail "the dependencies could not be installed; is a package index reachable?"
+  # The benchmark runs those peers that are there and names those that are not, so their absence is no failure.
+  pip install -e "$ROOT[bench]" || echo "build.sh: not all peers of the benchmark could be installed; it names those" >&2
 }
 
-command_test() {
-  setup
-  run "$VENV/bin/python" -m pytest -n auto -m "not slow" "$@"
+pip() { run "$VENV/bin/python" -m pip "$1" --quiet --disable-pip-version-check "${@:2}"; }
+
+command_run() {
+  local library='<standard library>'
+  if ! ((DRY_RUN)); then
+    scratch
+    export WEFTOS_HOME="$SCRATCH/home"
+    library="$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+    # Otherwise our own start could put new files into the very folder that is inventoried.
+    export PYTHONDONTWRITEBYTECODE=1
+  fi
+  step "$VENV/bin/weaver" run inventory "$library" "$@"
+  step "$VENV/bin/weaver" run inventory "$library" --check "$@"
+  step "$VENV/bin/weaver" chain verify
 }
+
+step() {
+  ((DRY_RUN)) || echo "== ${1##*/} ${*:2}"
+  run "$@"
+}
+
+command_test() { run "$VENV/bin/python" -m pytest -n auto -m "not slow" "$@"; }
 
 command_native() {
-  setup
-  local scratch
-  scratch="$(mktemp -d "${TMPDIR:-/tmp}/weftos-wheel.XXXXXX")"
-  # shellcheck disable=SC2064
-  trap "rm -rf '$scratch'" RETURN
-  run "$VENV/bin/python" -m build --wheel --outdir "$ROOT/dist" "$ROOT"
-  run "$VENV/bin/python" -m venv "$scratch/venv"
-  if ((DRY_RUN)); then
-    run pip install "dist/weftos-*.whl"
-    return
+  local wheel='dist/weftos-*.whl'
+  SCRATCH='<scratch>'
+  if ! ((DRY_RUN)); then
+    scratch
+    # setuptools would put what an earlier build left there into the wheel.
+    rm -rf "$ROOT/build"
   fi
-  local wheel
-  wheel="$(ls -t "$ROOT"/dist/weftos-*.whl | head -n 1)"
-  run "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$wheel"
-  (cd "$scratch" && run "$scratch/venv/bin/weaver" --version)
-}
-
-command_check() {
-  setup
-  run "$VENV/bin/python" -m mypy
+  run "$VENV/bin/python" -m build --wheel --outdir "$SCRATCH/dist" "$ROOT"
+  if ! ((DRY_RUN)); then
+    wheel="$(echo "$SCRATCH"/dist/*.whl)"
+    "$VENV/bin/python" "$ROOT/tools/check_wheel.py" "$wheel" "$ROOT"
+    mkdir -p "$ROOT/dist"
+    cp "$wheel" "$ROOT/dist/"
+    echo "built dist/${wheel##*/} ($(($(wc -c <"$wheel") / 1024)) KiB)"
+  fi
+  run "$VENV/bin/python" -m venv "$SCRATCH/venv"
+  run "$SCRATCH/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$wheel"
+  # From elsewhere, so that the checkout cannot stand in for what the wheel lacks.
+  (((DRY_RUN)) || cd "$SCRATCH" && run "$SCRATCH/venv/bin/weaver" --version)
 }
 
 command_lint() {
-  setup
-  run "$VENV/bin/ruff" check "$ROOT"
-  run "$VENV/bin/ruff" format --check "$ROOT"
-  (cd "$ROOT" && run "$VENV/bin/lint-imports")
-}
-
-command_bench() {
-  setup
-  run "$VENV/bin/python" -m weftos.bench "$@"
+  local code=0
+  # All three, so that one run tells everything.
+  run "$VENV/bin/ruff" check "$ROOT" || code=1
+  run "$VENV/bin/ruff" format --check "$ROOT" || code=1
+  run "$VENV/bin/lint-imports" || code=1
+  return "$code"
 }
 
 command_clean() {
@@ -165,32 +175,48 @@ command_clean() {
   run find "$ROOT" -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 
+# take_option WORD: true if it is one of our options.
+take_option() {
+  case "$1" in
+    --dry-run) DRY_RUN=1 ;;
+    --verbose) VERBOSE=1 ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) return 1 ;;
+  esac
+}
+
 main() {
-  while (($#)); do
-    case "$1" in
-      --dry-run) DRY_RUN=1 ;;
-      --verbose) VERBOSE=1 ;;
-      -h | --help) usage && return 0 ;;
-      -*) usage >&2 && echo "build.sh: unknown option $1" >&2 && return 2 ;;
-      *) break ;;
-    esac
+  while (($#)) && [[ "$1" == -* ]]; do
+    take_option "$1" || misuse "unknown option $1"
     shift
   done
-  (($#)) || { usage >&2 && return 2; }
+  (($#)) || misuse "a command is missing"
   local command="$1"
   shift
+  while (($#)) && take_option "$1"; do shift; done
+  if (($#)) && [ "$1" = -- ]; then shift; fi
+  case "$command" in
+    run | test | bench) ;;
+    native | native-debug | check | clippy | lint | gate | clean)
+      (($# == 0)) || misuse "$command takes no argument, but got: $*"
+      ;;
+    *) misuse "unknown command $command" ;;
+  esac
   cd "$ROOT"
+  [ "$command" = clean ] || setup
   case "$command" in
     run) command_run "$@" ;;
     test) command_test "$@" ;;
-    native) command_native "$@" ;;
-    native-debug) setup ;;
-    check) command_check ;;
+    native) command_native ;;
+    native-debug) run "$VENV/bin/weaver" --version ;;
+    check) run "$VENV/bin/python" -m mypy ;;
     clippy | lint) command_lint ;;
-    gate) setup && DRY_RUN=$DRY_RUN run bash "$ROOT/tools/gate.sh" "$VENV" ;;
-    bench) command_bench "$@" ;;
+    gate) DRY_RUN=$DRY_RUN bash "$ROOT/tools/gate.sh" "$VENV" ;;
+    bench) run "$VENV/bin/python" -m weftos.bench "$@" ;;
     clean) command_clean ;;
-    *) usage >&2 && echo "build.sh: unknown command $command" >&2 && return 2 ;;
   esac
 }
 
