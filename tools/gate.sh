@@ -79,24 +79,6 @@ container_tests() {
   tests tests/containers
 }
 
-dependency_audit() {
-  local code=0
-  if ! "$PYTHON" -m pip_audit --version; then
-    echo "pip-audit is not installed"
-    return "$SKIPPED"
-  fi
-  # --strict would also refuse our own package, which no index knows.
-  "$PYTHON" -m pip_audit --progress-spinner off --skip-editable --timeout 30 || code=$?
-  # Findings come as a table after this sentence; without it the service did not answer.
-  if ((code)) && ! grep -qE '^Found [0-9]+ known vulnerabilit' "$LOG"; then
-    if grep -qiE 'connection|resolv|timed out|unreachable|proxy|HTTPError|max retries|ServiceError' "$LOG"; then
-      echo "the vulnerability service cannot be reached from here"
-      return "$SKIPPED"
-    fi
-  fi
-  return "$code"
-}
-
 cd "$ROOT" || exit 1
 check "unit and integration tests" unit_tests
 check "wheel, installed and started" bash tools/build.sh native
@@ -108,6 +90,6 @@ check "daemon from start to stop" bash tools/e2e_daemon.sh "$VENV"
 check "chain: damage, crashes, verification" chain_campaign
 check "containers" container_tests
 check "benchmark, quick" "$PYTHON" -m weftos.bench throughput --quick
-check "dependency audit" dependency_audit
+check "dependency audit" "$PYTHON" tools/audit.py
 ((DRY_RUN)) || printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 ((failed == 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,3 +148,21 @@ def test_a_wheel_that_lacks_or_adds_a_file_is_found_out(tmp_path: Path) -> None:
     more = check(*whole, "weftos/old.py")
     assert more.returncode == 1
     assert "holds weftos/old.py" in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown", "vulnerable", "status"),
+    [(20, 0, 0, 0), (20, 0, 1, 1), (0, 20, 0, 77), (0, 0, 0, 77), (5, 15, 0, 77), (5, 15, 1, 1), (19, 1, 0, 0)],
+)
+def test_an_audit_that_could_ask_nothing_is_not_passed(known: int, unknown: int, vulnerable: int, status: int) -> None:
+    found = {"id": "PYSEC-1", "fix_versions": ["2"]}
+    answer = [{"name": f"k{n}", "version": "1", "vulns": [found] if n < vulnerable else []} for n in range(known)]
+    answer += [{"name": f"u{n}", "skip_reason": "not found"} for n in range(unknown)]
+    done = subprocess.run(
+        [sys.executable, "-c", "import audit, json, sys; print(audit.judge(json.load(sys.stdin))[0])"],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tools")},
+        input=json.dumps(answer),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{status}\n", done.stderr
