@@ -236,3 +236,10 @@ CHAIN_VERIFY_ERRORS: Final = 1000
 CHAIN_VERIFY_WINDOWS: Final = 1_000_000
 #: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
 CHAIN_VERIFY_PAIRED: Final = 100_000
+
+# --- copies of arrays -------------------------------------------------------------------------------------------------
+
+#: Arrays of at least this size are copied into memory that is kept for the next; below, fresh memory is cheap.
+SHELF_FROM_BYTES: Final = 128 * 1024
+#: Memory kept so, per process, at most.
+SHELF_BYTES: Final = 16 * 1024 * 1024

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import weakref
 from typing import Any, Final
 
@@ -289,7 +290,43 @@ def copy_array(segment: Segment, at: int, n: int) -> ArrayRecord:
     if offset == n:
         return ArrayRecord(np.empty(shape, dtype), meta)
     source: AnyArray = np.frombuffer(segment.map, dtype, (n - offset) // dtype.itemsize, at + offset)
-    return ArrayRecord(source.copy().reshape(shape), meta)
+    if source.nbytes < limits.SHELF_FROM_BYTES:
+        return ArrayRecord(source.copy().reshape(shape), meta)
+    flat: AnyArray = _shelf.take(source.nbytes)[: source.nbytes].view(dtype)
+    np.copyto(flat, source)
+    return ArrayRecord(flat.reshape(shape), meta)
+
+
+class _Shelf:
+    """Memory of large arrays that nobody holds any more, for the next ones.
+
+    Fresh memory comes from the system page by page, each zeroed first, which costs more than the copy itself. A piece
+    is free again when only the shelf refers to it: every array made from it, however indirectly, keeps a reference.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+
+    def take(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return a piece of at least ``size`` bytes that nobody else uses."""
+        for index in range(len(self._pieces)):
+            nbytes = self._pieces[index].nbytes
+            # Two references: the list's, and the argument of the question.
+            if size <= nbytes <= 2 * size and sys.getrefcount(self._pieces[index]) == _LISTED_ONLY:
+                return self._pieces[index]
+        piece = np.empty(size, np.uint8)
+        held = sum(kept.nbytes for kept in self._pieces)
+        while self._pieces and held + size > limits.SHELF_BYTES:
+            held -= self._pieces.pop(0).nbytes
+        if size <= limits.SHELF_BYTES:
+            self._pieces.append(piece)
+        return piece
+
+
+_probe: Final = [object()]
+#: What ``sys.getrefcount`` says of an element of a list that nothing else refers to; asked as ``take`` asks.
+_LISTED_ONLY: Final = sys.getrefcount(_probe[0])
+_shelf: Final = _Shelf()
 
 
 class ArrayView:
