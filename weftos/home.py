@@ -1,16 +1,18 @@
 """Where an instance of WeftOS lives: which folder, which files in it, and the lock that lets one kernel use it.
 
 ``WEFTOS_HOME`` names the folder; without it the nearest ancestor of the working directory that has a ``.weftos/``, and
-without that
-``~/.weftos``. Everything of an instance lies below this one folder, except the control socket where its path would be
-longer than the
-system allows.
+without that ``~/.weftos``. Everything of an instance lies below this one folder, except the control socket where its
+path would be longer than the system allows.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
+import struct
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,12 +35,21 @@ def find_home(environ: Mapping[str, str] | None = None, cwd: Path | None = None)
     Args:
         environ: environment to look in; that of the process by default.
         cwd: working directory; that of the process by default.
+
+    Raises:
+        ConfigError: WEFTOS_HOME names the home of a user who does not exist, or the working directory was removed.
     """
     environ = os.environ if environ is None else environ
     named = environ.get("WEFTOS_HOME")
-    if named:
-        return Home(Path(named).expanduser().absolute())
-    start = (cwd or Path.cwd()).absolute()
+    try:
+        if named:
+            return Home(Path(named).expanduser().absolute())
+        return _default_home(environ, (cwd or Path.cwd()).absolute())
+    except (RuntimeError, FileNotFoundError) as error:
+        raise ConfigError(f"the instance's folder cannot be found: {error}; set WEFTOS_HOME to a folder") from error
+
+
+def _default_home(environ: Mapping[str, str], start: Path) -> Home:
     for folder in (start, *start.parents):
         if (folder / ".weftos").is_dir():
             return Home(folder / ".weftos")
@@ -99,36 +110,49 @@ class Home:
         return self.run / "agents" / f"{pid}.log"
 
     def ensure(self) -> Self:
-        """Create the folders that are missing.
+        """Create the folders that are missing, and close those with secrets or sockets in them to other users.
 
         Raises:
             ConfigError: the place cannot be used; the message says which and why.
         """
+        private = (self.run, self.keys, self.socket.parent)
         for folder in (self.root, self.run, self.run / "agents", self.chain, self.keys, self.socket.parent):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                status = folder.stat()
+                if folder in private:
+                    _keep_private(folder)
+            except FileExistsError as error:
+                raise ConfigError(
+                    f"{folder} is not a folder; remove it, or set WEFTOS_HOME to another place"
+                ) from error
             except OSError as error:
                 raise ConfigError(
-                    f"{folder} cannot be created: {error.strerror}; set WEFTOS_HOME to a folder you may write to"
+                    f"{folder} cannot be used: {error.strerror}; set WEFTOS_HOME to a folder you may write to"
                 ) from error
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ConfigError(f"{folder} is not writable; set WEFTOS_HOME to a folder you may write to")
-            if folder == self.socket.parent and status.st_uid != os.geteuid():
-                raise ConfigError(
-                    f"{folder} belongs to user {status.st_uid}, not to you; the control socket cannot be there"
-                )
         return self
+
+
+def _keep_private(folder: Path) -> None:
+    """Nobody else may look into it, or have made it: the place of the socket can lie in a folder that all may write."""
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode) and folder.parent == Path(tempfile.gettempdir()):
+        raise ConfigError(f"{folder} is a symbolic link; the control socket cannot be there")
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise ConfigError(f"{folder} belongs to user {status.st_uid}, not to you")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
 
 
 class InstanceLock:
     """Held by the one kernel of an instance, and given back by the system when that process ends, however it ends.
 
     A POSIX record lock (fcntl(2)), not flock(2): it belongs to the process, so agents forked later do not inherit it
-    and cannot keep
-    it after the kernel is gone. Its known trap, that closing *any* descriptor of the file releases it, is avoided by
-    opening the
-    file nowhere else in the process that holds it.
+    and cannot keep it after the kernel is gone; and the system itself tells who holds it, without taking it. Its known
+    trap, that closing *any* descriptor of the file releases it, is avoided by opening the file nowhere else in the
+    process that holds it.
 
     Args:
         path: the lock file.
@@ -152,10 +176,12 @@ class InstanceLock:
             raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             os.close(fd)
-            raise _taken(self._path, holder) from None
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise _taken(self._path, holder) from None
+            raise ConfigError(f"{self._path} cannot be locked: {error.strerror}") from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
@@ -168,8 +194,15 @@ class InstanceLock:
             self._fd = None
 
     def holder(self) -> int | None:
-        """OS pid of the process that holds the lock now, or ``None``. Takes nothing. Not to be called by the holder
-        itself.
+        """Ask who holds the lock, without taking it: that could make a kernel fail which starts just now.
+
+        Not to be called by the holder itself.
+
+        Returns:
+            OS pid of the holder; 0 if it is in another pid namespace; ``None`` if nobody holds it.
+
+        Raises:
+            ConfigError: the file cannot be opened.
         """
         assert self._fd is None, "the holder knows"
         try:
@@ -179,12 +212,7 @@ class InstanceLock:
         except OSError as error:
             raise ConfigError(f"{self._path} cannot be opened: {error.strerror}") from error
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            text = os.pread(fd, 32, 0).strip()
-            return int(text) if text.isdigit() else 0
-        else:
-            return None
+            return _record_holder(fd)
         finally:
             os.close(fd)
 
@@ -192,7 +220,7 @@ class InstanceLock:
         """Raise as ``acquire`` would, without taking it."""
         pid = self.holder()
         if pid is not None:
-            raise _taken(self._path, str(pid))
+            raise _taken(self._path, str(pid or ""))
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -209,3 +237,14 @@ def _taken(path: Path, holder: str) -> KernelAlreadyRunning:
         f"a kernel (OS pid {holder or 'unknown'}) already runs on {path.parent.parent}; "
         "`weaver kernel stop` ends it, WEFTOS_HOME names another instance"
     )
+
+
+def _record_holder(fd: int) -> int | None:
+    """F_GETLK of fcntl(2): whose lock would be in the way of ours. ``struct flock`` differs between systems."""
+    if sys.platform == "darwin":
+        layout, order = "qqihh", (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET)
+    else:
+        layout, order = "hhlli0l", (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(layout, *order)))
+    kind, pid = (answer[3], answer[2]) if sys.platform == "darwin" else (answer[0], answer[4])
+    return None if kind == fcntl.F_UNLCK else max(0, pid)
