@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True):
         digest: BLAKE3 of the content, 32 bytes; empty when there is none.
         status: ``ok``, ``unreadable``, ``vanished``, ``growing`` (it changed while it was read, twice), ``skipped``.
         target: where a link points, bytes.
+        inode: device and inode in hexadecimal when the file has several names, empty otherwise.
     """
 
     path: bytes
@@ -55,16 +56,20 @@ class Entry(msgspec.Struct, frozen=True):
     digest: bytes = b""
     status: str = OK
     target: bytes = b""
+    inode: str = ""
 
 
 def entry_row(entry: Entry) -> list[Any]:
     """An entry as it travels and as it is recorded: a list of plain values."""
-    return [entry.path, entry.kind, entry.size, entry.mtime_ns, entry.digest, entry.status, entry.target]
+    return [entry.path, entry.kind, entry.size, entry.mtime_ns, entry.digest, entry.status, entry.target, entry.inode]
 
 
 def row_entry(row: Sequence[Any]) -> Entry:
     """Inverse of ``entry_row``; raises ``msgspec.ValidationError`` for anything else."""
-    return msgspec.convert(dict(zip(Entry.__struct_fields__, row, strict=True)), Entry)
+    if len(row) > len(Entry.__struct_fields__):
+        raise msgspec.ValidationError(f"an entry of {len(row)} parts")
+    # What stands at the end with its default may be missing: records made before hard links were told apart.
+    return msgspec.convert(dict(zip(Entry.__struct_fields__, row, strict=False)), Entry)
 
 
 def walk(root: bytes, exclude: Iterable[str] = ()) -> Iterator[Entry]:
@@ -75,34 +80,54 @@ def walk(root: bytes, exclude: Iterable[str] = ()) -> Iterator[Entry]:
         exclude: patterns of names or relative paths to leave out (fnmatch).
     """
     patterns = [os.fsencode(pattern) for pattern in exclude]
-    yield from _walk(root, b"", patterns)
-
-
-def _walk(root: bytes, below: bytes, patterns: list[bytes]) -> Iterator[Entry]:
-    folder = os.path.join(root, below) if below else root
-    try:
-        with os.scandir(folder) as found:
-            names = sorted(entry.name for entry in found)
-    except OSError as error:
-        yield Entry(below or b".", FOLDER_ERROR, 0, 0, status=_status(error))
-        return
-    for name in names:
+    # A stack of our own: a folder may lie deeper than calls can nest. Each level holds the names still to come.
+    first, error = _names(root, b"")
+    if error is not None:
+        yield error
+    levels = [(b"", first)]
+    while levels:
+        below, names = levels[-1]
+        if not names:
+            levels.pop()
+            continue
+        name = names.pop()
         path = os.path.join(below, name) if below else name
         if any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(path, p) for p in patterns):
             continue
-        full = os.path.join(root, path)
-        try:
-            facts = os.lstat(full)
-            if stat.S_ISDIR(facts.st_mode):
-                yield from _walk(root, path, patterns)
-            elif stat.S_ISREG(facts.st_mode):
-                yield Entry(path, FILE, facts.st_size, facts.st_mtime_ns)
-            elif stat.S_ISLNK(facts.st_mode):
-                yield Entry(path, LINK, facts.st_size, facts.st_mtime_ns, target=os.readlink(full))
-            else:
-                yield Entry(path, OTHER, 0, facts.st_mtime_ns, status=SKIPPED)
-        except OSError as error:
-            yield Entry(path, FILE, 0, 0, status=_status(error))
+        entry = _entry(root, path)
+        if entry is not None:
+            yield entry
+            continue
+        inside, error = _names(root, path)
+        if error is not None:
+            yield error
+        levels.append((path, inside))
+
+
+def _names(root: bytes, below: bytes) -> tuple[list[bytes], Entry | None]:
+    """What is in a folder, last name first; or the entry that says why it cannot be told."""
+    try:
+        return sorted(os.listdir(os.path.join(root, below)), reverse=True), None
+    except OSError as error:
+        return [], Entry(below or b".", FOLDER_ERROR, 0, 0, status=_status(error))
+
+
+def _entry(root: bytes, path: bytes) -> Entry | None:
+    """The facts about one name; ``None`` for a folder."""
+    full = os.path.join(root, path)
+    try:
+        facts = os.lstat(full)
+        if stat.S_ISDIR(facts.st_mode):
+            return None
+        if stat.S_ISREG(facts.st_mode):
+            # Only a file with several names needs to be told from others: the rest stay as small as they were.
+            inode = f"{facts.st_dev:x}:{facts.st_ino:x}" if facts.st_nlink > 1 else ""
+            return Entry(path, FILE, facts.st_size, facts.st_mtime_ns, inode=inode)
+        if stat.S_ISLNK(facts.st_mode):
+            return Entry(path, LINK, facts.st_size, facts.st_mtime_ns, target=os.readlink(full))
+        return Entry(path, OTHER, 0, facts.st_mtime_ns, status=SKIPPED)
+    except OSError as error:
+        return Entry(path, FILE, 0, 0, status=_status(error))
 
 
 def _status(error: OSError) -> str:
@@ -163,9 +188,10 @@ def root_digest(entries: Iterable[Entry]) -> bytes:
 
 
 def summarise(entries: Iterable[Entry]) -> dict[str, int]:
-    """Count files, bytes, links, problems, and files whose content is there already."""
-    counts = dict.fromkeys(("files", "bytes", "links", "problems", "duplicates", "duplicate_bytes"), 0)
+    """Count files, bytes, links, further names of the same file, problems, and files whose content is there already."""
+    counts = dict.fromkeys(("files", "bytes", "links", "hard_links", "problems", "duplicates", "duplicate_bytes"), 0)
     seen: set[bytes] = set()
+    inodes: set[str] = set()
     for entry in entries:
         if entry.kind == LINK:
             counts["links"] += 1
@@ -175,6 +201,12 @@ def summarise(entries: Iterable[Entry]) -> dict[str, int]:
             continue
         counts["files"] += 1
         counts["bytes"] += entry.size
+        if entry.inode in inodes:
+            # A further name of a file that was counted: it takes no room, so it is no duplicate.
+            counts["hard_links"] += 1
+            continue
+        if entry.inode:
+            inodes.add(entry.inode)
         if entry.size and entry.digest in seen:
             counts["duplicates"] += 1
             counts["duplicate_bytes"] += entry.size

@@ -14,13 +14,15 @@ __all__ = ["main"]
 def main(ctx: Context) -> None:
     """Arguments: root (hex of its bytes), pid of the scanner, pid of the recorder."""
     root, scanner, recorder = bytes.fromhex(ctx.args[0]), int(ctx.args[1]), int(ctx.args[2])
-    # Two pieces at once, so that the next one is there when one is done.
-    for _ in range(2):
-        ctx.send(scanner, "want", timeout=60.0)
+    finished: set[int] = set()
+    ctx.send(scanner, {"hello": ctx.incarnation}, timeout=60.0)
     for message in ctx:
-        work = message.payload.get("work") if isinstance(message.payload, dict) else None
-        if not work:
+        if not isinstance(message.payload, dict) or "piece" not in message.payload:
             continue
-        done = [[index, entry_row(hash_file(root, row_entry(row)))] for index, row in work]
-        ctx.send(recorder, {"entries": done}, timeout=60.0)
-        ctx.send(scanner, "want", timeout=60.0)
+        number, work = message.payload["piece"], message.payload["work"]
+        # After a restart a piece comes from the kernel, which delivers it again, and from the scanner.
+        if number not in finished:
+            done = [[index, entry_row(hash_file(root, row_entry(row)))] for index, row in work]
+            ctx.send(recorder, {"entries": done}, timeout=60.0)
+            finished.add(number)
+        ctx.send(scanner, {"done": number}, timeout=60.0)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from weftos import chain
 from weftos.agent.context import Context
-from weftos.errors import WeftError
+from weftos.errors import AgentExited, WeftError
 from weftos.home import find_home
 
 from .inventory_files import Entry, compare, entry_row, root_digest, row_entry, summarise
@@ -154,6 +154,7 @@ def main(ctx: Context) -> None:
         if len(recorder.entries) - told >= 64:
             told = len(recorder.entries)
             ctx.send(ctx.parent, {"progress": recorder.progress()}, timeout=60.0)
+    raise AgentExited("stopped before the inventory was complete")
 
 
 def _payloads(ctx: Context) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Walks the folder and hands out files to whoever asks for work.
+"""Walks the folder and hands out pieces of work to the hashers, two to each at a time.
 
-Hashers ask, the scanner answers: so a hasher with a large file holds nobody up, and a hasher that was killed simply
-    asks again.
+Pieces are numbered, and a piece is the hasher's until it says that it is done. The kernel delivers the piece that a
+killed hasher held again, but not for ever: what killed its reader three times goes to the dead letters. So a hasher
+says hello in each of its lives and gets again what it still owes; its entries count once, however often they arrive.
+One that dies again and again is given up by the kernel, and then the job fails.
 """
 
 from __future__ import annotations
@@ -21,23 +23,37 @@ __all__ = ["main"]
 #: worth a message.
 _WORK_FILES: Final = 64
 _WORK_BYTES: Final = 16 * 1024 * 1024
+#: How long a full ring is waited for, in seconds: a restart with its longest delay, and a large file, fit in.
+_PATIENCE_S: Final = 60.0
+
+
+#: Pieces that a hasher has at a time: the next one is there when one is done.
+_AHEAD: Final = 2
 
 
 def main(ctx: Context) -> None:
-    """Arguments: root (hex of its bytes), pid of the recorder, patterns to leave out (JSON)."""
+    """Arguments: root (hex of its bytes), pid of the recorder, patterns to leave out (JSON).
+
+    Takes ``{"hello": incarnation}`` and ``{"done": number}`` from hashers, sends ``{"piece": number, "work": rows}``.
+    """
     root, recorder = bytes.fromhex(ctx.args[0]), int(ctx.args[1])
     exclude = msgspec.json.decode(ctx.args[2], type=list[str])
-    work = _pieces(walk(root, exclude), ctx, recorder)
-    exhausted = False
+    work = enumerate(_pieces(walk(root, exclude), ctx, recorder))
+    owed: dict[int, dict[int, list[Any]]] = {}
     for message in ctx:
-        if message.payload != "want":
+        payload, hasher = message.payload, message.sender
+        if not isinstance(payload, dict):
             continue
-        piece = None if exhausted else next(work, None)
-        if piece is None:
-            exhausted = True
-            ctx.send(message.sender, {"work": []}, timeout=60.0)
+        mine = owed.setdefault(hasher, {})
+        if "hello" in payload:
+            for number, piece in mine.items():
+                ctx.send(hasher, {"piece": number, "work": piece}, timeout=_PATIENCE_S)
         else:
-            ctx.send(message.sender, {"work": piece}, timeout=60.0)
+            mine.pop(payload.get("done", -1), None)
+        while len(mine) < _AHEAD and (fresh := next(work, None)) is not None:
+            number, piece = fresh
+            mine[number] = piece
+            ctx.send(hasher, {"piece": number, "work": piece}, timeout=_PATIENCE_S)
 
 
 def _pieces(entries: Iterator[Entry], ctx: Context, recorder: int) -> Iterator[list[Any]]:
@@ -52,7 +68,7 @@ def _pieces(entries: Iterator[Entry], ctx: Context, recorder: int) -> Iterator[l
         if entry.kind != FILE or entry.status != OK:
             direct.append([index, entry_row(entry)])
             if len(direct) >= _WORK_FILES:
-                ctx.send(recorder, {"entries": direct}, timeout=60.0)
+                ctx.send(recorder, {"entries": direct}, timeout=_PATIENCE_S)
                 direct = []
             continue
         piece.append([index, entry_row(entry)])
@@ -62,4 +78,4 @@ def _pieces(entries: Iterator[Entry], ctx: Context, recorder: int) -> Iterator[l
             piece, size = [], 0
     if piece:
         yield piece
-    ctx.send(recorder, {"entries": direct, "total": total}, timeout=60.0)
+    ctx.send(recorder, {"entries": direct, "total": total}, timeout=_PATIENCE_S)

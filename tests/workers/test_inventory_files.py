@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import blake3
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,44 @@ entries = st.builds(
     st.sampled_from(["ok", "unreadable", "growing"]),
     st.sampled_from([b"", b"target"]),
 )
+
+
+def test_a_folder_deeper_than_calls_can_nest_is_walked(tmp_path, request):
+    # pytest's own clean-up nests calls, for this folder too many.
+    request.addfinalizer(lambda: subprocess.run(["rm", "-rf", tmp_path / "d"], check=True))
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    assert [(e.path, e.status) for e in walk(os.fsencode(tmp_path))] == [(b"d/" * 1200 + b"file", "ok")]
+
+
+def test_the_order_is_that_of_names_folder_by_folder(tmp_path):
+    for name in ("b/y", "b/x/1", "a", "c", "b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [e.path for e in walk(os.fsencode(tmp_path))] == [b"a", b"b/x/1", b"b/y", b"b.txt", b"c"]
+
+
+def test_a_further_name_of_a_file_is_no_duplicate(tmp_path):
+    root = os.fsencode(tmp_path)
+    (tmp_path / "one").write_bytes(b"same")
+    os.link(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "three").write_bytes(b"same")
+    counts = summarise(hash_file(root, entry) for entry in walk(root))
+    assert (counts["files"], counts["hard_links"], counts["duplicates"]) == (3, 1, 1)
+
+
+def test_a_row_of_another_length():
+    row = entry_row(Entry(b"a", "file", 1, 2))
+    assert row_entry(row[:-1]) == Entry(b"a", "file", 1, 2), "as recorded before hard links were told apart"
+    for wrong in (row[:3], [*row, "more"]):
+        with pytest.raises(msgspec.ValidationError):
+            row_entry(wrong)
 
 
 @given(entries)
@@ -126,6 +165,8 @@ def test_the_root_digest_depends_on_content_not_on_order_or_time(found, random):
         (b"a", b"00" * 32 + b"  a\n"),
         (b"a\nb", b"\\" + b"00" * 32 + b"  a\\nb\n"),
         (b"a\\b", b"\\" + b"00" * 32 + b"  a\\\\b\n"),
+        (b"a\r", b"00" * 32 + b"  a\r\n"),
+        (b"\xff", None),
     ],
 )
 def test_digest_lines(name, line):
@@ -135,7 +176,7 @@ def test_digest_lines(name, line):
 @pytest.mark.skipif(shutil.which("b3sum") is None, reason="b3sum is not installed")
 def test_b3sum_itself_accepts_the_file(tmp_path):
     lines = []
-    for name in (b"plain", b"new\nline", b"back\\slash", "ümläut".encode()):
+    for name in (b"plain", b"new\nline", b"back\\slash", b"mid\rdle", b"end\r", "ümläut".encode()):
         path = os.path.join(os.fsencode(tmp_path), name)
         with open(path, "wb") as file:
             file.write(name)

@@ -140,6 +140,8 @@ class _Job:
     def _on(self, client: Any, *, show_progress: bool) -> dict[str, Any]:
         import msgspec
 
+        from weftos.rpc.client import RpcClient
+
         started = time.monotonic()
         args = [
             os.fsencode(self.root).hex(),
@@ -155,7 +157,10 @@ class _Job:
             elapsed = time.monotonic() - started
             agents = self._agents(client, agent.pid, status)
         finally:
-            client.call("kernel.kill-process", {"pid": agent.pid})
+            # On a connection of its own: Ctrl-C may have come between a question and its answer, and the old one would
+            # answer that.
+            with RpcClient(self.home.socket, home=self.home.root) as closing:
+                closing.call("kernel.kill-process", {"pid": agent.pid})
         summary = status["summary"]
         if summary.get("missing"):
             return dict(summary)
@@ -163,7 +168,8 @@ class _Job:
             "root": _text(os.fsencode(self.root)),
             "check": self.check,
             **{
-                name: summary[name] for name in ("files", "bytes", "links", "duplicates", "duplicate_bytes", "problems")
+                name: summary[name]
+                for name in ("files", "bytes", "links", "hard_links", "duplicates", "duplicate_bytes", "problems")
             },
             "errors": summary["errors"],
             "elapsed_secs": round(elapsed, 3),
@@ -228,11 +234,18 @@ class _Job:
         record = summary["record"]
         prefix = os.fsencode(self.given)
         lines: list[bytes] = []
+        left_out = 0
         for event in chain.read(str(self.home.chain), start=record["first_seq"], stop=record["last_seq"] + 1):
-            if event.kind == "app.inventory.entries" and event.payload["run"] == self.name:
-                lines += [
-                    digest_line(row[4], os.path.join(prefix, row[0])) for row in event.payload["entries"] if row[4]
-                ]
+            if event.kind != "app.inventory.entries" or event.payload["run"] != self.name:
+                continue
+            for row in event.payload["entries"]:
+                line = digest_line(row[4], os.path.join(prefix, row[0])) if row[4] else b""
+                if line is None:
+                    left_out += 1
+                    click.echo(f"not in {target}, its name is not UTF-8: {_text(row[0])!r}", err=True)
+                elif line:
+                    lines.append(line)
+        summary["digests_left_out"] = left_out
         try:
             lines.sort(key=_name_of)
             target.write_bytes(b"".join(lines))
@@ -254,7 +267,7 @@ def _show(summary: dict[str, Any], *, check: bool) -> None:
     rows: list[Sequence[Cell]] = [
         ["Files", f"{summary['files']:,}"],
         ["Bytes", formats.size(summary["bytes"])],
-        ["Links", f"{summary['links']:,}"],
+        ["Links", f"{summary['links']:,} symbolic, {summary['hard_links']:,} hard"],
         ["Duplicates", f"{summary['duplicates']:,} ({formats.size(summary['duplicate_bytes'])})"],
         ["Problems", f"{summary['problems']:,}"],
         ["Time", formats.seconds(summary["elapsed_secs"])],
