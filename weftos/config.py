@@ -1,8 +1,8 @@
 """The configuration file ``weftos.toml``: sections, keys, defaults, and errors that name what is wrong.
 
 Every key has a default, so an absent file is a valid configuration. An unknown key is an error, because a misspelt
-limit that is silently
-ignored is no limit.
+limit that is silently ignored is no limit. For the same reason a size is read exactly and a file is refused as a
+whole: half a configuration is never in force.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ import msgspec
 
 from weftos import limits
 from weftos.errors import ConfigError
+from weftos.logs import parse_spec
 
 __all__ = [
     "ChainSection",
@@ -29,8 +31,7 @@ __all__ = [
     "parse_size",
 ]
 
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=limits.CONFIG_MAX)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -38,7 +39,7 @@ class KernelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """``[kernel]``. ``max_processes`` counts living agents; 0 is unlimited."""
 
     max_processes: Natural = limits.MAX_PROCESSES
-    health_check_interval_secs: Seconds = 30.0
+    health_check_interval_secs: Seconds = limits.HEALTH_INTERVAL_S
     shutdown_timeout_secs: Seconds = limits.SHUTDOWN_TIMEOUT_S
 
 
@@ -54,7 +55,11 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class SupervisorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[supervisor]``: how often an agent is restarted before it is quarantined, and how long between two tries."""
+    """``[supervisor]``: how often an agent is restarted before it is quarantined, and how long between two tries.
+
+    An agent that fails more than ``max_restarts`` times ``within_secs`` is quarantined. The pause before a restart
+    begins at ``backoff_secs`` and doubles up to ``backoff_max_secs``.
+    """
 
     max_restarts: Natural = limits.RESTART_MAX
     within_secs: Seconds = limits.RESTART_WINDOW_S
@@ -65,7 +70,9 @@ class SupervisorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[chain]``: size at which a new segment file is begun."""
 
-    segment_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024)] = 64 * 1024 * 1024
+    segment_bytes: Annotated[int, msgspec.Meta(ge=limits.CHAIN_SEGMENT_MIN_BYTES, le=limits.CONFIG_MAX)] = (
+        limits.CHAIN_SEGMENT_BYTES
+    )
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -97,65 +104,122 @@ _UNITS: Final = {
     "gb": 1000**3,
     "gib": 1024**3,
 }
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_SIZE: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-zA-Z]*)\s*")
+#: Keys whose value may be a size in words.
+_SIZES: Final = {("limits", "memory_bytes"), ("limits", "file_bytes"), ("chain", "segment_bytes")}
 
 
 def parse_size(text: str | int) -> int:
-    """Read a size: ``4096``, ``"64MiB"`` (1024²), ``"64MB"`` (1000²).
+    """Read a size: ``4096``, ``"64MiB"`` (1024²), ``"64MB"`` (1000²), ``"1.5GiB"``.
 
     Returns:
         Bytes.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is none of these, no whole number of bytes, negative, or beyond 2⁶³.
     """
     if isinstance(text, int):
-        return text
-    match = _SIZE.fullmatch(text)
-    unit = _UNITS.get(match.group(2).lower()) if match else None
-    if match is None or unit is None:
-        raise ConfigError(f"{text!r} is no size: write bytes, or a number with KiB, MiB, GiB, kB, MB or GB")
-    return int(float(match.group(1)) * unit)
+        size = Decimal(text)
+    else:
+        match = _SIZE.fullmatch(text)
+        unit = _UNITS.get(match.group(2).lower()) if match else None
+        if match is None or unit is None:
+            raise ConfigError(f"{text!r} is no size: write bytes, or a number with KiB, MiB, GiB, kB, MB or GB")
+        # Decimal, not float: 0.1 GB is a whole number of bytes, and 2**53 + 1 is one of its own.
+        size = Decimal(match.group(1)) * unit
+        if size != size.to_integral_value():
+            raise ConfigError(f"{text!r} is no whole number of bytes")
+    if not 0 <= size <= limits.CONFIG_MAX:
+        raise ConfigError(f"{text!r} is out of range: a size is from 0 to {limits.CONFIG_MAX} bytes")
+    return int(size)
 
 
 def load(path: Path) -> Config:
     """Read a configuration file; a missing one gives the defaults.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, or has a key or value that is not accepted; the message names it.
+        ConfigError: it cannot be read, is no TOML, or has a key or value that is not accepted; the message names the
+            file, the key, its line where that is clear, and what is accepted.
     """
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: byte {error.start} is not") from error
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    _check_keys(path, values, Config, "")
-    sizes = values.get("limits", {})
-    for name in ("memory_bytes", "file_bytes"):
-        if isinstance(sizes.get(name), str):
-            sizes[name] = parse_size(sizes[name])
-    segment = values.get("chain", {})
-    if isinstance(segment.get("segment_bytes"), str):
-        segment["segment_bytes"] = parse_size(segment["segment_bytes"])
     try:
-        return msgspec.convert(values, Config)
+        return _checked(values)
+    except _Misfit as misfit:
+        raise ConfigError(f"{path}{_line_of(text, misfit.key)}: {misfit}") from misfit
+
+
+class _Misfit(ConfigError):
+    """A key or value that is not accepted.
+
+    Attributes:
+        key: section and key, as far as they are known.
+    """
+
+    def __init__(self, key: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def _checked(values: dict[str, Any]) -> Config:
+    sections = {name: type(getattr(Config(), name)) for name in Config.__struct_fields__}
+    for name, section in values.items():
+        _check_known((name,), Config)
+        if not isinstance(section, dict):
+            raise _Misfit((name,), f"{name} is a section: write [{name}]")
+        for key, value in section.items():
+            _check_known((name, key), sections[name])
+            if (name, key) in _SIZES and isinstance(value, str):
+                try:
+                    section[key] = parse_size(value)
+                except ConfigError as error:
+                    raise _Misfit((name, key), f"{name}.{key}: {error}") from error
+    try:
+        config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}".replace("$.", "").replace("`", "'")) from error
+        what, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`")
+        raise _Misfit(tuple(key.split(".")), f"{key}: {what}".replace("`", "'")) from error
+    try:
+        parse_spec(config.log.level, origin="log.level")
+    except ConfigError as error:
+        raise _Misfit(("log", "level"), str(error)) from error
+    pauses = config.supervisor
+    if pauses.backoff_secs > pauses.backoff_max_secs:
+        raise _Misfit(
+            ("supervisor", "backoff_secs"),
+            f"supervisor.backoff_secs is {pauses.backoff_secs:g}, which is more than its cap, "
+            f"supervisor.backoff_max_secs, with {pauses.backoff_max_secs:g}",
+        )
+    return config
 
 
-def _check_keys(path: Path, values: dict[str, Any], section: type[msgspec.Struct], prefix: str) -> None:
-    known = section.__struct_fields__
-    for key, value in values.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else f"; there are: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {prefix}{key}{hint}")
-        if section is Config:
-            if not isinstance(value, dict):
-                raise ConfigError(f"{path}: {key} is a table: write [{key}]")
-            _check_keys(path, value, type(getattr(Config(), key)), f"{key}.")
+def _check_known(key: tuple[str, ...], struct: type[msgspec.Struct]) -> None:
+    known = struct.__struct_fields__
+    if key[-1] not in known:
+        close = difflib.get_close_matches(key[-1], known, 1)
+        hint = f"did you mean {'.'.join((*key[:-1], close[0]))}?" if close else f"there are: {', '.join(known)}"
+        raise _Misfit(key, f"unknown {'key' if len(key) > 1 else 'section'} {'.'.join(key)}; {hint}")
+
+
+def _line_of(text: str, key: tuple[str, ...]) -> str:
+    """The line of a key that is written plainly below the header of its section; nothing for any other spelling."""
+    header, section = re.compile(r"\s*\[\s*([\w-]+)\s*\]"), None
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := header.match(line):
+            section = match.group(1)
+            if key == (section,):
+                return f", line {number}"
+        elif len(key) > 1 and section == key[0] and re.match(rf"\s*{re.escape(key[1])}\s*=", line):
+            return f", line {number}"
+    return ""

@@ -179,6 +179,10 @@ RESTART_BACKOFF_MAX_S: Final = 30.0
 RESTART_STABLE_S: Final = 60.0
 #: The service process has a budget of its own: without it the gate is shut, so it is tried longer.
 SERVICE_RESTART_MAX: Final = 20
+#: How often the kernel looks after the health of its services, in seconds.
+HEALTH_INTERVAL_S: Final = 30.0
+#: Largest whole number in the configuration: what a signed 64-bit field of the system's limits holds.
+CONFIG_MAX: Final = 2**63 - 1
 #: How often usage is sampled from /proc, in seconds.
 SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.

@@ -51,8 +51,7 @@ class WindowPairs:
         return len(self._open) + self.given_up
 
     def grant(self, boot_id: bytes, source: str, payload: Mapping[str, Any]) -> None:
-        """Take the payload of an ``ipc.grant`` record: which agents are the ends of a ring. Only the kernel's counts.
-        """
+        """Take an ``ipc.grant`` record's payload: which agents are the ends of a ring. Only the kernel's counts."""
         ring = payload.get("ring")
         if source == "kernel" and isinstance(ring, int):
             ends = {"producer": f"agent:{payload.get('from')}", "consumer": f"agent:{payload.get('to')}"}

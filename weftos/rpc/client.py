@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar, overload
 import msgspec
 
 from weftos import limits
-from weftos.errors import KernelNotRunning, PeerRefused, ProtocolError, WeftError, WeftTimeout
+from weftos.errors import KernelNotRunning, PeerRefused, ProtocolError, WeftTimeout
 from weftos.rpc.wire import LineSplitter, decode_response, encode_request, find_method
 
 __all__ = ["RpcClient"]
@@ -106,7 +106,8 @@ class RpcClient:
             raise KernelNotRunning(
                 f"the kernel for {self.home} ended before it answered {method}; `weaver kernel status` shows its state"
             ) from error
-        except WeftError:
+        except BaseException:
+            # Also an interrupt: an answer that comes later must not be taken for that of the next call.
             self.close()
             raise
         finally:
