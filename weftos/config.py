@@ -155,12 +155,12 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     try:
         return _checked(values)
-    except _Misfit as misfit:
+    except _MisfitError as misfit:
         raise ConfigError(f"{path}{_line_of(text, misfit.key)}: {misfit}") from misfit
 
 
-class _Misfit(ConfigError):
-    """A key or value that is not accepted.
+class _MisfitError(Exception):
+    """A key or value that is not accepted; never leaves this module.
 
     Attributes:
         key: section and key, as far as they are known.
@@ -176,27 +176,27 @@ def _checked(values: dict[str, Any]) -> Config:
     for name, section in values.items():
         _check_known((name,), Config)
         if not isinstance(section, dict):
-            raise _Misfit((name,), f"{name} is a section: write [{name}]")
+            raise _MisfitError((name,), f"{name} is a section: write [{name}]")
         for key, value in section.items():
             _check_known((name, key), sections[name])
             if (name, key) in _SIZES and isinstance(value, str):
                 try:
                     section[key] = parse_size(value)
                 except ConfigError as error:
-                    raise _Misfit((name, key), f"{name}.{key}: {error}") from error
+                    raise _MisfitError((name, key), f"{name}.{key}: {error}") from error
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
-        raise _Misfit(tuple(key.split(".")), f"{key}: {what}".replace("`", "'")) from error
+        raise _MisfitError(tuple(key.split(".")), f"{key}: {what}".replace("`", "'")) from error
     try:
         parse_spec(config.log.level, origin="log.level")
     except ConfigError as error:
-        raise _Misfit(("log", "level"), str(error)) from error
+        raise _MisfitError(("log", "level"), str(error)) from error
     pauses = config.supervisor
     if pauses.backoff_secs > pauses.backoff_max_secs:
-        raise _Misfit(
+        raise _MisfitError(
             ("supervisor", "backoff_secs"),
             f"supervisor.backoff_secs is {pauses.backoff_secs:g}, which is more than its cap, "
             f"supervisor.backoff_max_secs, with {pauses.backoff_max_secs:g}",
@@ -209,7 +209,7 @@ def _check_known(key: tuple[str, ...], struct: type[msgspec.Struct]) -> None:
     if key[-1] not in known:
         close = difflib.get_close_matches(key[-1], known, 1)
         hint = f"did you mean {'.'.join((*key[:-1], close[0]))}?" if close else f"there are: {', '.join(known)}"
-        raise _Misfit(key, f"unknown {'key' if len(key) > 1 else 'section'} {'.'.join(key)}; {hint}")
+        raise _MisfitError(key, f"unknown {'key' if len(key) > 1 else 'section'} {'.'.join(key)}; {hint}")
 
 
 def _line_of(text: str, key: tuple[str, ...]) -> str:
