@@ -26,7 +26,18 @@ from typing import Final
 
 from weftos.errors import ConfigError
 
-__all__ = ["OFF", "PLAIN", "TRACE", "VARIABLE", "LogSpec", "lost_lines", "parse_spec", "reset_after_fork", "setup"]
+__all__ = [
+    "OFF",
+    "PLAIN",
+    "TRACE",
+    "VARIABLE",
+    "LogSpec",
+    "check",
+    "lost_lines",
+    "parse_spec",
+    "reset_after_fork",
+    "setup",
+]
 
 #: The environment variable that wins over the configuration.
 VARIABLE: Final = "WEFTOS_LOG"
@@ -177,6 +188,20 @@ _handler: _Descriptor | None = None
 _named: set[str] = set()
 
 
+def check(spec: str = "info", *, environ: Mapping[str, str] | None = None) -> LogSpec:
+    """Say what ``setup`` would put in force, without doing so.
+
+    Args:
+        spec: the specification of the configuration file.
+        environ: environment to look in; that of the process by default.
+
+    Raises:
+        ConfigError: a specification is malformed.
+    """
+    configured = parse_spec(spec, origin="log.level")
+    return parse_spec((os.environ if environ is None else environ).get(VARIABLE, ""), base=configured)
+
+
 def setup(spec: str = "info", *, fd: int = 2, environ: Mapping[str, str] | None = None) -> LogSpec:
     """Log to a descriptor from now on, at the levels that ``WEFTOS_LOG`` or else ``spec`` asks for.
 
@@ -194,8 +219,7 @@ def setup(spec: str = "info", *, fd: int = 2, environ: Mapping[str, str] | None 
         ConfigError: a specification is malformed; nothing has changed then.
     """
     global _handler  # noqa: PLW0603 -- the logging of a process is one thing, as in the standard library
-    configured = parse_spec(spec, origin="log.level")
-    wanted = parse_spec((os.environ if environ is None else environ).get(VARIABLE, ""), base=configured)
+    wanted = check(spec, environ=environ)
     logging.addLevelName(TRACE, "TRACE")
     root = logging.getLogger()
     if _handler is None:

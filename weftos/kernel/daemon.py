@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from weftos import limits
+from weftos import limits, logs
 from weftos.config import Config, load
 from weftos.errors import BootFailed, WeftError, error_for_code
 from weftos.home import Home, InstanceLock
@@ -63,7 +63,7 @@ def start_daemon(home: Home, config_path: Path | None = None, timeout: float = l
         BootFailed: it ended, or was not ready in time, without saying why.
     """
     home.ensure()
-    load(config_path or home.config)
+    logs.check(load(config_path or home.config).log.level)
     # Asked here as well, so that the error comes at once and the log of the running kernel stays untouched.
     InstanceLock(home.lock).check_free()
     reader, writer = os.pipe()
@@ -140,6 +140,8 @@ def run_foreground(home: Home, config_path: Path | None = None) -> int:
         os.set_inheritable(fd, False)
     try:
         config = load(config_path or home.config)
+        # On standard error, which the forks for service and agents point to logs of their own.
+        logs.setup(config.log.level)
         return asyncio.run(_serve(home, config, config_path, fd))
     except WeftError as error:
         _tell(fd, _Outcome(os.getpid(), error.code, str(error)))

@@ -17,7 +17,7 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit, struct_rusage
 from typing import Any
 
 import weftos
-from weftos import limits
+from weftos import limits, logs
 from weftos.agent.frames import SignalFrame
 from weftos.config import Config, load
 from weftos.errors import ChainCorrupted, ConfigError, WeftError
@@ -248,7 +248,9 @@ class Kernel:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
         try:
             path = self.core.config_path
-            self.core.config = load(Path(path) if path else self.core.home.config)
+            config = load(Path(path) if path else self.core.home.config)
+            logs.setup(config.log.level)
+            self.core.config = config
         except ConfigError as error:
             self.core.emit(LogLevel.ERROR, f"the configuration was not reloaded: {error}")
             return
