@@ -29,6 +29,8 @@ from weftos.kernel.state import KernelEvent, LogLevel
 
 __all__ = ["run_foreground", "start_daemon"]
 
+#: Kernels that this process started and whose ends it has not collected.
+_started: Final[list[subprocess.Popen[bytes]]] = []
 _READY_VARIABLE: Final = "WEFTOS_READY_FD"
 _LOG_LEVELS: Final = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -101,8 +103,9 @@ def start_daemon(home: Home, config_path: Path | None = None, timeout: float = l
     if outcome.code:
         process.wait()
         raise error_for_code(outcome.code, outcome.message)
-    # The kernel lives on by itself; without this the destructor would complain that it was never waited for.
-    process.returncode = 0
+    # The kernel lives on by itself. It is remembered only so that its end can be collected by the next call.
+    _started[:] = [earlier for earlier in _started if earlier.poll() is None]
+    _started.append(process)
     return outcome.os_pid
 
 
