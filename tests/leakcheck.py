@@ -213,4 +213,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def pytest_testnodedown(node: Any, error: object) -> None:
     """A worker of pytest-xdist has ended: take over what it found. One that crashed fails the run by itself."""
     if not error:
-        node.config.stash[_OBSERVER].leaks.extend(node.workeroutput.get("leaks", ()))
+        node.config.stash[_OBSERVER].leaks.extend(getattr(node, "workeroutput", {}).get("leaks", ()))
