@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The developer's one entry: sets up its own .venv and runs everything there. `tools/build.sh --help` lists the commands.
+# The developer's one entry: sets up its own .venv and runs everything there. `tools/build.sh --help` lists commands.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -106,13 +106,14 @@ install_into_venv() {
     if ! "$python" -m venv --clear "$VENV"; then
       # A half-made environment would be taken for a whole one the next time.
       rm -rf "$VENV"
-      fail "$python cannot make a virtual environment; if it lacks ensurepip, install it (on Debian: apt-get install python3-venv)"
+      fail "$python cannot make a virtual environment; if it lacks ensurepip, install it (Debian: python3-venv)"
     fi
   fi
   echo "build.sh: installing into .venv" >&2
   pip install -e "$ROOT[dev]" || fail "the dependencies could not be installed; is a package index reachable?"
   # The benchmark runs those peers that are there and names those that are not, so their absence is no failure.
-  pip install -e "$ROOT[bench]" || echo "build.sh: not all peers of the benchmark could be installed; it names those" >&2
+  pip install -e "$ROOT[bench]" ||
+    echo "build.sh: not all peers of the benchmark could be installed; it names those" >&2
 }
 
 pip() { run "$VENV/bin/python" -m pip "$1" --quiet --disable-pip-version-check "${@:2}"; }

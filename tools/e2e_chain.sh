@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tamper-evident log from outside, by `weaver` alone: verify with and without a kernel, then damage it in every way that a file can be
-# damaged and see each found. Usage: tools/e2e_chain.sh VENV. Exit status 0 if all of it went as promised.
+# The tamper-evident log from outside, by `weaver` alone: verify with and without a kernel, then flip, swap, cut off and
+# add bytes, and see each treated as promised. Usage: tools/e2e_chain.sh VENV. Exit status 0 if all of it was.
 set -euo pipefail
 # shellcheck source=tools/e2e_lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/e2e_lib.sh"
@@ -53,14 +53,10 @@ for damage in flip swap cut; do
   expect 5 weaver chain verify
   expect 5 weaver chain verify --json
   [ "$(field 'd["valid"]')" = False ] || die "damage by $damage is called valid"
-  if [ "$damage" != cut ]; then
-    say "a kernel does not start on it, and leaves the evidence untouched"
-    cp "$SEGMENT" "$OUT.damaged"
-    code=0
-    weaver kernel start >"$OUT" 2>&1 || code=$?
-    [ "$code" -ne 0 ] || die "the kernel started on a damaged log"
-    cmp -s "$SEGMENT" "$OUT.damaged" || die "the kernel changed a damaged log"
-  fi
+  say "a kernel does not start on it, says so with 5, and leaves the evidence untouched"
+  cp "$SEGMENT" "$OUT.damaged"
+  expect 5 weaver kernel start
+  cmp -s "$SEGMENT" "$OUT.damaged" || die "the kernel changed a damaged log"
   cp "$OUT.whole" "$SEGMENT"
 done
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The life of a kernel from outside, by `weaver` alone: start, work, the death of an agent, of the service process and of the kernel
-# itself, restart, stop. Usage: tools/e2e_daemon.sh VENV. Exit status 0 if all of it went as promised.
+# The life of a kernel from outside, by `weaver` alone: start, work, the death of an agent, of the service process and
+# of the kernel itself, restart, stop. Usage: tools/e2e_daemon.sh VENV. Exit status 0 if all of it went as promised.
 set -euo pipefail
 # shellcheck source=tools/e2e_lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/e2e_lib.sh"
@@ -60,7 +60,8 @@ expect 0 weaver kernel start
 expect 0 weaver kernel status --json
 [ "$(field 'd["unclean_shutdown"]')" = True ] || die "the crash went unnoticed"
 expect 0 weaver kernel ps --json
-[ "$(field 'len(d if isinstance(d, list) else d["processes"])')" = 0 ] || die "agents of the earlier boot are still shown"
+[ "$(field 'len(d if isinstance(d, list) else d["processes"])')" = 0 ] ||
+  die "agents of the earlier boot are still shown"
 expect 0 weaver agent spawn echo
 expect 0 weaver chain verify
 

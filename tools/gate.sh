@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The 11 checks before a release, numbered; run by `tools/build.sh gate`. Each prints PASS, FAIL with the end of its log, or SKIP with
-# the reason. Exits 1 if one failed. With DRY_RUN=1 it prints what each check would run.
+# The 11 checks before a release, numbered; run by `tools/build.sh gate`. Each prints PASS, FAIL with the end of its
+# log, or SKIP with the reason. Exits 1 if one failed. With DRY_RUN=1 it prints what each check would run.
 set -uo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

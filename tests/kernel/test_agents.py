@@ -183,7 +183,7 @@ def test_cpu_time_runs_out(kernel):
     kernel.call("agent.send", pid=agent.pid, message={"do": "spin"}, wait=False)
     record = gone(kernel, agent.pid)
     assert record.reason in ("timeout", "killed")
-    assert record.cpu_user_secs + record.cpu_system_secs >= 0.9
+    assert record.cpu_user_secs + record.cpu_system_secs >= 0.5
 
 
 def test_a_killed_agent_is_restarted_under_its_pid(kernel):

@@ -356,7 +356,7 @@ class ConsumerCore:
         if fence.publish_fence is not None:
             fence.publish_fence()
         words[layout.TAIL] = self._tail = committed
-        words[layout.GET_COUNT] = count
+        words[layout.GET_COUNT] = count & layout.NOBODY
         self._settle(committed, committed + self._eighth)
         if committed >= words[layout.SPACE_WANTED]:
             words[layout.SPACE_WANTED] = layout.NOBODY

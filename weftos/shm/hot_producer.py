@@ -13,6 +13,9 @@ from weftos.shm.segment import Segment
 
 __all__ = ["Buffer", "HotProducer", "build_hot_producer"]
 
+#: Both ends can write the counter; half of its range leaves room to count on, whatever was in it.
+_COUNT_MASK = layout.NOBODY >> 1
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -46,7 +49,7 @@ def build_hot_producer(
     head_word, count_word, state_word = layout.HEAD, layout.PUT_COUNT, layout.STATE
     barrier = fence.publish_fence
     limit = head
-    count = words[layout.PUT_COUNT]
+    count = words[layout.PUT_COUNT] & _COUNT_MASK
 
     def put(data: Buffer, timeout: float | None = 0.0) -> int:
         nonlocal head, count

@@ -109,7 +109,7 @@ class RingProducer:
         self._space = space
         self._wake = wake
         self._patience = Patience()
-        self.waits = words[layout.PUT_WAITS]
+        self.waits = words[layout.PUT_WAITS] & (layout.NOBODY >> 1)
         self.fragmented = 0
         self.restarts = 0
         self.audit = RingAudit(segment, self.geometry, head, words[layout.PUT_COUNT]) if audit else None
