@@ -200,6 +200,8 @@ PROCESSES: Final = 32
 MESSAGES: Final = 0
 #: Largest file an agent may write.
 FILE_BYTES: Final = 1024 * 1024 * 1024
+#: Memory of an inventory's recorder, which holds every entry until the end: some ten million files.
+INVENTORY_MEMORY_BYTES: Final = 8 * 1024 * 1024 * 1024
 
 # --- chain ------------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
-"""What an inventory knows of a folder: walking it, hashing a file, comparing two inventories. No process, no ring.
+"""What an inventory knows of a folder: walking it, hashing a file, totals. No process, no ring.
 
 Names are bytes from end to end: a file name on Linux is any bytes but NUL and ``/``, and newlines or broken UTF-8 in it
-    are facts to be
-recorded, not errors. Links are recorded with their target and never followed.
+are facts to be recorded, not errors. Links are recorded with their target and never followed, and a folder that is
+mounted into itself is entered once.
+
+Not guaranteed: a picture of one instant. Whoever changes the folder meanwhile gets statuses, not a consistent record.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import blake3
 import msgspec
 
 __all__ = [
-    "Changes",
+    "FOLDER",
+    "OK",
+    "SKIPPED",
+    "UNREADABLE",
+    "VANISHED",
     "Entry",
-    "compare",
     "entry_row",
     "hash_file",
     "root_digest",
@@ -31,8 +36,9 @@ __all__ = [
 _CHUNK: Final = 1 << 20
 
 #: Kinds of entries and what became of them.
-FILE, LINK, OTHER, FOLDER_ERROR = "file", "link", "other", "folder"
+FILE, LINK, OTHER, FOLDER = "file", "link", "other", "folder"
 OK, UNREADABLE, VANISHED, GROWING, SKIPPED = "ok", "unreadable", "vanished", "growing", "skipped"
+_WORDS: Final = {word: word for word in (FILE, LINK, OTHER, FOLDER, OK, UNREADABLE, VANISHED, GROWING, SKIPPED)}
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -40,7 +46,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     Attributes:
         path: relative to the root, bytes.
-        kind: ``file``, ``link``, ``other`` (device, socket, pipe), ``folder`` (only when it cannot be read).
+        kind: ``file``, ``link``, ``other`` (device, socket, pipe), ``folder`` (only when it is not entered: it cannot
+            be read, or it is one of the folders around it).
         size: bytes.
         mtime_ns: time of the last change of content, nanoseconds since 1970.
         digest: BLAKE3 of the content, 32 bytes; empty when there is none.
@@ -69,7 +76,10 @@ def row_entry(row: Sequence[Any]) -> Entry:
     if len(row) > len(Entry.__struct_fields__):
         raise msgspec.ValidationError(f"an entry of {len(row)} parts")
     # What stands at the end with its default may be missing: records made before hard links were told apart.
-    return msgspec.convert(dict(zip(Entry.__struct_fields__, row, strict=False)), Entry)
+    entry = msgspec.convert(dict(zip(Entry.__struct_fields__, row, strict=False)), Entry)
+    # Few words for very many entries: each once in memory.
+    kind, status = _WORDS.get(entry.kind, entry.kind), _WORDS.get(entry.status, entry.status)
+    return Entry(entry.path, kind, entry.size, entry.mtime_ns, entry.digest, status, entry.target, entry.inode)
 
 
 def walk(root: bytes, exclude: Iterable[str] = ()) -> Iterator[Entry]:
@@ -81,35 +91,57 @@ def walk(root: bytes, exclude: Iterable[str] = ()) -> Iterator[Entry]:
     """
     patterns = [os.fsencode(pattern) for pattern in exclude]
     # A stack of our own: a folder may lie deeper than calls can nest. Each level holds the names still to come.
-    first, error = _names(root, b"")
-    if error is not None:
-        yield error
-    levels = [(b"", first)]
+    levels: list[tuple[bytes, _Folder]] = []
+    around: set[tuple[int, int]] = set()
+    top = _enter(root, b"", around)
+    if isinstance(top, Entry):
+        yield top
+        return
+    levels.append((b"", top))
     while levels:
-        below, names = levels[-1]
-        if not names:
+        below, folder = levels[-1]
+        if not folder.names:
             levels.pop()
+            around.discard(folder.identity)
             continue
-        name = names.pop()
+        name = folder.names.pop()
         path = os.path.join(below, name) if below else name
         if any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(path, p) for p in patterns):
             continue
         entry = _entry(root, path)
-        if entry is not None:
-            yield entry
-            continue
-        inside, error = _names(root, path)
-        if error is not None:
-            yield error
-        levels.append((path, inside))
+        inside = _enter(root, path, around) if entry is None else entry
+        if isinstance(inside, Entry):
+            yield inside
+        else:
+            levels.append((path, inside))
 
 
-def _names(root: bytes, below: bytes) -> tuple[list[bytes], Entry | None]:
-    """What is in a folder, last name first; or the entry that says why it cannot be told."""
+class _Folder(msgspec.Struct):
+    """A folder that is being walked: device and inode, and the names still to come, last name first."""
+
+    identity: tuple[int, int]
+    names: list[bytes]
+
+
+def _enter(root: bytes, below: bytes, around: set[tuple[int, int]]) -> _Folder | Entry:
+    """Read the names in a folder and note it among those around; or the entry that says why it is not entered."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if below else 0)
     try:
-        return sorted(os.listdir(os.path.join(root, below)), reverse=True), None
+        fd = os.open(os.path.join(root, below), flags)
+        try:
+            facts = os.fstat(fd)
+            identity = facts.st_dev, facts.st_ino
+            if identity in around:
+                return Entry(below, FOLDER, 0, facts.st_mtime_ns, status=SKIPPED)
+            # Through the descriptor: what is listed is what was looked at, even if a link took its place. It gives
+            # names as text, from which the bytes come back exactly.
+            names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+        finally:
+            os.close(fd)
     except OSError as error:
-        return [], Entry(below or b".", FOLDER_ERROR, 0, 0, status=_status(error))
+        return Entry(below or b".", FOLDER, 0, 0, status=_status(error))
+    around.add(identity)
+    return _Folder(identity, names)
 
 
 def _entry(root: bytes, path: bytes) -> Entry | None:
@@ -134,22 +166,27 @@ def _status(error: OSError) -> str:
     return VANISHED if isinstance(error, FileNotFoundError | NotADirectoryError) else UNREADABLE
 
 
-def hash_file(root: bytes, entry: Entry) -> Entry:
+def hash_file(root: bytes, entry: Entry, on_read: Callable[[int], None] | None = None) -> Entry:
     """Read a file and return its entry with digest, size and time as read; what goes wrong becomes its status.
 
     A file that changes while it is read is read once more; if it changes again it is ``growing``.
+
+    Args:
+        root: the folder.
+        entry: as ``walk`` gave it.
+        on_read: called with the number of bytes read so far, after each piece of a file.
     """
     if entry.kind != FILE or entry.status != OK:
         return entry
     found = entry
     for _ in range(2):
-        found, steady = _hash_once(root, entry)
+        found, steady = _hash_once(root, entry, on_read)
         if steady:
             return found
     return msgspec.structs.replace(found, status=GROWING)
 
 
-def _hash_once(root: bytes, entry: Entry) -> tuple[Entry, bool]:
+def _hash_once(root: bytes, entry: Entry, on_read: Callable[[int], None] | None) -> tuple[Entry, bool]:
     hasher = blake3.blake3()
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -164,6 +201,8 @@ def _hash_once(root: bytes, entry: Entry) -> tuple[Entry, bool]:
         while chunk := os.read(fd, _CHUNK):
             hasher.update(chunk)
             size += len(chunk)
+            if on_read is not None:
+                on_read(size)
         after = os.fstat(fd)
     except OSError as error:
         return msgspec.structs.replace(entry, status=_status(error)), True
@@ -188,14 +227,17 @@ def root_digest(entries: Iterable[Entry]) -> bytes:
 
 
 def summarise(entries: Iterable[Entry]) -> dict[str, int]:
-    """Count files, bytes, links, further names of the same file, problems, and files whose content is there already."""
-    counts = dict.fromkeys(("files", "bytes", "links", "hard_links", "problems", "duplicates", "duplicate_bytes"), 0)
+    """Count what was found: files, their bytes, links, what was not opened, problems, content that is there twice."""
+    names = ("files", "bytes", "links", "hard_links", "skipped", "problems", "duplicates", "duplicate_bytes")
+    counts = dict.fromkeys(names, 0)
     seen: set[bytes] = set()
     inodes: set[str] = set()
     for entry in entries:
         if entry.kind == LINK:
             counts["links"] += 1
-        if entry.status not in (OK, SKIPPED):
+        if entry.status == SKIPPED:
+            counts["skipped"] += 1
+        elif entry.status != OK:
             counts["problems"] += 1
         if entry.kind != FILE or not entry.digest:
             continue
@@ -212,43 +254,3 @@ def summarise(entries: Iterable[Entry]) -> dict[str, int]:
             counts["duplicate_bytes"] += entry.size
         seen.add(entry.digest)
     return counts
-
-
-class Changes(msgspec.Struct):
-    """What differs between a recorded inventory and the folder now; paths as bytes, in order."""
-
-    changed: list[bytes] = []
-    added: list[bytes] = []
-    removed: list[bytes] = []
-    unreadable: list[bytes] = []
-
-    @property
-    def any(self) -> bool:
-        """Whether anything differs."""
-        return bool(self.changed or self.added or self.removed or self.unreadable)
-
-
-def compare(recorded: Iterable[Entry], found: Iterable[Entry]) -> Changes:
-    """Compare by content: kind, size, digest, link target, status; a changed time alone is no change.
-
-    A file that can no longer be read is ``unreadable``, whatever its content may be.
-    """
-    old = {entry.path: entry for entry in recorded}
-    new = {entry.path: entry for entry in found}
-    changes = Changes()
-    for path in sorted(old.keys() | new.keys()):
-        before, after = old.get(path), new.get(path)
-        if after is None or after.status == VANISHED:
-            if before is not None and before.status != VANISHED:
-                changes.removed.append(path)
-        elif before is None or before.status == VANISHED:
-            changes.added.append(path)
-        elif after.status == UNREADABLE and before.status != UNREADABLE:
-            changes.unreadable.append(path)
-        elif _content(before) != _content(after):
-            changes.changed.append(path)
-    return changes
-
-
-def _content(entry: Entry) -> tuple[Any, ...]:
-    return entry.kind, entry.size, entry.digest, entry.target, entry.status

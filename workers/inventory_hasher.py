@@ -4,25 +4,59 @@ again.
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from weftos.agent.context import Context
 
 from .inventory_files import entry_row, hash_file, row_entry
 
 __all__ = ["main"]
 
+#: How long a full ring is waited for, in seconds: the recorder may be waiting for a disk.
+_PATIENCE_S: Final = 60.0
+#: Between two reports from within a piece, in seconds.
+_REPORT_S: Final = 0.25
+
+
+class _Reports:
+    """Tells the recorder how many bytes of a piece are read, now and then: a single file may take minutes."""
+
+    def __init__(self, ctx: Context, recorder: int) -> None:
+        self._ctx = ctx
+        self._recorder = recorder
+        self._told = time.monotonic()
+        self._before = 0
+
+    def file_done(self, size: int) -> None:
+        """The file is read; the next begins."""
+        self._before += size
+
+    def read(self, size: int) -> None:
+        """So many bytes of the file are read."""
+        now = time.monotonic()
+        if now - self._told >= _REPORT_S:
+            self._told = now
+            self._ctx.send(self._recorder, {"reading": self._before + size}, timeout=_PATIENCE_S)
+
 
 def main(ctx: Context) -> None:
     """Arguments: root (hex of its bytes), pid of the scanner, pid of the recorder."""
     root, scanner, recorder = bytes.fromhex(ctx.args[0]), int(ctx.args[1]), int(ctx.args[2])
     finished: set[int] = set()
-    ctx.send(scanner, {"hello": ctx.incarnation}, timeout=60.0)
+    ctx.send(scanner, {"hello": ctx.incarnation}, timeout=_PATIENCE_S)
     for message in ctx:
         if not isinstance(message.payload, dict) or "piece" not in message.payload:
             continue
         number, work = message.payload["piece"], message.payload["work"]
         # After a restart a piece comes from the kernel, which delivers it again, and from the scanner.
         if number not in finished:
-            done = [[index, entry_row(hash_file(root, row_entry(row)))] for index, row in work]
-            ctx.send(recorder, {"entries": done}, timeout=60.0)
+            reports = _Reports(ctx, recorder)
+            done = []
+            for index, row in work:
+                entry = hash_file(root, row_entry(row), reports.read)
+                reports.file_done(entry.size)
+                done.append([index, entry_row(entry)])
+            ctx.send(recorder, {"entries": done}, timeout=_PATIENCE_S)
             finished.add(number)
-        ctx.send(scanner, {"done": number}, timeout=60.0)
+        ctx.send(scanner, {"done": number}, timeout=_PATIENCE_S)

@@ -1,62 +1,34 @@
 """Puts the inventory together and on the chain, or compares it with the one that is there.
 
 Entries come at least once (a hasher that dies repeats its piece) and in any order; each counts once, by its number. The
-end event carries
-the totals and the digest over all entries, so a record without it is no inventory.
+end event carries the totals and the digest over all entries, so a record without it is no inventory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from typing import Any, Final
 
-from weftos import chain
+import msgspec
+
 from weftos.agent.context import Context
-from weftos.errors import AgentExited, WeftError
+from weftos.errors import AgentExited
 from weftos.home import find_home
 
-from .inventory_files import Entry, compare, entry_row, root_digest, row_entry, summarise
+from .inventory_changes import compare
+from .inventory_files import OK, SKIPPED, Entry, entry_row, root_digest, row_entry, summarise
+from .inventory_names import some_shown
+from .inventory_record import BEGIN, CHECK, END, ENTRIES, Recorded, recorded_entries
+from .inventory_siblings import Siblings
 
-__all__ = ["BEGIN", "CHECK", "END", "ENTRIES", "main", "recorded"]
-
-BEGIN: Final = "app.inventory.begin"
-ENTRIES: Final = "app.inventory.entries"
-END: Final = "app.inventory.end"
-CHECK: Final = "app.inventory.check"
+__all__ = ["main"]
 
 #: Entries go into one event up to this size, in bytes; far below what the chain accepts.
 _EVENT_BYTES: Final = 40 * 1024
-#: Names listed in an answer, for each kind of change.
-_NAMES_MAX: Final = 10_000
-
-
-def recorded(directory: str, root: bytes) -> tuple[dict[str, Any], list[Entry]] | None:
-    """Find the last complete inventory of a folder on the chain.
-
-    Args:
-        directory: of the chain.
-        root: the folder, bytes.
-
-    Returns:
-        The end event's payload and the entries; ``None`` when there is none.
-
-    Raises:
-        ChainError: the log cannot be read.
-        WeftError: the record does not fit its own digest.
-    """
-    open_runs: dict[str, list[Entry]] = {}
-    found: tuple[dict[str, Any], list[Entry]] | None = None
-    for record in chain.read(directory):
-        payload = record.payload
-        if record.kind == BEGIN and payload.get("root") == root:
-            open_runs[payload["run"]] = []
-        elif record.kind == ENTRIES and payload.get("run") in open_runs:
-            open_runs[payload["run"]].extend(row_entry(row) for row in payload["entries"])
-        elif record.kind == END and payload.get("run") in open_runs:
-            found = (payload, open_runs.pop(payload["run"]))
-    if found is not None and root_digest(found[1]) != found[0]["root_digest"]:
-        raise WeftError(f"the record of run {found[0]['run']} does not fit its own digest")
-    return found
+#: What an entry takes in an event beside its path and target, in bytes.
+_ENTRY_BYTES: Final = 120
+#: Between two reports of progress, in seconds.
+_REPORT_S: Final = 0.1
 
 
 class _Recorder:
@@ -64,100 +36,106 @@ class _Recorder:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self.root = bytes.fromhex(ctx.args[0])
-        self.run = ctx.args[1]
-        self.check = ctx.args[2] == "check"
-        self.entries: dict[int, Entry] = {}
+        self._root = bytes.fromhex(ctx.args[0])
+        self._run = ctx.args[1]
+        self._against = msgspec.json.decode(ctx.args[2], type=Recorded | None)
+        self._exclude = msgspec.json.decode(ctx.args[3], type=list[str])
+        self._entries: dict[int, Entry] = {}
         self._fresh: list[Any] = []
         self._fresh_bytes = 0
         self._hashed = 0
-        self.total: int | None = None
-        self.first_seq: int | None = None
+        # Bytes read of files that are not done yet, by hasher.
+        self._reading: dict[int, int] = {}
+        self._total: int | None = None
+        self._total_bytes: int | None = None
+        self._first_seq: int | None = None
 
     def begin(self) -> None:
         """Open the record."""
-        if not self.check:
-            ack = self._ctx.service.append(BEGIN, {"run": self.run, "root": self.root})
-            self.first_seq = ack.seq
+        if self._against is None:
+            payload = {"run": self._run, "root": self._root, "exclude": self._exclude}
+            self._first_seq = self._ctx.service.append(BEGIN, payload).seq
 
-    def take(self, payload: dict[str, Any]) -> None:
+    def take(self, sender: int, payload: dict[str, Any]) -> None:
         """Take what a hasher or the scanner sent."""
+        self._reading[sender] = payload.get("reading", 0)
         for index, row in payload.get("entries", ()):
-            if index in self.entries:
+            if index in self._entries:
                 continue
-            entry = self.entries[index] = row_entry(row)
-            self._hashed += entry.size
-            if not self.check:
-                self._fresh.append(entry_row(entry))
-                self._fresh_bytes += len(entry.path) + len(entry.target) + 80
-                if self._fresh_bytes >= _EVENT_BYTES:
+            entry = self._entries[index] = row_entry(row)
+            self._hashed += entry.size if entry.digest else 0
+            if self._against is None:
+                size = len(entry.path) + len(entry.target) + _ENTRY_BYTES
+                if self._fresh_bytes + size > _EVENT_BYTES:
                     self._write()
+                self._fresh.append(entry_row(entry))
+                self._fresh_bytes += size
         if "total" in payload:
-            self.total = payload["total"]
+            self._total, self._total_bytes = payload["total"], payload["total_bytes"]
 
     def _write(self) -> None:
         if self._fresh:
-            self._ctx.service.append(ENTRIES, {"run": self.run, "entries": self._fresh}, durable=False)
+            # The end event waits for the disk, and with it for all before it.
+            self._ctx.service.append(ENTRIES, {"run": self._run, "entries": self._fresh}, durable=False)
             self._fresh, self._fresh_bytes = [], 0
 
     @property
     def complete(self) -> bool:
         """Whether every entry that the scanner counted is here."""
-        return self.total is not None and len(self.entries) == self.total
+        return self._total is not None and len(self._entries) == self._total
 
     def progress(self) -> dict[str, Any]:
         """How far it is."""
-        return {"files": len(self.entries), "bytes": self._hashed, "total": self.total}
+        read = self._hashed + sum(self._reading.values())
+        return {
+            "files": len(self._entries),
+            "bytes": read,
+            "total": self._total,
+            "total_bytes": self._total_bytes,
+        }
 
     def end(self) -> dict[str, Any]:
         """Close the record, or compare; returns the summary."""
-        entries = list(self.entries.values())
+        entries = list(self._entries.values())
         digest = root_digest(entries)
-        summary: dict[str, Any] = {**summarise(entries), "root_digest": digest.hex()}
-        summary["errors"] = [[_shown(e.path), e.status] for e in entries if e.status not in ("ok", "skipped")][
-            :_NAMES_MAX
-        ]
-        if self.check:
-            return summary | self._compare(entries)
+        counts = summarise(entries)
+        wrong = [entry for entry in entries if entry.status not in (OK, SKIPPED)]
+        wrong.sort(key=lambda entry: entry.path)
+        names = some_shown(entry.path for entry in wrong)
+        errors = [[name, entry.status] for name, entry in zip(names, wrong, strict=False)]
+        summary: dict[str, Any] = {**counts, "root_digest": digest.hex(), "errors": errors}
+        if self._against is not None:
+            return summary | self._compare(self._against, entries)
         self._write()
-        payload = {"run": self.run, "root": self.root, "root_digest": digest, **summarise(entries)}
-        ack = self._ctx.service.append(END, payload)
-        return summary | {"first_seq": self.first_seq, "last_seq": ack.seq}
+        payload = {"run": self._run, "root": self._root, "exclude": self._exclude, "first_seq": self._first_seq}
+        ack = self._ctx.service.append(END, payload | {"root_digest": digest} | counts)
+        return summary | {"first_seq": self._first_seq, "last_seq": ack.seq}
 
-    def _compare(self, entries: list[Entry]) -> dict[str, Any]:
-        old = recorded(str(find_home().chain), self.root)
-        if old is None:
-            return {"missing": True}
-        changes = compare(old[1], entries)
-        counts = {name: len(getattr(changes, name)) for name in ("changed", "added", "removed", "unreadable")}
-        ack = self._ctx.service.append(CHECK, {"run": self.run, "root": self.root, "against": old[0]["run"], **counts})
-        names = {name: [_shown(path) for path in getattr(changes, name)[:_NAMES_MAX]] for name in counts}
-        return names | {"counts": counts, "against": old[0]["run"], "last_seq": ack.seq}
-
-
-def _shown(path: bytes) -> str:
-    """A path for people: broken bytes and control characters escaped."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    def _compare(self, old: Recorded, entries: list[Entry]) -> dict[str, Any]:
+        changes = compare(recorded_entries(str(find_home().chain), old), entries)
+        kinds = changes.__struct_fields__
+        counts = {kind: len(getattr(changes, kind)) for kind in kinds}
+        ack = self._ctx.service.append(CHECK, {"run": self._run, "root": self._root, "against": old.run, **counts})
+        names = {kind: some_shown(getattr(changes, kind)) for kind in kinds}
+        return names | {"counts": counts, "against": old.run, "first_seq": ack.seq, "last_seq": ack.seq}
 
 
 def main(ctx: Context) -> None:
-    """Arguments: root (hex of its bytes), name of the run, ``record`` or ``check``."""
-    recorder = _Recorder(ctx)
+    """Arguments: root (hex of its bytes), name of the run, what to compare with or ``null``, patterns (both JSON).
+
+    Takes ``{"entries": [[number, row], …]}``, ``{"reading": bytes}`` and ``{"total": entries, "total_bytes": bytes}``.
+    """
+    recorder, siblings = _Recorder(ctx), Siblings(ctx)
     recorder.begin()
-    told = 0
-    for message in _payloads(ctx):
-        recorder.take(message)
+    reported = 0.0
+    for message in ctx:
+        if not isinstance(message.payload, dict) or message.sender not in siblings:
+            continue
+        recorder.take(message.sender, message.payload)
         if recorder.complete:
-            ctx.send(ctx.parent, {"done": recorder.end()}, timeout=60.0)
+            ctx.send(ctx.parent, {"progress": recorder.progress(), "done": recorder.end()}, timeout=60.0)
             return
-        if len(recorder.entries) - told >= 64:
-            told = len(recorder.entries)
+        if time.monotonic() - reported >= _REPORT_S:
+            reported = time.monotonic()
             ctx.send(ctx.parent, {"progress": recorder.progress()}, timeout=60.0)
     raise AgentExited("stopped before the inventory was complete")
-
-
-def _payloads(ctx: Context) -> Iterator[dict[str, Any]]:
-    for message in ctx:
-        if isinstance(message.payload, dict):
-            yield message.payload

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weftos_workers.inventory_changes import compare
 from weftos_workers.inventory_files import (
     Entry,
-    compare,
     entry_row,
     hash_file,
     root_digest,

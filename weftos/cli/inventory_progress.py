@@ -12,7 +12,7 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(wanted: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a function that takes the coordinator's progress (``files``, ``bytes``, ``total`` once it is known)."""
+    """Give a function that takes the coordinator's progress (``files``, ``bytes``, ``total_bytes`` once known)."""
     if not wanted or not sys.stderr.isatty():
         yield lambda _found: None
         return
@@ -26,9 +26,7 @@ def progress(wanted: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
 
         def update(found: dict[str, Any]) -> None:
             if found:
-                done, files = found["bytes"], found["files"]
-                # The scanner knows the number of files before their bytes are read; until then the end is unknown.
-                share = files / found["total"] if found["total"] else 0
-                bar.update(task, completed=done, files=files, total=done / share if share else None)
+                # Known once the scanner has seen the whole folder; until then the bar only shows that work goes on.
+                bar.update(task, completed=found["bytes"], files=found["files"], total=found["total_bytes"])
 
         yield update
