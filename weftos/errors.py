@@ -12,6 +12,10 @@ from typing import ClassVar
 __all__ = [
     "AgentExited",
     "AppendRefused",
+    "ArtifactCorrupted",
+    "ArtifactError",
+    "ArtifactNotFound",
+    "AttestationInvalid",
     "BackendNotAvailable",
     "BenchFailed",
     "BootFailed",
@@ -39,12 +43,15 @@ __all__ = [
     "ResourceLimitExceeded",
     "RingCorrupted",
     "RingFull",
+    "SealGap",
+    "SealInvalid",
     "SegmentInvalid",
     "ServiceError",
     "ServiceNotFound",
     "ServiceUnavailable",
     "SharedMemoryError",
     "SharedMemoryExhausted",
+    "SignatureInvalid",
     "SpawnFailed",
     "StorageFailed",
     "WeftError",
@@ -297,6 +304,90 @@ class StorageFailed(ChainError):
     """A write or sync failed (disk full, I/O error). The log has stopped; what was acknowledged is safe."""
 
     code = "chain.storage"
+
+
+class SignatureInvalid(ChainError):
+    """A signature is wrong, a required one is missing, or the keys are not those that were trusted before.
+
+    Attributes:
+        algorithm: of the signature or key, as in ``SignaturePolicy``; empty if it is about no single one.
+    """
+
+    code = "chain.signature"
+    exit_code = 5
+
+    def __init__(self, message: str, *, algorithm: str = "") -> None:
+        super().__init__(message)
+        self.algorithm = algorithm
+
+
+class SealInvalid(ChainError):
+    """A seal of the log, or the file with the key that makes them, is not what it must be.
+
+    Attributes:
+        epoch: of the first bad seal; 0 if it is not about one seal.
+        index: where that seal stands among those examined, from 0.
+    """
+
+    code = "chain.seal"
+    exit_code = 5
+
+    def __init__(self, message: str, *, epoch: int = 0, index: int = 0) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.index = index
+
+
+class SealGap(SealInvalid):
+    """All seals examined are genuine, but epochs between them are missing: lost in a crash, or taken away.
+
+    Attributes:
+        epoch: the first missing one.
+        missing: how many are missing in all.
+    """
+
+    code = "chain.seal_gap"
+
+    def __init__(self, message: str, *, epoch: int = 0, index: int = 0, missing: int = 0) -> None:
+        super().__init__(message, epoch=epoch, index=index)
+        self.missing = missing
+
+
+class AttestationInvalid(ChainError):
+    """A custody attestation is malformed, or its signature is not that of the device it names."""
+
+    code = "chain.attestation"
+    exit_code = 5
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+class ArtifactError(WeftError):
+    """Base of the artifact store's errors."""
+
+    code = "artifact"
+
+
+class ArtifactNotFound(ArtifactError):
+    """The store holds nothing under this hash."""
+
+    code = "artifact.not_found"
+
+
+class ArtifactCorrupted(ArtifactError):
+    """A stored file does not have the content that its name promises. It was set aside as evidence.
+
+    Attributes:
+        path: where the file is now.
+    """
+
+    code = "artifact.corrupted"
+    exit_code = 5
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 # --- kernel and control socket ----------------------------------------------------------------------------------------

@@ -242,6 +242,39 @@ CHAIN_VERIFY_ERRORS: Final = 1000
 CHAIN_VERIFY_WINDOWS: Final = 1_000_000
 #: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
 CHAIN_VERIFY_PAIRED: Final = 100_000
+#: Largest signed note that is read, in bytes: the limit of Go's reference reader, room for 100 post-quantum signatures.
+NOTE_BYTES: Final = 1_000_000
+#: Signatures in one note: each costs a verification, so a stranger must not choose the number. Witnesses are a dozen.
+NOTE_SIGNATURES: Final = 100
+#: Largest file of pinned public keys, in bytes: some thousand logs with a pair of keys each (2.8 kB).
+KEY_PINS_BYTES: Final = 4 * 1024 * 1024
+#: Patience with another process that changes the same key folder or file, in seconds: a change takes a few fsyncs.
+KEY_LOCK_WAIT_S: Final = 10.0
+#: Between two attempts to get that lock, in seconds: there is no lock with a deadline, and a change takes milliseconds.
+KEY_LOCK_POLL_S: Final = 0.01
+
+#: Missing epochs that a verification of seals steps over, one second of hashing; a larger gap is no gap but nonsense.
+CHAIN_SEAL_GAP_EPOCHS: Final = 100_000
+#: Names in a lineage event and in a custody attestation, and a lineage event's description, in bytes of UTF-8.
+CHAIN_NAME_BYTES: Final = 256
+CHAIN_DESCRIPTION_BYTES: Final = 4096
+#: Content roots in one custody attestation; with their names they fit into the payload of a record.
+CHAIN_CUSTODY_ROOTS: Final = 128
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+#: All artifacts of one store together, header included. A runaway producer should meet a clear error before the log on
+#: the same disk meets a full one. 0 is unlimited.
+ARTIFACT_STORE_BYTES: Final = 16 * 1024 * 1024 * 1024
+#: Bytes read, hashed and written at once: large enough that calls do not count, and all the memory that a put takes.
+ARTIFACT_CHUNK_BYTES: Final = 1024 * 1024
+#: Longest content type; what RFC 6838 recommends for each half of a name, and a short parameter.
+ARTIFACT_TYPE_BYTES: Final = 160
+#: The store's size is counted anew after this time, in seconds, because other processes may put artifacts as well.
+ARTIFACT_RECOUNT_S: Final = 5.0
+#: Default age below which an artifact is kept although nothing refers to it, in seconds: between the put and the record
+#: in the log that names it there may be a slow agent.
+ARTIFACT_GRACE_S: Final = 3600.0
 
 # --- copies of arrays -------------------------------------------------------------------------------------------------
 
