@@ -56,7 +56,7 @@ _SIGNATURE_BYTES: Final = {ED25519: 64, COSIGNATURE: 72, ML_DSA_65: 3309}
 ML_DSA_CONTEXT: Final = b"weftos/note/v1"
 SEED_BYTES: Final = 32
 MAX_TIME: Final = 2**63 - 1
-_TIME: Final = struct.Struct(">Q")
+TIME: Final = struct.Struct(">Q")
 ID_BYTES: Final = 4
 CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _HEX8: Final = re.compile("[0-9a-f]{8}")
@@ -141,9 +141,9 @@ class VerifierKey(msgspec.Struct, frozen=True):
             return verify_ml_dsa_65(self.public_key, signature, text.encode(), ML_DSA_CONTEXT)
         if self.algorithm == ED25519:
             return verify_ed25519(self.public_key, signature, text.encode())
-        time = _TIME.unpack_from(signature)[0]
+        time = TIME.unpack_from(signature)[0]
         message = cosignature_message(text, time) if time <= MAX_TIME else b""
-        return bool(message) and verify_ed25519(self.public_key, signature[_TIME.size :], message)
+        return bool(message) and verify_ed25519(self.public_key, signature[TIME.size :], message)
 
 
 class NoteSigner(Protocol):
