@@ -56,6 +56,7 @@ class FaultyKeys(FaultyDisk):
     def unlink(self, path):
         # The file itself is kept aside, so that a loss of power can bring the name back.
         self._check("unlink")
+        assert path not in self.overwritten  # else the name could be gone from the disk, and the secret still on it
         shadow = f"{os.path.dirname(path)}-shadow-{self.calls}"
         os.rename(path, shadow)
         self._later(path, lambda: os.rename(shadow, path))

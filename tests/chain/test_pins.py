@@ -12,7 +12,8 @@ import pytest
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.keyring import KeyPair, hand_over
+from weftos.chain.files import RealFiles
+from weftos.chain.keyring import KeyPair, hand_over, locked_folder
 from weftos.chain.note import COSIGNATURE, VerifierKey
 from weftos.chain.pins import PINS_NAME, Pins
 from weftos.chain.rotation import PublicKeys
@@ -177,6 +178,17 @@ def test_a_fault_leaves_the_old_pins_or_the_new_ones(tmp_path, what):
         assert Pins(path).get(LOG) in (None, A.public)
         Pins(path).pin(LOG, A.public)
         assert os.listdir(path.parent) == [PINS_NAME]
+
+
+def test_only_one_process_changes_the_file(pins, path, monkeypatch):
+    pins.pin(LOG, A.public)
+    monkeypatch.setattr(limits, "KEY_LOCK_WAIT_S", 0.05)
+    with locked_folder(RealFiles(), str(path.parent)):
+        for change_it in (lambda: pins.pin(OTHER, B.public), lambda: pins.renew(LOG, B.public, [change(A, B)])):
+            with pytest.raises(ChainError, match="another process"):
+                change_it()
+        pins.check(LOG, A.public)
+    assert pins.pin(OTHER, B.public)
 
 
 RACE = """
