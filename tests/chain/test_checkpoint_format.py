@@ -1,7 +1,7 @@
 """The forms, byte for byte, written from docs/formats/checkpoint.md alone and compared with what is made.
 
-If a change makes this test fail, notes, key files and changes of keys that exist can no longer be read: that needs a new
-version of the form, not another expectation here.
+If a change makes this test fail, notes, key files and changes of keys that exist can no longer be read: that needs a
+new version of the form, not another expectation here.
 """
 
 from __future__ import annotations
