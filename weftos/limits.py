@@ -177,8 +177,10 @@ RESTART_WINDOW_S: Final = 60.0
 RESTART_BACKOFF_S: Final = 0.1
 RESTART_BACKOFF_MAX_S: Final = 30.0
 RESTART_STABLE_S: Final = 60.0
-#: The service process has a budget of its own: without it the gate is shut, so it is tried longer.
-SERVICE_RESTART_MAX: Final = 20
+#: The service process has a budget of its own: without it the gate is shut, so it is tried longer and sooner. One that
+#: dies at once each time is given up after half a minute.
+SERVICE_RESTART_MAX: Final = 30
+SERVICE_RESTART_BACKOFF_MAX_S: Final = 1.0
 #: How often the kernel looks after the health of its services, in seconds.
 HEALTH_INTERVAL_S: Final = 30.0
 #: Largest whole number in the configuration: what a signed 64-bit field of the system's limits holds.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from weftos.errors import ProtocolError
 from weftos.ipc.message import (
+    Arrival,
     Message,
     MessageBatch,
     Source,
@@ -95,7 +96,7 @@ def test_no_bytes_do_more_than_raise(data):
 def test_a_batch_keeps_order_and_identity(payloads, position):
     unit = decode_message(encode_batch(payloads))
     source = Source(3, 7, 9)
-    batch = MessageBatch(unit.payload, source, position, 5)
+    batch = MessageBatch(unit.payload, Arrival(source, 5), position)
     messages = list(batch)
     assert [message.payload for message in messages] == payloads
     assert len({message.id for message in messages}) == len(payloads) == len(batch)
@@ -137,7 +138,7 @@ def test_the_receiver_overwrites_what_a_sender_claims_about_itself():
     forged = msgspec.msgpack.encode([0, "x", 0, None, None, {"pid": 0}, 99, 1])
     message = decode_message(forged)
     source = Source(5, 2, 1)
-    message.source, message.position, message.received_ns = source, 64, 10
+    message.arrival, message.position = Arrival(source, 10), 64
     assert (message.sender, message.id, message.redelivered) == (5, "2-40", 0)
 
 

@@ -77,16 +77,7 @@ class Context:
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages until the agent is to stop."""
-        runtime = self._runtime
-        following, receive = runtime.inbox.next, runtime.receive
-        while True:
-            # What ``receive`` does when there is a message, without the call.
-            message: Message | None = None if runtime.stopping else following()
-            if message is None or message.correlation or runtime.stopping:
-                message = receive(None, message)
-                if message is None:
-                    return
-            yield message
+        return iter(self._runtime.receive, None)
 
     @property
     def stopping(self) -> bool:

@@ -17,17 +17,15 @@ and reported.
 
 from __future__ import annotations
 
-import operator
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from weftos.agent.frames import Offer
 from weftos.errors import DoorbellLost, ProtocolError, RingCorrupted
 from weftos.ids import KERNEL_PID
-from weftos.ipc.message import DecodeError, Message, MessageBatch, Source, decode_message, decode_wire
+from weftos.ipc.message import Arrival, Message, MessageBatch, Source, decode_message
 from weftos.ipc.payloads import PayloadTag
 from weftos.shm import ArrayRecord, Doorbell, Item, RingConsumer, RingInspector, Segment
 from weftos.shm.layout import CURRENT
@@ -53,6 +51,7 @@ class Incoming(Source):
 
     __slots__ = (
         "after",
+        "arrival",
         "bell",
         "broadcast",
         "closed",
@@ -60,11 +59,10 @@ class Incoming(Source):
         "direct",
         "dirty",
         "limit",
-        "set_current",
         "slot",
-        "taken_ns",
         "topics",
         "waiting",
+        "words",
     )
 
     def __init__(self, consumer: RingConsumer, offer: Offer, receiver: int, bell: Doorbell | None) -> None:
@@ -77,15 +75,15 @@ class Incoming(Source):
         self.bell = bell
         self.after = offer.after
         self.limit = _TAKE_FIRST
-        #: Says which message is in the handler: one store into the ring.
-        self.set_current: Callable[[int], None] = partial(operator.setitem, consumer.segment.words, CURRENT)
+        #: The ring's words; CURRENT among them says which message is in the handler.
+        self.words = consumer.segment.words
         self.closed = False
         #: Whether something was taken since the last commit.
         self.dirty = False
         #: Taken and not handed out: position and item as it came, or decoded by somebody who looked for a reply; and
         #: when.
         self.waiting: deque[tuple[int, Item | Message]] = deque()
-        self.taken_ns = 0
+        self.arrival = Arrival(self, 0)
         self.direct = False
         self.broadcast = False
         self.topics: frozenset[str] = frozenset()
@@ -118,7 +116,7 @@ class Incoming(Source):
         elif len(items) == self.limit < _TAKE_MAX and span < self.consumer.geometry.capacity >> 5:
             self.limit <<= 1
         self.waiting.extend(items)
-        self.taken_ns = time.time_ns()
+        self.arrival = Arrival(self, time.time_ns())
         self.dirty = True
         return True
 
@@ -127,14 +125,14 @@ class Incoming(Source):
         if self.dirty and not self.closed:
             assert not self.waiting, "what waits is not done"
             self.consumer.commit()
-            self.set_current(0)
+            self.words[CURRENT] = 0
             self.dirty = False
 
     def settle_part(self, position: int) -> None:
         """Commit up to one message, which is done, while others that were taken wait."""
         if not self.closed:
             self.consumer.commit_to(position)
-            self.set_current(0)
+            self.words[CURRENT] = 0
 
     def close(self) -> None:
         """Detach from the ring. What is not committed stays in it."""
@@ -162,10 +160,10 @@ class Inbox:
         self._rings: dict[int, Incoming] = {}
         self._ready: deque[Incoming] = deque()
         #: The ring that the message in the handler came from, and its position.
-        self._hot: Incoming | None = None
-        self._position = 0
+        self.hot: Incoming | None = None
+        self.position = 0
         #: Messages to hand out before any ring is looked at: signals of the kernel, and the rest of a batch.
-        self._local: deque[Message] = deque()
+        self.local: deque[Message] = deque()
         self.refused = 0
 
     # --- rings --------------------------------------------------------------------------------------------------------
@@ -209,7 +207,7 @@ class Inbox:
         for incoming in found:
             if incoming not in self._ready:
                 self._ready.append(incoming)
-        return bool(found or self._local)
+        return bool(found or self.local)
 
     def rings(self) -> list[Incoming]:
         """All attached rings."""
@@ -219,57 +217,38 @@ class Inbox:
 
     def next(self) -> Message | None:
         """Declare the message handed out before done, and hand out the next; ``None`` when every ring is drained."""
-        hot = self._hot
-        # The common case in one piece: the ring in hand, a plain message for this process.
-        if hot is not None and hot.waiting and not self._local:
-            position, item = hot.waiting[0]
-            if type(item) is bytes and hot.direct:
-                try:
-                    message = decode_wire(item)
-                except DecodeError:
-                    return self._next_slow()
-                if not message.tag and message.target_wire is None:
-                    hot.waiting.popleft()
-                    message.source = hot
-                    message.position = self._position = position
-                    message.received_ns = hot.taken_ns
-                    hot.set_current(position + 1)
-                    return message
-        return self._next_slow()
-
-    def _next_slow(self) -> Message | None:
-        if not self._local:
+        if not self.local:
             unit = self._next_unit()
             if unit is None or unit.tag != PayloadTag.BATCH:
                 return unit
-            self._local.extend(_batch(unit))
-        return self._local.popleft()
+            self.local.extend(_batch(unit))
+        return self.local.popleft()
 
     def next_many(self) -> MessageBatch | None:
         """As ``next``, but what was sent as a batch comes as one."""
-        if self._local:
-            unit: Message | None = self._local.popleft()
+        if self.local:
+            unit: Message | None = self.local.popleft()
         else:
             unit = self._next_unit()
         if unit is None:
             return None
         if unit.tag == PayloadTag.BATCH:
             return _batch(unit)
-        return MessageBatch([unit.payload], unit.source, unit.position, unit.received_ns)
+        return MessageBatch([unit.payload], unit.arrival, unit.position)
 
     def _next_unit(self) -> Message | None:
-        hot = self._hot
+        hot = self.hot
         while True:
             if hot is None:
-                hot = self._hot = self._next_ring()
+                hot = self.hot = self._next_ring()
                 if hot is None:
                     return None
             waiting = hot.waiting
             while waiting:
                 message = self._message(hot, *waiting.popleft())
                 if message is not None:
-                    self._position = message.position
-                    hot.set_current(message.position + 1)
+                    self.position = message.position
+                    hot.words[CURRENT] = message.position + 1
                     return message
             hot = self._leave(hot)
 
@@ -282,7 +261,7 @@ class Inbox:
                 self._ready.append(hot)
             elif self._take(hot):
                 return hot
-        self._hot = None
+        self.hot = None
         return None
 
     def _next_ring(self) -> Incoming | None:
@@ -334,33 +313,32 @@ class Inbox:
             self.refused += 1
             self._report(incoming.ring_id, error.code, str(error))
             return None
-        message.source = incoming
+        message.arrival = incoming.arrival
         message.position = position
-        message.received_ns = incoming.taken_ns
         return message
 
     def settle(self) -> None:
         """The message handed out last is done, and no other is asked for: commit."""
-        hot = self._hot
-        if hot is None or hot.closed or any(message.source is hot for message in self._local):
+        hot = self.hot
+        if hot is None or hot.closed or any(message.source is hot for message in self.local):
             # In the middle of a batch: it stays whole, and the ring says so already.
             return
         if hot.waiting:
-            hot.settle_part(self._position)
+            hot.settle_part(self.position)
         else:
             hot.settle()
 
     def add_local(self, message: Message) -> None:
         """Queue a message that came through no ring."""
-        self._local.append(message)
+        self.local.append(message)
 
     def pick(self, wanted: Callable[[Message], bool]) -> None:
         """Look at everything that has arrived, ahead of its turn: what is ``wanted`` is taken out, the rest waits."""
         for incoming in list(self._ready):
             if not incoming.closed:
                 self._take(incoming)
-        if self._hot is not None and not self._hot.closed:
-            self._take(self._hot)
+        if self.hot is not None and not self.hot.closed:
+            self._take(self.hot)
         for incoming in list(self._rings.values()):
             if incoming.waiting:
                 self._pick_from(incoming, wanted)
@@ -374,7 +352,7 @@ class Inbox:
         if incoming.closed:
             return
         incoming.waiting = kept
-        if not kept and incoming is not self._hot:
+        if not kept and incoming is not self.hot:
             # Nothing of it is in a handler, so what was picked is all that was taken.
             incoming.settle()
 
@@ -392,4 +370,4 @@ class Inbox:
 
 
 def _batch(unit: Message) -> MessageBatch:
-    return MessageBatch(unit.payload, unit.source, unit.position, unit.received_ns)
+    return MessageBatch(unit.payload, unit.arrival, unit.position)

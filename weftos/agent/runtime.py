@@ -26,6 +26,7 @@ from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.boot import AgentBoot
 from weftos.agent.calls import Calls, PendingCall
+from weftos.agent.hot_receive import build_receive
 from weftos.agent.inbox import Inbox
 from weftos.agent.outbox import Outbox
 from weftos.agent.outgoing import Outgoing
@@ -36,7 +37,7 @@ from weftos.errors import (
     error_for_code,
 )
 from weftos.ipc.frames import FrameChannel, close_all
-from weftos.ipc.message import Message, MessageBatch, Source
+from weftos.ipc.message import Arrival, Message, MessageBatch, Source
 from weftos.ipc.payloads import KernelSignal, PayloadTag, Signal
 from weftos.ipc.targets import (
     Target,
@@ -66,6 +67,9 @@ class AgentRuntime:
         self.inbox = Inbox(boot.pid, self._report_ring, audit=boot.audit)
         self.outbox = Outbox(self, audit=boot.audit, on_close=self._closing)
         self.stopping = False
+        #: ``receive(timeout=None)``: commit the message handed out before, and return the next one; ``None`` at the
+        #: deadline (``timeout`` in seconds; ``None`` waits for ever), or when the agent is to stop.
+        self.receive = build_receive(self.inbox, self, self._receive_patiently)
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
         self.calls = Calls()
@@ -142,33 +146,20 @@ class AgentRuntime:
 
     # --- messages in --------------------------------------------------------------------------------------------------
 
-    def receive(self, timeout: float | None = None, message: Message | None = None) -> Message | None:
-        """Commit the message handed out before, and return the next one.
-
-        Args:
-            timeout: seconds; ``None`` waits for ever.
-            message: one that the caller has taken from the inbox already and does not want to judge itself.
-
-        Returns:
-            ``None`` at the deadline, or when the agent is to stop.
-        """
-        if message is None and not self.stopping:
-            message = self.inbox.next()
-        if message is not None and not message.correlation and not self.stopping:
-            return message
+    def _receive_patiently(self, timeout: float | None) -> Message | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.stopping:
-            if message is not None and not (message.correlation and self.calls.is_late(message)):
-                return message
-            if message is None:
-                self.send_windows()
-                left = _LONGEST_S if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._wait(left, self.has_news)
             message = self.inbox.next()
-        if message is None:
-            self.inbox.settle()
+            if message is not None:
+                if message.correlation and self.calls.is_late(message):
+                    continue
+                return message
+            self.send_windows()
+            left = _LONGEST_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._wait(left, self.has_news)
+        self.inbox.settle()
         return None
 
     def finish_current(self) -> None:
@@ -299,8 +290,7 @@ class AgentRuntime:
             faulthandler.dump_traceback(sys.stderr)
         else:
             message = Message(int(PayloadTag.SIGNAL), Signal(KernelSignal(name), frame.data))
-            message.source = self._kernel_source
-            message.received_ns = time.time_ns()
+            message.arrival = Arrival(self._kernel_source, time.time_ns())
             self.inbox.add_local(message)
 
     # --- the rest -----------------------------------------------------------------------------------------------------

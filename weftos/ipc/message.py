@@ -1,10 +1,8 @@
 """The message: what an agent receives, and the bytes that cross a ring.
 
-The struct decodes straight from the wire; the fields from ``source`` on are stamped by the receiving side, which
-overwrites whatever
-a sender may have put there. So the sender's identity is the ring's identity, the id is the place in the ring, and
-neither can be forged
-nor needs to be transmitted.
+The struct decodes straight from the wire; the fields from ``arrival`` on are stamped by the receiving side, which
+overwrites whatever a sender may have put there. So the sender's identity is the ring's identity, the id is the place in
+the ring, and neither can be forged nor needs to be transmitted.
 """
 
 from __future__ import annotations
@@ -22,7 +20,9 @@ from weftos.ipc.payloads import PayloadTag, body_from_wire, body_to_wire, payloa
 from weftos.ipc.targets import Target, target_from_wire
 
 __all__ = [
+    "PLAIN_HEAD",
     "UNENCODABLE",
+    "Arrival",
     "DecodeError",
     "KernelMessage",
     "Message",
@@ -60,36 +60,91 @@ class Source:
         self.attempts = attempts
 
 
-_NOWHERE = Source(0, 0, 0)
-
-
-class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
-    """A received message.
+class Arrival:
+    """When and through which ring some messages came; shared by all that were taken from it at once.
 
     Attributes:
-        tag: kind of the payload on the wire (see ``PayloadTag``).
-        payload: ``str``, ``bytes``, ``dict``, ``list``, number, ``None``, ndarray, or one of the structured kinds.
-        correlation: position of the message that this one answers, in the ring that carried it, plus 1; 0 for none.
-        trace_id: id that follows a chain of messages, or ``None``.
-        target_wire: the target as sent; use ``target``.
-        source: the ring it came through; stamped by the receiver.
-        position: place in that ring; with the ring the identity of the message; stamped by the receiver.
-        received_ns: wall clock of the receiver, nanoseconds since 1970 (UTC); stamped by the receiver.
+        source: the ring.
+        received_ns: wall clock of the receiver, nanoseconds since 1970 (UTC).
     """
+
+    __slots__ = ("received_ns", "source")
+
+    def __init__(self, source: Source, received_ns: int) -> None:
+        self.source = source
+        self.received_ns = received_ns
+
+
+_NOWHERE = Arrival(Source(0, 0, 0), 0)
+
+
+class Envelope(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """What a message carries beside its payload, if it carries any of it; as in ``Message``."""
 
     tag: int
     payload: Any = None
     correlation: int = 0
     trace_id: str | None = None
     target_wire: str | None = None
-    source: Any = _NOWHERE
+
+
+_NO_ENVELOPE = Envelope(0)
+
+
+class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """A received message.
+
+    Few fields, because each costs every message some 30 ns: what few messages have stands in ``envelope``, and what all
+    messages of a handful share in ``arrival``.
+
+    Attributes:
+        tag: kind of the payload on the wire (see ``PayloadTag``).
+        payload: ``str``, ``bytes``, ``dict``, ``list``, number, ``None``, ndarray, or one of the structured kinds.
+        envelope: what else was sent, or ``None`` for a plain message; use the properties below.
+        arrival: the ring it came through, and when; stamped by the receiver.
+        position: place in that ring; with the ring the identity of the message; stamped by the receiver.
+    """
+
+    tag: int
+    payload: Any = None
+    envelope: Any = None
+    arrival: Any = _NOWHERE
     position: int = 0
-    received_ns: int = 0
+
+    @property
+    def correlation(self) -> int:
+        """Position of the message that this one answers, in the ring that carried it, plus 1; 0 for none."""
+        envelope: Envelope = self.envelope or _NO_ENVELOPE
+        return envelope.correlation
+
+    @property
+    def trace_id(self) -> str | None:
+        """Id that follows a chain of messages, or ``None``."""
+        envelope: Envelope = self.envelope or _NO_ENVELOPE
+        return envelope.trace_id
+
+    @property
+    def target_wire(self) -> str | None:
+        """The target as sent; see ``target``."""
+        envelope: Envelope = self.envelope or _NO_ENVELOPE
+        return envelope.target_wire
+
+    @property
+    def source(self) -> Source:
+        """The ring it came through."""
+        arrival: Arrival = self.arrival
+        return arrival.source
+
+    @property
+    def received_ns(self) -> int:
+        """Wall clock of the receiver when it came, nanoseconds since 1970 (UTC)."""
+        arrival: Arrival = self.arrival
+        return arrival.received_ns
 
     @property
     def sender(self) -> int:
         """Kernel pid of the sender, known from the ring; nobody can forge it."""
-        return self.source.pid  # type: ignore[no-any-return]
+        return self.source.pid
 
     @property
     def id(self) -> str:
@@ -122,29 +177,27 @@ class MessageBatch(msgspec.Struct, gc=False, eq=False, frozen=True):
 
     Attributes:
         payloads: one for each message, in order.
-        source: the ring they came through.
+        arrival: as in ``Message``.
         position: place of the first; the others follow, one by one.
-        received_ns: as in ``Message``.
     """
 
     payloads: list[Any]
-    source: Any
+    arrival: Arrival
     position: int
-    received_ns: int
 
     @property
     def sender(self) -> int:
         """Kernel pid of the sender, known from the ring."""
-        return self.source.pid  # type: ignore[no-any-return]
+        return self.arrival.source.pid
 
     def __len__(self) -> int:
         return len(self.payloads)
 
     def __iter__(self) -> Iterator[Message]:
         """Yield the messages one by one, each with an identity of its own."""
-        source, now = self.source, self.received_ns
+        arrival = self.arrival
         for position, payload in enumerate(self.payloads, self.position):
-            yield Message(0, payload, 0, None, None, source, position, now)
+            yield Message(0, payload, None, arrival, position)
 
 
 class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,8 +215,12 @@ class KernelMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 #: The bare encoder, for a hot path; raises ``UNENCODABLE``.
 encode_wire: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-#: The bare decoder, for a hot path that checks the tag itself; raises ``DecodeError``.
+#: First byte of a message that is nothing but tag and payload: the head of an array of two.
+PLAIN_HEAD: Final = 0x92
+#: The bare decoder for what begins with ``PLAIN_HEAD``, for a hot path that checks head and tag itself; raises
+#: ``DecodeError``.
 decode_wire: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+_decode_envelope: Callable[[bytes], Envelope] = msgspec.msgpack.Decoder(Envelope).decode
 #: What ``encode_wire`` raises on what MessagePack cannot hold.
 UNENCODABLE: Final = (TypeError, OverflowError, RecursionError, UnicodeEncodeError)
 #: What ``decode_wire`` raises on bytes that are no message.
@@ -235,7 +292,12 @@ def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Me
         ProtocolError: the bytes are not a message of this vocabulary.
     """
     try:
-        message = decode_wire(data)
+        if data[:1] == b"\x92":
+            message = decode_wire(data)
+        else:
+            envelope = _decode_envelope(data)
+            message = Message(envelope.tag, envelope.payload, envelope)
+            envelope.payload = None
     except DecodeError as error:
         raise ProtocolError(f"not a message: {error}") from error
     tag = message.tag

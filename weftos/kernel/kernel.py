@@ -69,7 +69,9 @@ class Kernel:
         self.halted = asyncio.Event()
         self._rpc: RpcServer | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._service_tracker = RestartTracker(limits.SERVICE_RESTART_MAX)
+        self._service_tracker = RestartTracker(
+            limits.SERVICE_RESTART_MAX, backoff_max_s=limits.SERVICE_RESTART_BACKOFF_MAX_S
+        )
         self._service_gone: asyncio.Future[None] | None = None
         self._service_expected = False
         self._undo: list[tuple[str, Any]] = []

@@ -5,10 +5,12 @@ Why apart from ``producer``: a native core replaces exactly this file and its co
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 
 from weftos.shm import fence, layout
+from weftos.shm.mailbox import Notifier
 from weftos.shm.segment import Segment
 
 __all__ = ["Buffer", "HotProducer", "build_hot_producer"]
@@ -48,6 +50,12 @@ def build_hot_producer(
     data_byte, data_words = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, segment.words_from(layout.HEADER_BYTES)
     head_word, count_word, state_word = layout.HEAD, layout.PUT_COUNT, layout.STATE
     barrier = fence.publish_fence
+    # What ``Notifier`` does, without a call for a reader that is awake. Others are called each time: the word that says
+    # so is never 0.
+    page: mmap.mmap | bytearray = wake.page if isinstance(wake, Notifier) else bytearray(1)
+    ready, sleep = (wake.at, wake.sleep) if isinstance(wake, Notifier) else (0, 0)
+    asleep: memoryview | tuple[int] = wake.words if isinstance(wake, Notifier) else (int(wake is not None),)
+    wake_up = wake if wake is not None else bool
     limit = head
     count = words[layout.PUT_COUNT] & _COUNT_MASK
 
@@ -69,8 +77,11 @@ def build_hot_producer(
             barrier()
         words[head_word] = head = end
         words[count_word] = count = count + 1
-        if wake is not None:
-            wake()
+        if barrier is not None:
+            barrier()
+        page[ready] = 1
+        if asleep[sleep]:
+            wake_up()
         return position
 
     def load() -> tuple[int, int]:
