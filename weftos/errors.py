@@ -380,14 +380,16 @@ class ArtifactCorrupted(ArtifactError):
 
     Attributes:
         path: where the file is now.
+        identity: its device and inode.
     """
 
     code = "artifact.corrupted"
     exit_code = 5
 
-    def __init__(self, message: str, *, path: str = "") -> None:
+    def __init__(self, message: str, *, path: str = "", identity: tuple[int, int] = (0, 0)) -> None:
         super().__init__(message)
         self.path = path
+        self.identity = identity
 
 
 # --- kernel and control socket ----------------------------------------------------------------------------------------
