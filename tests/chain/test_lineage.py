@@ -116,6 +116,8 @@ def test_each_fault_has_its_code():
     assert codes(a, b, *merged) == []
     assert codes(a, b, *merged, merged[0]) == [(4, "repeated")]
     assert codes(a, b, *merged, step("c", None, "merge")) == [(4, "repeated")]
+    # The second parent came to be when the child was there already.
+    assert codes(a, step("c", "a", "merge"), step("b"), step("c", "b", "merge")) == [(3, "parent_later")]
     # A parent that is made from the child: in the log's order it would look like a late parent only.
     assert codes(a, step("c", "a", "merge"), step("d", "c"), step("c", "d", "merge")) == [(2, "cycle"), (3, "cycle")]
     assert codes() == []
