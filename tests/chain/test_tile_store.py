@@ -49,7 +49,8 @@ def test_paths_of_the_format(path, parts):
     "path",
     [
         "tile/0/1", "tile/0/0000", "tile/00/000", "tile/64/000", "tile/0/x000/001", "tile/0/000.p/0",
-        "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/../000", "/tile/0/000", "tile/0/000\n", "tile/entries/x00/000", "tile/-1/000", "",
+        "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/../000", "/tile/0/000", "tile/0/000\n", "tile/entries/x00/000",
+        "tile/-1/000", "",
     ],
 )  # fmt: skip
 def test_other_paths_are_refused(path):
