@@ -135,6 +135,9 @@ SERVICE_BATCH_EVENTS: Final = 4096
 SERVICE_IN_FLIGHT: Final = 1024
 #: Events that were accepted without the wish to be durable reach the disk after this time at the latest, in seconds.
 SERVICE_SYNC_S: Final = 0.05
+#: A sync of the log that takes longer is logged as slow, in seconds: an ordinary disk needs a few milliseconds, and all
+#: durable appends and gate decisions wait for it.
+SERVICE_SLOW_SYNC_S: Final = 0.25
 #: How often the service looks for the kernel's end and for rings whose wake-up was lost, in seconds.
 SERVICE_LOOK_S: Final = 0.05
 SERVICE_SWEEP_S: Final = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from weftos.home import Home, InstanceLock
 PROGRAM = """
 import logging
 import os
+import re
 
 def main(ctx):
     logging.getLogger("mine").debug("debug of %d", os.getpid())
@@ -75,3 +77,41 @@ def test_a_malformed_variable_is_told_before_anything_starts(weaver: Weaver, wef
     assert done.returncode == 2
     assert "WEFTOS_LOG: 'loud'" in done.stderr
     assert InstanceLock(Home(weftos_home).lock).holder() is None
+
+
+def kernel_log(weaver: Weaver, weftos_home: Path, **environ: str) -> str:
+    """Log of a kernel that ran one agent, refused another, and stopped."""
+    assert weaver("kernel", "start", **environ).returncode == 0
+    assert weaver("agent", "spawn", "echo", "--name", "ear").returncode == 0
+    assert weaver("agent", "spawn", "no_such_module:main").returncode != 0
+    assert weaver("agent", "stop", "1").returncode == 0
+    assert weaver("kernel", "stop").returncode == 0
+    return Home(weftos_home).log.read_text()
+
+
+def test_the_kernel_tells_what_it_does_under_the_name_of_each_part(weaver: Weaver, weftos_home: Path) -> None:
+    text = kernel_log(weaver, weftos_home, WEFTOS_LOG="weftos.kernel=debug,info")
+    for level, part, words in [
+        ("DEBUG", "kernel.kernel", "boot phase SERVICES done in "),
+        ("INFO ", "kernel.kernel", "Boot complete in "),
+        ("INFO ", "kernel.service_host", "service process forked: OS process "),
+        ("INFO ", "service.process", "the log is closed; exit status 0"),
+        ("INFO ", "kernel.supervisor", "agent 1 (ear) forked: OS process "),
+        ("INFO ", "kernel.supervisor", "agent 1 (ear) is asked to stop: the operator asked"),
+        ("INFO ", "kernel.supervisor", "agent 1 (ear) ended: stopped: the operator asked"),
+        ("DEBUG", "kernel.supervisor", "agent 1 is gone for good: "),
+        ("WARN ", "kernel.supervisor", "no_such_module"),
+    ]:
+        assert re.search(rf"(?m)Z {level} weftos\.{part}\[\d+\] .*{re.escape(words)}", text), (part, words, text)
+
+
+def test_a_quiet_kernel_still_tells_what_went_wrong_and_keeps_all_for_the_operator(
+    weaver: Weaver, weftos_home: Path
+) -> None:
+    text = kernel_log(weaver, weftos_home, WEFTOS_LOG="warning")
+    assert "no_such_module" in text
+    assert " INFO " not in text
+    assert " DEBUG " not in text
+    assert weaver("kernel", "start", WEFTOS_LOG="off").returncode == 0
+    assert "Boot complete in " in weaver("kernel", "logs").stdout
+    assert Home(weftos_home).log.read_text() == text

@@ -5,6 +5,7 @@ pid in a frame.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -24,6 +25,8 @@ from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 
 __all__ = ["AgentRequests"]
+
+log = logging.getLogger(__name__)
 
 _LEVELS: Final = {
     "debug": LogLevel.DEBUG,
@@ -89,7 +92,7 @@ class AgentRequests:
 
     def _log(self, agent: Agent, frame: f.LogLine) -> None:
         text = frame.text.replace("\n", "\\n")[:2000]
-        self._core.emit(_LEVELS.get(frame.level, LogLevel.INFO), f"[{agent.entry.agent_id}] {text}")
+        self._core.emit(log, _LEVELS.get(frame.level, LogLevel.INFO), f"[{agent.entry.agent_id}] {text}")
 
     def _dead_letter(self, agent: Agent, frame: f.DeadLetterReport) -> None:
         self._core.bury(
@@ -110,7 +113,9 @@ class AgentRequests:
         record = self._core.channels.by_id(frame.ring_id)
         sender = record.src if record is not None and record.dst == agent.pid else None
         self._core.emit(
-            LogLevel.WARN, f"agent {agent.pid} reports ring {frame.ring_id} from agent {sender}: {frame.message[:300]}"
+            log,
+            LogLevel.WARN,
+            f"agent {agent.pid} reports ring {frame.ring_id} from agent {sender}: {frame.message[:300]}",
         )
         if frame.code == "shm.ring_corrupted" and record is not None and sender is not None:
             self._grants.revoke(record, f"its reader found it broken: {frame.message[:200]}", DeadLetterReason.TIMEOUT)
@@ -127,6 +132,7 @@ class AgentRequests:
             values, grant, fds = await self._bodies[type(frame.body)](agent, frame.body)
             answer = f.Answer(frame.serial, "", "", values, grant)
         except WeftError as error:
+            log.debug("%s of agent %d failed: %s: %s", type(frame.body).__name__, agent.pid, error.code, error)
             answer, fds = f.Answer(frame.serial, error.code, str(error)), []
         if agent.entry.incarnation == incarnation:
             agent.signal_frame(answer, fds)
@@ -134,6 +140,7 @@ class AgentRequests:
     async def _spawn(self, agent: Agent, body: f.SpawnChild) -> Grant:
         parent = agent.entry.spec
         if not parent.capabilities.can_spawn:
+            log.warning("agent %d was refused to spawn %s: can_spawn is false", agent.pid, body.program)
             self._core.record("capability.deny", {"pid": agent.pid, "action": "agent.spawn", "program": body.program})
             raise CapabilityDenied(f"agent {agent.pid} may not spawn (can_spawn is false)")
         spec = f.SpawnSpec(
@@ -152,6 +159,7 @@ class AgentRequests:
     async def _stop(self, agent: Agent, body: f.StopProcess) -> Grant:
         if body.pid != agent.pid and body.pid not in self._core.table.descendants(agent.pid):
             self._core.table.get(body.pid)
+            log.warning("agent %d was refused to stop agent %d, which is none of its descendants", agent.pid, body.pid)
             self._core.record("capability.deny", {"pid": agent.pid, "action": "agent.stop", "target": body.pid})
             raise CapabilityDenied(f"agent {agent.pid} may stop itself and its descendants, not agent {body.pid}")
         require(await self._core.service.gate("agent.stop", {"target": body.pid}, agent.pid), "agent.stop")
@@ -163,12 +171,14 @@ class AgentRequests:
     async def _register(self, agent: Agent, body: f.RegisterService) -> Grant:
         if not body.on:
             self._registry.withdraw(body.name, agent.pid)
+            log.info("agent %d withdrew service %r", agent.pid, body.name)
             self._core.record("service.unregister", {"name": body.name, "pid": agent.pid})
             return {}, None, []
         if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
             raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
         require(await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register")
         if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
+            log.info("agent %d offers service %r", agent.pid, body.name)
             self._core.record("service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)})
         return {}, None, []
 
@@ -208,6 +218,7 @@ class AgentRequests:
             if linked is not None:
                 linked.links.discard(agent.pid)
         for name in self._registry.forget(agent.pid):
+            log.info("service %r went with agent %d", name, agent.pid)
             self._core.record("service.unregister", {"name": name, "pid": agent.pid})
 
     def _tell(self, pid: int, signal: KernelSignal, data: dict[str, Any]) -> None:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from weftos.config import Config
 from weftos.errors import AgentExited, WeftError, error_for_code
 from weftos.home import Home
 from weftos.ids import instance_tag, new_boot_id
 from weftos.kernel.channels import ChannelTable
-from weftos.kernel.deadletters import DeadLetter, DeadLetters
+from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
 from weftos.kernel.fork import ChildHandle
 from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
@@ -32,6 +33,11 @@ from weftos.kernel.topics import TopicTable
 from weftos.service import protocol as p
 
 __all__ = ["Agent", "Core"]
+
+log = logging.getLogger(__name__)
+
+#: Reasons of dead letters that are logged as details only.
+_QUIET: Final = (DeadLetterReason.INBOX_FULL, DeadLetterReason.POISONED)
 
 
 @dataclass(slots=True)
@@ -101,13 +107,14 @@ class Core:
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
-        self.sink: Any = None
 
-    def emit(self, level: LogLevel, message: str) -> None:
-        """Write a line to the kernel's log."""
-        event = self.events.add(time.time(), self.phase, level, message)
-        if self.sink is not None:
-            self.sink(event)
+    def emit(self, origin: logging.Logger, level: LogLevel, message: str) -> None:
+        """Tell the operator: keep a line for ``kernel.logs``, and log it under the name of the part that tells.
+
+        What is kept does not depend on ``WEFTOS_LOG``; what is written does.
+        """
+        self.events.add(time.time(), self.phase, level, message)
+        origin.log(level, "%s", message)
 
     def record(self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None) -> None:
         """Put an event on the chain without waiting; a refusal is logged, because by then the fact has happened."""
@@ -119,9 +126,9 @@ class Core:
             return
         error = done.exception()
         if isinstance(error, WeftError):
-            self.emit(LogLevel.ERROR, f"{kind} is not on the chain: {error}")
+            self.emit(log, LogLevel.ERROR, f"{kind} is not on the chain: {error}")
         elif error is None and isinstance(reply := done.result(), p.Failed):
-            self.emit(LogLevel.ERROR, f"{kind} is not on the chain: {reply.message}")
+            self.emit(log, LogLevel.ERROR, f"{kind} is not on the chain: {reply.message}")
 
     async def record_first(
         self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None
@@ -144,6 +151,17 @@ class Core:
             last_id: id of the last of them.
         """
         self.dead_letters.add(letter)
+        log.log(
+            # An inbox that stays full would fill the log; of a poisoned message the one who found it tells more.
+            logging.DEBUG if letter.reason in _QUIET else logging.WARNING,
+            "dead letters: %d from %d to %d, first %s: %s, %s",
+            count,
+            letter.sender,
+            letter.target,
+            letter.message_id or "unnamed",
+            letter.reason.value,
+            letter.detail,
+        )
         payload = {
             "message_id": letter.message_id,
             "from": letter.sender,

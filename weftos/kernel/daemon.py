@@ -25,19 +25,16 @@ from weftos.config import Config, load
 from weftos.errors import BootFailed, WeftError, error_for_code
 from weftos.home import Home, InstanceLock
 from weftos.kernel.leftovers import INSTANCE_VARIABLE
-from weftos.kernel.state import KernelEvent, LogLevel
 
 __all__ = ["run_foreground", "start_daemon"]
+
+log = logging.getLogger(__name__)
 
 #: Kernels that this process started and whose ends it has not collected.
 _started: Final[list[subprocess.Popen[bytes]]] = []
 _READY_VARIABLE: Final = "WEFTOS_READY_FD"
-_LOG_LEVELS: Final = {
-    LogLevel.DEBUG: logging.DEBUG,
-    LogLevel.INFO: logging.INFO,
-    LogLevel.WARN: logging.WARNING,
-    LogLevel.ERROR: logging.ERROR,
-}
+#: Standard output: the terminal of a kernel in the foreground, the log file of one in the background.
+_LOG_FD: Final = 1
 
 
 class _Outcome(msgspec.Struct):
@@ -77,21 +74,21 @@ def start_daemon(home: Home, config_path: Path | None = None, timeout: float = l
     command = [sys.executable, "-m", "weftos.kernel"]
     if config_path is not None:
         command += ["--config", str(config_path.absolute())]
-    log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log_fd = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
             command,
             env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=log_fd,
+            stderr=log_fd,
             start_new_session=True,
             pass_fds=[writer],
             cwd="/",
         )
     finally:
         os.close(writer)
-        os.close(log)
+        os.close(log_fd)
     try:
         outcome = _await_outcome(reader, timeout)
     finally:
@@ -143,8 +140,8 @@ def run_foreground(home: Home, config_path: Path | None = None) -> int:
         os.set_inheritable(fd, False)
     try:
         config = load(config_path or home.config)
-        # On standard error, which the forks for service and agents point to logs of their own.
-        logs.setup(config.log.level)
+        # The forks for service and agents point the same number to logs of their own.
+        logs.setup(config.log.level, fd=_LOG_FD)
         return asyncio.run(_serve(home, config, config_path, fd))
     except WeftError as error:
         _tell(fd, _Outcome(os.getpid(), error.code, str(error)))
@@ -156,8 +153,7 @@ async def _serve(home: Home, config: Config, config_path: Path | None, ready_fd:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weftos.kernel.kernel import Kernel
 
-    kernel = Kernel(home, config)
-    kernel.core.sink = _print_event
+    kernel = Kernel(home, config, _LOG_FD)
     kernel.core.config_path = str(config_path.absolute()) if config_path is not None else None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -177,9 +173,4 @@ def _tell(fd: int | None, outcome: _Outcome) -> None:
         os.close(fd)
     except OSError as error:
         # Whoever started us has gone; the log keeps what we had to say.
-        print(f"the starter could not be told: {error}", file=sys.stderr)
-
-
-def _print_event(event: KernelEvent) -> None:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.timestamp))
-    print(f"{stamp}Z {event.level.name:<5} [{event.phase.value:<8}] {event.message}", flush=True)
+        log.warning("the starter could not be told: %s", error)

@@ -7,6 +7,7 @@ arrives through a ring its reader does not know.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from weftos import limits
@@ -22,6 +23,8 @@ from weftos.kernel.registry import ServiceRegistry
 from weftos.kernel.state import LogLevel
 
 __all__ = ["Grants"]
+
+log = logging.getLogger(__name__)
 
 Grant = tuple[dict[str, Any], f.ChannelGrant | None, list[int]]
 
@@ -110,6 +113,7 @@ class Grants:
         if agent.pid not in core.agents:
             raise AgentExited(f"agent {agent.pid} ended while its subscription was decided")
         if core.topics.subscribe(agent.pid, topic):
+            log.debug("agent %d subscribed to %r", agent.pid, topic)
             core.record("ipc.subscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
         for pid in core.topics.publishers(topic):
             publisher = core.agents.get(pid)
@@ -123,6 +127,7 @@ class Grants:
         core = self._core
         if not core.topics.unsubscribe(agent.pid, topic):
             return
+        log.debug("agent %d unsubscribed from %r", agent.pid, topic)
         core.record("ipc.unsubscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
         for pid in core.topics.publishers(topic):
             publisher = core.agents.get(pid)
@@ -161,11 +166,12 @@ class Grants:
             check()
             require(await self._core.service.gate(action, context, agent.pid), action)
         except (CapabilityDenied, GovernanceDenied) as error:
+            log.warning("agent %d was refused %s %s: %s", agent.pid, action, context, error)
             payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
             try:
                 await self._core.record_first("ipc.deny", payload, subject=agent.entry.agent_id)
             except (WeftError, TimeoutError) as unrecorded:
-                self._core.emit(LogLevel.ERROR, f"a refusal is not on the chain: {unrecorded}")
+                self._core.emit(log, LogLevel.ERROR, f"a refusal is not on the chain: {unrecorded}")
             raise
 
     def _still_here(self, *agents: Agent) -> None:
@@ -200,6 +206,10 @@ class Grants:
             "capacity_bytes": record.capacity,
         }
         self._core.record("ipc.grant", payload)
+        log.debug(
+            "ring %d from agent %d to agent %d granted: direct %s, broadcast %s, topics %s, %d bytes",
+            *payload.values(),
+        )
 
     def _tell_receiver(self, record: RingRecord) -> None:
         """Offer the ring to its reader, or tell it what the ring may carry now."""
@@ -246,6 +256,7 @@ class Grants:
             agent = core.agents.get(pid)
             if agent is not None:
                 agent.signal_frame(frame)
+        log.debug("ring %d from agent %d to agent %d revoked: %s", record.ring_id, record.src, record.dst, reason)
         core.record("ipc.revoke", {"ring": record.ring_id, "from": record.src, "to": record.dst, "reason": reason})
         with record.inspect() as inspector:
             bury_unread(core, inspector, record.src, record.dst, letter, reason)
@@ -289,4 +300,4 @@ class Grants:
                     self.revoke(record, reason, DeadLetterReason.AGENT_EXITED)
                 except WeftError as error:
                     core.channels.remove(record)
-                    core.emit(LogLevel.ERROR, f"ring {record.ring_id} of ended agent {record.src}: {error}")
+                    core.emit(log, LogLevel.ERROR, f"ring {record.ring_id} of ended agent {record.src}: {error}")

@@ -9,6 +9,7 @@ list backwards: refuse new work, end the agents, close the log with a final even
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -45,6 +46,8 @@ from weftos.shm import RingInspector, sweep
 
 __all__ = ["Kernel"]
 
+log = logging.getLogger(__name__)
+
 
 class Kernel:
     """One kernel. ``boot`` and ``shut_down`` are called once each, in that order, on one event loop.
@@ -52,7 +55,7 @@ class Kernel:
     Args:
         home: where the instance lives.
         config: its settings.
-        log_fd: where the service process writes its own output.
+        log_fd: where the log goes, and what the service process writes.
     """
 
     def __init__(self, home: Home, config: Config, log_fd: int = 2) -> None:
@@ -96,14 +99,16 @@ class Kernel:
                 (BootPhase.READY, self._boot_ready),
             ):
                 self.core.phase = phase
+                begun = time.monotonic()
                 await step()
+                log.debug("boot phase %s done in %.1f ms", phase.value, (time.monotonic() - begun) * 1000)
         except BaseException as error:
-            self.core.emit(LogLevel.ERROR, f"boot failed: {error}")
+            self.core.emit(log, LogLevel.ERROR, f"boot failed: {error}")
             await self._roll_back()
             raise
 
     def _say(self, message: str) -> None:
-        self.core.emit(LogLevel.INFO, message)
+        self.core.emit(log, LogLevel.INFO, message)
 
     async def _boot_init(self) -> None:
         core = self.core
@@ -113,7 +118,7 @@ class Kernel:
         self._undo.append(("the instance lock", self._lock.release))
         self._say(f"PID 0 (kernel) is OS process {os.getpid()}, instance {core.home.root}")
         for line in leftovers.clean(core.home, core.prefix):
-            core.emit(LogLevel.WARN, line)
+            core.emit(log, LogLevel.WARN, line)
         soft, hard = getrlimit(RLIMIT_NOFILE)
         if soft < hard:
             # One descriptor for each ring and five for each agent; the agents get limits of their own.
@@ -158,13 +163,13 @@ class Kernel:
         if not fresh and kinds[-1] != "shutdown":
             self.core.unclean_shutdown = True
             last = reply.records[-1]
-            self.core.emit(LogLevel.WARN, "the kernel before this one ended without a shutdown")
+            self.core.emit(log, LogLevel.WARN, "the kernel before this one ended without a shutdown")
             await self.core.record_first(
                 "kernel.unclean_shutdown", {"last_kind": kinds[-1], "last": str(last.get("kind"))}
             )
 
     async def _boot_tree(self) -> None:
-        self.core.emit(LogLevel.DEBUG, "no resource tree in this version")
+        self.core.emit(log, LogLevel.DEBUG, "no resource tree in this version")
 
     async def _boot_agents(self) -> None:
         self._say("Supervisor ready")
@@ -189,7 +194,7 @@ class Kernel:
         self._say(f"Control socket {core.home.socket}; no mesh in this version")
 
     async def _boot_ecc(self) -> None:
-        self.core.emit(LogLevel.DEBUG, "no cognitive layer in this version")
+        self.core.emit(log, LogLevel.DEBUG, "no cognitive layer in this version")
 
     async def _boot_ready(self) -> None:
         core = self.core
@@ -208,13 +213,14 @@ class Kernel:
         )
 
     async def _roll_back(self) -> None:
-        for _what, undo in reversed(self._undo):
+        for what, undo in reversed(self._undo):
+            log.debug("undoing %s", what)
             try:
                 result = undo()
                 if asyncio.iscoroutine(result):
                     await result
             except (WeftError, OSError) as error:
-                self.core.emit(LogLevel.ERROR, f"while rolling back: {error}")
+                self.core.emit(log, LogLevel.ERROR, f"while rolling back: {error}")
         self._undo.clear()
         if self.core.life.state is KernelState.BOOTING:
             self.core.life.move(KernelState.HALTED)
@@ -230,7 +236,7 @@ class Kernel:
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self.core.emit(LogLevel.ERROR, f"a task of the kernel failed: {task.exception()!r}")
+            self.core.emit(log, LogLevel.ERROR, f"a task of the kernel failed: {task.exception()!r}")
 
     async def _sample_for_ever(self) -> None:
         while True:
@@ -244,17 +250,17 @@ class Kernel:
             await asyncio.sleep(self.core.config.kernel.health_check_interval_secs)
             for record in await self.registry.check():
                 if record.system is not None and record.last.health is not Health.HEALTHY:
-                    self.core.emit(LogLevel.WARN, f"{record.name} is {record.last.health}: {record.last.detail}")
+                    self.core.emit(log, LogLevel.WARN, f"{record.name} is {record.last.health}: {record.last.detail}")
 
     def reload(self) -> None:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
         try:
             path = self.core.config_path
             config = load(Path(path) if path else self.core.home.config)
-            logs.setup(config.log.level)
+            logs.setup(config.log.level, fd=self._log_fd)
             self.core.config = config
         except ConfigError as error:
-            self.core.emit(LogLevel.ERROR, f"the configuration was not reloaded: {error}")
+            self.core.emit(log, LogLevel.ERROR, f"the configuration was not reloaded: {error}")
             return
         self.core.table.max_processes = self.core.config.kernel.max_processes
         for agent in self.core.agents.values():
@@ -279,7 +285,7 @@ class Kernel:
         for os_pid in reaper.strays(self._is_ours):
             try:
                 os.kill(os_pid, signal.SIGKILL)
-                self.core.emit(LogLevel.WARN, f"OS process {os_pid}, left behind by an agent, was killed")
+                self.core.emit(log, LogLevel.WARN, f"OS process {os_pid}, left behind by an agent, was killed")
             except ProcessLookupError:
                 # It ended by itself; the reaper takes it.
                 continue
@@ -311,7 +317,7 @@ class Kernel:
 
     def _client_report(self, report: p.ClientReport) -> None:
         did = "detached" if report.detached else "dropped answers to"
-        self.core.emit(LogLevel.WARN, f"the service {did} agent {report.pid}: {report.message}")
+        self.core.emit(log, LogLevel.WARN, f"the service {did} agent {report.pid}: {report.message}")
         agent = self.core.agents.get(report.pid)
         if agent is not None and report.detached:
             agent.broken_rings += 1
@@ -327,13 +333,15 @@ class Kernel:
         if self._service_gone is not None and not self._service_gone.done():
             self._service_gone.set_result(None)
         if self._service_expected or not (was_ready or core.life.state is KernelState.RUNNING):
+            log.info("the service process ended with %s after %.1f s", how, ran)
             return
-        core.emit(LogLevel.ERROR, f"the service process ended with {how}; the gate is shut until it is back")
+        core.emit(log, LogLevel.ERROR, f"the service process ended with {how}; the gate is shut until it is back")
         core.record("service.exit", {"how": how, "ran_ms": int(ran * 1000), "incarnation": core.service.incarnation})
         delay = self._service_tracker.next_delay(time.monotonic(), ran)
         if delay is None:
-            core.emit(LogLevel.ERROR, "the service process ends again and again; it is not restarted any more")
+            core.emit(log, LogLevel.ERROR, "the service process ends again and again; it is not restarted any more")
             return
+        log.info("the service process is started again in %g s", delay)
         asyncio.get_running_loop().call_later(delay, lambda: self._task(self._start_service_again()))
 
     async def _start_service_again(self) -> None:
@@ -343,12 +351,12 @@ class Kernel:
         try:
             head = await core.service.start(self._log_fd, time.time())
         except ChainCorrupted as error:
-            core.emit(LogLevel.ERROR, f"the chain is damaged, so the service process stays down: {error}")
+            core.emit(log, LogLevel.ERROR, f"the chain is damaged, so the service process stays down: {error}")
             return
         except WeftError as error:
-            core.emit(LogLevel.ERROR, f"the service process did not start again: {error}")
+            core.emit(log, LogLevel.ERROR, f"the service process did not start again: {error}")
             return
-        core.emit(LogLevel.WARN, f"the service process is back, incarnation {core.service.incarnation}")
+        core.emit(log, LogLevel.WARN, f"the service process is back, incarnation {core.service.incarnation}")
         core.record("service.start", {"incarnation": core.service.incarnation, "records": int(head.get("records", 0))})
 
     async def _replace_service(self) -> tuple[int | None, int | None]:
@@ -362,13 +370,14 @@ class Kernel:
         host = self.core.service
         if host.child is None:
             return
+        log.info("the service process, OS process %d, is asked to end", host.child.os_pid)
         self._service_expected = True
         self._service_gone = asyncio.get_running_loop().create_future()
         host.stop()
         try:
             await asyncio.wait_for(asyncio.shield(self._service_gone), limits.STOP_TIMEOUT_S)
         except TimeoutError:
-            self.core.emit(LogLevel.ERROR, "the service process did not end in time and is killed")
+            self.core.emit(log, LogLevel.ERROR, "the service process did not end in time and is killed")
             if host.child is not None:
                 host.child.signal_group(signal.SIGKILL)
                 await asyncio.wait_for(asyncio.shield(self._service_gone), limits.STOP_TIMEOUT_S)
@@ -389,7 +398,7 @@ class Kernel:
 
     async def _shut_down(self, reason: str) -> None:
         core = self.core
-        core.emit(LogLevel.INFO, f"shutting down: {reason}")
+        core.emit(log, LogLevel.INFO, f"shutting down: {reason}")
         await self.supervisor.stop_all(core.config.kernel.shutdown_timeout_secs, "the kernel is shutting down")
         self._end_strays()
         for task in list(self._tasks):
@@ -400,11 +409,11 @@ class Kernel:
         try:
             await core.record_first("shutdown", payload)
         except (WeftError, TimeoutError) as error:
-            core.emit(LogLevel.ERROR, f"the shutdown event is not on the chain: {error}")
+            core.emit(log, LogLevel.ERROR, f"the shutdown event is not on the chain: {error}")
         await self._roll_back()
         sweep(core.prefix)
         core.life.move(KernelState.HALTED)
-        core.emit(LogLevel.INFO, "halted")
+        core.emit(log, LogLevel.INFO, "halted")
 
 
 class _ChainService:

@@ -4,6 +4,7 @@ aside.
 
 from __future__ import annotations
 
+import logging
 import time
 
 from weftos import limits
@@ -16,6 +17,8 @@ from weftos.kernel.state import LogLevel
 from weftos.shm import ArrayRecord, Item, RingInspector
 
 __all__ = ["bury_unread", "settle_dead_reader"]
+
+log = logging.getLogger(__name__)
 
 #: Bytes of a message kept in its letter.
 _KEEP_BYTES = 64 * 1024
@@ -42,7 +45,7 @@ def _settle(core: Core, agent: Agent, inspector: RingInspector, sender: int) -> 
             if exit_record is not None and exit_record.abnormal:
                 _died_on(core, agent, inspector, position, sender)
     except RingCorrupted as error:
-        core.emit(LogLevel.ERROR, f"ring {ring_id} to agent {agent.pid} is broken: {error}")
+        core.emit(log, LogLevel.ERROR, f"ring {ring_id} to agent {agent.pid} is broken: {error}")
     inspector.clear_current()
     inspector.retire_consumer()
 
@@ -62,7 +65,9 @@ def _died_on(core: Core, agent: Agent, inspector: RingInspector, position: int, 
     why = f"its reader died {attempts} times while it handled it{last}"
     ring_id = inspector.statistics().ring_id
     core.bury(_letter(ring_id, position, taken[1], sender, agent.pid, DeadLetterReason.POISONED, why, attempts))
-    core.emit(LogLevel.WARN, f"message {message_id(ring_id, position)} to agent {agent.pid} is a dead letter: {why}")
+    core.emit(
+        log, LogLevel.WARN, f"message {message_id(ring_id, position)} to agent {agent.pid} is a dead letter: {why}"
+    )
 
 
 def bury_unread(
@@ -88,7 +93,7 @@ def bury_unread(
             else:
                 core.dead_letters.add(letter)
     except RingCorrupted as error:
-        core.emit(LogLevel.ERROR, f"what was left in ring {ring_id} cannot be read: {error}")
+        core.emit(log, LogLevel.ERROR, f"what was left in ring {ring_id} cannot be read: {error}")
     if first is not None:
         core.bury(first, count=count, last_id=message_id(ring_id, last))
     return count

@@ -8,6 +8,7 @@ agent and position, so concurrent requests never take each other's answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -22,6 +23,8 @@ from weftos.kernel.state import LogLevel
 from weftos.shm import ArrayRecord
 
 __all__ = ["Operator"]
+
+log = logging.getLogger(__name__)
 
 #: Messages taken from one agent in a turn.
 _TAKE = 64
@@ -117,14 +120,14 @@ class Operator:
         try:
             items = consumer.take(_TAKE)
         except RingCorrupted as error:
-            self._core.emit(LogLevel.ERROR, f"agent {agent.pid} broke its ring to the kernel: {error}")
+            self._core.emit(log, LogLevel.ERROR, f"agent {agent.pid} broke its ring to the kernel: {error}")
             agent.broken_rings += 1
             return
         for position, item in items:
             try:
                 self._received(agent, self._decode(item), position)
             except ProtocolError as error:
-                self._core.emit(LogLevel.WARN, f"agent {agent.pid} sent the kernel a bad message: {error}")
+                self._core.emit(log, LogLevel.WARN, f"agent {agent.pid} sent the kernel a bad message: {error}")
         consumer.commit()
         if len(items) == _TAKE:
             asyncio.get_running_loop().call_soon(self.kicked, agent)
@@ -149,7 +152,7 @@ class Operator:
             agent.lines.producer.put(wire)
             agent.lines.ring(KERNEL_SLOT)
         except WeftError as error:
-            self._core.emit(LogLevel.WARN, f"the kernel's answer to agent {agent.pid} was not sent: {error}")
+            self._core.emit(log, LogLevel.WARN, f"the kernel's answer to agent {agent.pid} was not sent: {error}")
 
     def _answer(self, payload: Any) -> Any:
         if isinstance(payload, Signal) and payload.signal is KernelSignal.PING:

@@ -8,6 +8,7 @@ system who it is. Anything malformed is answered with an error and costs nothing
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -23,7 +24,10 @@ from weftos.rpc.methods import METHODS
 
 __all__ = ["RpcServer"]
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[Any], Awaitable[Any]]
+Emit = Callable[[logging.Logger, LogLevel, str], None]
 
 _PEER: Final = struct.Struct("3i")
 _CHUNK: Final = 64 * 1024
@@ -38,7 +42,7 @@ class RpcServer:
         emit: writes to the kernel's log.
     """
 
-    def __init__(self, path: Path, handlers: dict[str, Handler], emit: Callable[[LogLevel, str], None]) -> None:
+    def __init__(self, path: Path, handlers: dict[str, Handler], emit: Emit) -> None:
         missing, extra = METHODS.keys() - handlers.keys(), handlers.keys() - METHODS.keys()
         assert not missing, f"methods without a handler: {sorted(missing)}"
         assert not extra, f"handlers of no method: {sorted(extra)}"
@@ -81,7 +85,7 @@ class RpcServer:
             refusal = self._refusal(writer)
             if refusal is not None:
                 self.refused += 1
-                self._emit(LogLevel.WARN, f"control socket: {refusal}")
+                self._emit(log, LogLevel.WARN, f"control socket: {refusal}")
                 writer.write(wire.encode_error(None, refusal))
                 await writer.drain()
                 return
@@ -128,7 +132,9 @@ class RpcServer:
         except WeftError as error:
             return wire.encode_error(request.id, error)
         except Exception as error:  # a defect of ours is logged and answered; it must not take the kernel down
-            self._emit(LogLevel.ERROR, f"{request.method} failed inside the kernel: {type(error).__name__}: {error}")
+            self._emit(
+                log, LogLevel.ERROR, f"{request.method} failed inside the kernel: {type(error).__name__}: {error}"
+            )
             return wire.encode_error(request.id, WeftError(f"{request.method} failed inside the kernel: {error}"))
 
 

@@ -7,6 +7,7 @@ without bound, messages. A breach ends the incarnation, with the numbers in the 
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import time
@@ -22,6 +23,8 @@ from weftos.kernel.supervisor import Supervisor
 from weftos.shm import RingInspector, Segment
 
 __all__ = ["Sampler", "session_sizes"]
+
+log = logging.getLogger(__name__)
 
 _PAGE: Final = resource.getpagesize()
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -139,7 +142,7 @@ class Sampler:
                 agent.warned.add(name)
                 agent.signal_frame(SignalFrame(KernelSignal.RESOURCE_WARNING, data))
                 self._core.record("resource.warning", {"pid": agent.pid, **data}, subject=agent.entry.agent_id)
-                self._core.emit(LogLevel.WARN, f"agent {agent.pid} uses {value:g} of its {limit} {name}")
+                self._core.emit(log, LogLevel.WARN, f"agent {agent.pid} uses {value:g} of its {limit} {name}")
         else:
             agent.warned.discard(name)
 

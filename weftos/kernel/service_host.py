@@ -10,6 +10,7 @@ while the service is down they fail closed at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -39,6 +40,8 @@ from weftos.service.process import ServiceBoot, run_service
 from weftos.shm import Doorbell, MailboxPeer, create_mailbox
 
 __all__ = ["ServiceHost"]
+
+log = logging.getLogger(__name__)
 
 #: The control channel's ready byte in the service's mailbox.
 _CONTROL_SLOT: Final = 0
@@ -139,6 +142,7 @@ class ServiceHost:
             death_signal=signal.SIGTERM,
         )
         theirs.close()
+        log.info("service process forked: OS process %d, incarnation %d", self.child.os_pid, self.incarnation)
         self._link = FrameLink(FrameChannel(ours, p.FromService), self._on_frame, self._on_closed)
         try:
             self.head = await asyncio.wait_for(self._ready_future, timeout_s)
@@ -149,6 +153,13 @@ class ServiceHost:
             self._send(client.frame, client.fds)
         self._in_flight.clear()
         self._unsent = deque(sorted(self._pending))
+        log.info(
+            "service process %d is ready: %s records, %d agents introduced, %d requests sent again",
+            self.child.os_pid,
+            self.head.get("records"),
+            len(self._clients),
+            len(self._unsent),
+        )
         self._send_requests()
         return self.head
 
@@ -162,6 +173,7 @@ class ServiceHost:
         if self.child is not None:
             self.child.close()
             self.child = None
+        log.debug("%d requests were without an answer when the service process ended", len(self._pending))
         for serial, pending in list(self._pending.items()):
             if not pending.survives:
                 del self._pending[serial]
@@ -308,8 +320,9 @@ class ServiceHost:
             case p.ClientReport():
                 self._on_report(frame)
 
-    def _on_closed(self, _reason: str) -> None:
+    def _on_closed(self, reason: str) -> None:
         # Its end shows as SIGCHLD as well; until then nothing more can be asked.
+        log.debug("the control socket of the service process ended: %s", reason)
         self.ready = False
 
 

@@ -10,6 +10,7 @@ whether it lives again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -24,7 +25,7 @@ from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.boot import AgentBoot
 from weftos.agent.main import run_agent
-from weftos.errors import SpawnFailed, WeftTimeout, WrongState
+from weftos.errors import SpawnFailed, WeftError, WeftTimeout, WrongState
 from weftos.ipc.frames import FrameChannel, socket_pair
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import inherit
@@ -39,6 +40,8 @@ from weftos.kernel.state import KernelState, LogLevel
 from weftos.service import protocol as p
 
 __all__ = ["Supervisor"]
+
+log = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -75,8 +78,12 @@ class Supervisor:
         """
         core = self._core
         core.life.require_running()
-        spec = inherit.checked_spec(core.table, spec)
-        await inherit.permitted(core.service, spec, requester)
+        try:
+            spec = inherit.checked_spec(core.table, spec)
+            await inherit.permitted(core.service, spec, requester)
+        except WeftError as error:
+            log.warning("%s was not spawned for agent %d: %s", spec.program, requester, error)
+            raise
         core.life.require_running()
         entry = core.table.add(spec, time.time())
         lines = self._make_lines(entry.pid)
@@ -145,6 +152,15 @@ class Supervisor:
             os.close(log_fd)
             theirs.close()
         entry.os_pid = agent.child.os_pid
+        log.info(
+            "agent %d (%s) forked: OS process %d, incarnation %d, program %s, parent %d",
+            entry.pid,
+            entry.spec.name,
+            entry.os_pid,
+            entry.incarnation,
+            entry.spec.program,
+            entry.spec.parent,
+        )
         core.by_os_pid[agent.child.os_pid] = agent
         channel: FrameChannel[Any] = FrameChannel(ours, f.FromAgent)
         agent.link = FrameLink(
@@ -183,6 +199,7 @@ class Supervisor:
         self._disarm(agent)
         agent.entry.isolation = list(frame.isolation)
         agent.entry.move(ProcessState.RUNNING)
+        log.info("agent %d is ready after %.1f ms", agent.pid, (time.monotonic() - agent.started_monotonic) * 1000)
         self._core.record("agent.ready", _life_payload(agent), subject=agent.entry.agent_id)
         if agent.ready is not None and not agent.ready.done():
             agent.ready.set_result(None)
@@ -232,6 +249,7 @@ class Supervisor:
         was_suspended = entry.state is ProcessState.SUSPENDED
         if entry.state is not ProcessState.STOPPING:
             entry.move(ProcessState.STOPPING)
+        log.info("agent %d (%s) is asked to stop: %s", entry.pid, entry.spec.name, reason)
         self._core.record("agent.stop", _life_payload(agent) | {"by": reason}, subject=entry.agent_id)
         agent.signal_frame(f.SignalFrame(KernelSignal.SHUTDOWN))
         assert agent.child is not None
@@ -246,6 +264,7 @@ class Supervisor:
         if agent.child is None or agent.entry.state is ProcessState.EXITED:
             return
         agent.entry.kill_reason = why
+        log.warning("agent %d (%s) is killed: %s", agent.pid, agent.entry.spec.name, why)
         agent.child.signal_group(signal.SIGKILL)
 
     def kill_for(self, agent: Agent, why: str) -> None:
@@ -315,11 +334,12 @@ class Supervisor:
         entry.incarnation += 1
         entry.restarts += 1
         payload = _life_payload(agent) | {"because": reason}
+        log.info("agent %d begins incarnation %d: %s", entry.pid, entry.incarnation, reason)
         self._core.record("agent.restart", payload, source="supervisor", subject=entry.agent_id)
         try:
             self._start(agent)
         except SpawnFailed as error:
-            self._core.emit(LogLevel.ERROR, f"agent {entry.pid} cannot be restarted: {error}")
+            self._core.emit(log, LogLevel.ERROR, f"agent {entry.pid} cannot be restarted: {error}")
             entry.move(ProcessState.EXITED)
             self._retire(agent, str(error))
 
@@ -347,6 +367,7 @@ class Supervisor:
         # The state follows the observation, so a SIGSTOP from elsewhere shows as well.
         if agent.entry.state is before:
             agent.entry.move(after)
+            log.info("agent %d is %s", agent.pid, after.value)
             self._core.record(kind, _life_payload(agent), source="supervisor", subject=agent.entry.agent_id)
         if agent.paused is not None and not agent.paused.done():
             agent.paused.set_result(None)
@@ -379,6 +400,7 @@ class Supervisor:
         agent.child = None
         self._on_life(agent, False)
         core.emit(
+            log,
             LogLevel.WARN if record.abnormal else LogLevel.INFO,
             f"agent {entry.pid} ({entry.spec.name}) ended: {record.message}",
         )
@@ -413,7 +435,7 @@ class Supervisor:
             self._quarantine(agent)
             return
         entry.restart_due = time.monotonic() + delay
-        core.emit(LogLevel.WARN, f"agent {entry.pid} ({entry.spec.name}) is restarted in {delay:g} s")
+        core.emit(log, LogLevel.WARN, f"agent {entry.pid} ({entry.spec.name}) is restarted in {delay:g} s")
         self._arm(agent, delay, lambda: self._restart_due(agent))
 
     def _restart_due(self, agent: Agent) -> None:
@@ -428,7 +450,7 @@ class Supervisor:
         policy = core.config.supervisor
         entry.quarantined = True
         why = f"{policy.max_restarts} restarts within {policy.within_secs:g} s were not enough"
-        core.emit(LogLevel.ERROR, f"agent {entry.pid} ({entry.spec.name}) is quarantined: {why}")
+        core.emit(log, LogLevel.ERROR, f"agent {entry.pid} ({entry.spec.name}) is quarantined: {why}")
         payload = _life_payload(agent) | {"why": why}
         core.record("agent.escalate", payload, source="supervisor", subject=entry.agent_id)
         parent = core.agents.get(entry.spec.parent)
@@ -443,6 +465,7 @@ class Supervisor:
         core, entry = self._core, agent.entry
         if core.agents.pop(entry.pid, None) is None:
             return
+        log.debug("agent %d is gone for good: %s", entry.pid, reason)
         if entry.state is not ProcessState.EXITED:
             entry.move(ProcessState.EXITED)
         for child in core.table.descendants(entry.pid):

@@ -12,6 +12,7 @@ is read again.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from weftos.service import protocol as p
 from weftos.service.clients import Caller
 
 __all__ = ["Journal"]
+
+log = logging.getLogger(__name__)
 
 #: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
 _EVENT_BITS = 16
@@ -73,6 +76,7 @@ class Journal:
                 locked = isinstance(error.__cause__, BlockingIOError)
                 if not locked or time.monotonic() >= deadline:
                     raise
+                log.debug("%s is still held by the service of an earlier kernel", directory)
                 time.sleep(limits.POLL_LONGEST_S)
             else:
                 return cls(writer, directory)
@@ -100,7 +104,7 @@ class Journal:
         try:
             return self._append(event)
         except StorageFailed as error:
-            self.failed = str(error)
+            self._has_failed(error)
             raise
 
     def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
@@ -147,27 +151,36 @@ class Journal:
         """Sign the head as it is, so that cutting off what came before can be proved; errors as for ``write``."""
         self._dirty = False
         self.unsynced_since = None
+        begun = time.monotonic()
         try:
             self._writer.sign_head()
         except StorageFailed as error:
-            self.failed = str(error)
+            self._has_failed(error)
             raise
+        _note_slow("signing the head", begun)
 
     def close(self) -> None:
         """Write, sync and sign; errors as for ``write``."""
         try:
             self._writer.close()
         except StorageFailed as error:
-            self.failed = str(error)
+            self._has_failed(error)
             raise
 
     def _guarded(self, *, sync: bool) -> None:
+        begun = time.monotonic()
         try:
             self._writer.flush(sync)
         except StorageFailed as error:
-            self.failed = str(error)
+            self._has_failed(error)
             self.unsynced_since = None
             raise
+        _note_slow("a sync" if sync else "a write", begun)
+
+    def _has_failed(self, error: StorageFailed) -> None:
+        if self.failed is None:
+            log.error("the log in %s cannot be written any more: %s", self._directory, error)
+        self.failed = str(error)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -199,3 +212,9 @@ class Journal:
             "mean_group": self._appends / self._durable_groups if self._durable_groups else 0.0,
             "pid": os.getpid(),
         }
+
+
+def _note_slow(what: str, begun: float) -> None:
+    took = time.monotonic() - begun
+    if took > limits.SERVICE_SLOW_SYNC_S:
+        log.warning("%s of the log took %.0f ms", what, took * 1000)

@@ -15,6 +15,7 @@ round. Not guaranteed: that answers of different rings keep any order.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -39,6 +40,8 @@ from weftos.service.journal import Journal
 from weftos.shm import Mailbox
 
 __all__ = ["ServiceLoop"]
+
+log = logging.getLogger(__name__)
 
 _CONTROL_SLOT: Final = 0
 #: Pause while the kernel's socket is full, in seconds: it becomes writable without a wake-up.
@@ -120,6 +123,7 @@ class ServiceLoop:
         """Note that the kernel is gone."""
         if not self.kernel_gone:
             self.kernel_gone = True
+            log.warning("the kernel is gone; what lies in the rings is served")
             self._on_orphaned()
 
     def close(self) -> None:
@@ -348,6 +352,7 @@ class ServiceLoop:
         self._subjects.pop(str(pid), None)
         client = self._clients.pop(pid, None)
         if client is not None:
+            log.debug("agent %d leaves after %d requests", pid, client.requests)
             self._release(client)
 
     def _release(self, client: Client) -> None:

@@ -16,6 +16,7 @@ why not.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ from weftos.service.loop import ServiceLoop
 from weftos.shm import Doorbell, Mailbox, Segment, sweep
 
 __all__ = ["ServiceBoot", "run_service"]
+
+log = logging.getLogger(__name__)
 
 #: Allocations between two runs of the collector. Requests make no cycles, so it only looks for what handlers may leave.
 _GC_THRESHOLD: Final = 50_000
@@ -86,6 +89,7 @@ def run_service(boot: ServiceBoot) -> int:
         journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.boot_id, boot.segment_bytes)
     except WeftError as error:
         return _refuse_to_start(channel, error)
+    log.info("the log in %s is open", boot.chain_dir)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
     parent = os.getppid()
     loop = ServiceLoop(channel, mailbox, journal, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
@@ -116,13 +120,15 @@ def _sweep_if_orphaned(parent: int, prefix: str) -> None:
         if time.monotonic() >= deadline:
             return
         time.sleep(0.005)
-    sweep(prefix)
+    names = sweep(prefix)
+    log.info("%d semaphores of the dead kernel were removed", len(names))
 
 
 def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) -> int:
     text = str(error)
     if isinstance(error, ChainCorrupted) and error.path and error.path not in text:
         text = f"{text} ({error.path}, offset {error.offset})"
+    log.error("the service process cannot start: %s", text)
     try:
         channel.send_wait(p.ServiceBootFailed(error.code, text))
     except (ChannelClosed, WeftTimeout):
@@ -137,6 +143,7 @@ def _end(loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Jour
         journal.close()
     except StorageFailed as error:
         code = error.exit_code
+    log.info("the log is closed; exit status %d", code)
     # The order to stop and the kernel's death may come together: the death signal is one such order.
     if _has_ended(channel):
         loop.orphaned()
