@@ -61,6 +61,15 @@ def test_every_command_has_help_and_a_summary(weaver, path):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{' '.join(path)} {parameter.name}"
+    assert "\\b" not in outcome.out, "the mark that keeps lines apart is a backspace, and never shown"
+    assert "\b" not in outcome.out
+    examples = [line for line in outcome.out.splitlines() if line.startswith("  weaver ")]
+    assert all(line.count("weaver ") == 1 for line in examples), examples
+
+
+def test_examples_stand_on_lines_of_their_own(weaver):
+    lines = weaver("agent", "spawn", "--help").out.splitlines()
+    assert "  weaver agent spawn ./mine.py --limit memory=64MiB -- --fast 3" in lines
 
 
 def test_the_summaries_of_lazy_commands_are_those_of_the_commands():

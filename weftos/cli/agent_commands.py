@@ -69,16 +69,16 @@ def spawn(
     as_json: bool,
     **rights: Any,
 ) -> None:
-    r"""Start an agent that runs PROGRAM; returns when it is ready.
+    """Start an agent that runs PROGRAM; returns when it is ready.
 
     PROGRAM is a built-in name (echo, worker, …), module:function, or the path of a .py file with a function main. What
     follows -- is handed to it.
 
     \b
-    weaver agent spawn echo
-    weaver agent spawn ./mine.py --limit memory=64MiB --restart always -- --fast 3
+    weaver agent spawn echo --restart always
+    weaver agent spawn ./mine.py --limit memory=64MiB -- --fast 3
     weaver agent spawn package.module:main --scope restricted:1,2 --no-spawn
-    """
+    """  # noqa: D301 -- click's mark is the backspace itself
     params = a.SpawnParams(
         program=absolute_program(program),
         name=name,
@@ -185,14 +185,14 @@ def _change(method: str, pid: int, *, as_json: bool) -> None:
 @click.option("--no-wait", is_flag=True, help="Return once the message lies in the agent's ring, without a reply.")
 @json_option
 def send(pid: int, message: str, text: bool, timeout: float, no_wait: bool, as_json: bool) -> None:
-    r"""Send an agent a message and print its reply.
+    """Send an agent a message and print its reply.
 
     MESSAGE is sent as JSON when it is a JSON object or array, else as text; - reads it from standard input.
 
     \b
     weaver agent send 1 hello
     weaver agent send 1 '{"cmd": "status"}'
-    """
+    """  # noqa: D301 -- click's mark is the backspace itself
     params = a.SendParams(pid=pid, message=parse_message(message, as_text=text), timeout_secs=timeout, wait=not no_wait)
     result: a.SendResult = call("agent.send", params, waits=timeout)
     if as_json:

@@ -60,13 +60,13 @@ def version(as_json: bool) -> None:
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Write the completion script of a shell.
+    """Write the completion script of a shell.
 
     \b
     bash:  weaver completion bash >> ~/.bash_completion
     zsh:   weaver completion zsh > a file _weaver in a directory of $fpath
     fish:  weaver completion fish > ~/.config/fish/completions/weaver.fish
-    """
+    """  # noqa: D301 -- click's mark is the backspace itself
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
