@@ -165,7 +165,7 @@ class AgentRequests:
         require(await self._core.service.gate("agent.stop", {"target": body.pid}, agent.pid), "agent.stop")
         target = self._core.agents.get(body.pid)
         if target is not None:
-            self.supervisor.request_stop(target, graceful=not body.force, reason=f"agent {agent.pid} asked")
+            self.supervisor.stops.request_stop(target, graceful=not body.force, reason=f"agent {agent.pid} asked")
         return {"pid": body.pid}, None, []
 
     async def _register(self, agent: Agent, body: f.RegisterService) -> Grant:

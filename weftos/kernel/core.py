@@ -76,6 +76,17 @@ class Agent:
             self.link.send(frame, fds or ())
             self.lines.ring(0)
 
+    def arm(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something in ``delay_s`` seconds, instead of what was to be done before."""
+        self.disarm()
+        self.timer = asyncio.get_running_loop().call_later(delay_s, action)
+
+    def disarm(self) -> None:
+        """Do nothing later."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
 
 class Core:
     """Shared state of one kernel.

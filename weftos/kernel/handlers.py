@@ -180,7 +180,7 @@ class Handlers:
 
     async def kill_process(self, params: t.KillParams) -> t.KillResult:
         agent = self._core.agent(params.pid)
-        self._supervisor.request_stop(agent, graceful=params.graceful, reason="the operator asked")
+        self._supervisor.stops.request_stop(agent, graceful=params.graceful, reason="the operator asked")
         return t.KillResult(pid=params.pid, graceful=params.graceful, state=agent.entry.state.value)
 
     async def restart_service(self, params: t.NameParams) -> t.RestartServiceResult:
@@ -214,7 +214,7 @@ class Handlers:
         return spawned(await self._supervisor.spawn(spec, KERNEL_PID))
 
     async def agent_stop(self, params: a.StopParams) -> a.StopResult:
-        entry = await self._supervisor.stop(
+        entry = await self._supervisor.stops.stop(
             params.pid, graceful=params.graceful, reason="the operator asked", timeout_s=params.timeout_secs
         )
         record = exit_view(entry.last_exit)
@@ -226,11 +226,11 @@ class Handlers:
         return spawned(await self._supervisor.restart(params.pid, "the operator asked"))
 
     async def agent_suspend(self, params: a.PidParams) -> a.StateResult:
-        entry = await self._supervisor.suspend(params.pid)
+        entry = await self._supervisor.stops.suspend(params.pid)
         return a.StateResult(pid=params.pid, state=entry.state.value)
 
     async def agent_resume(self, params: a.PidParams) -> a.StateResult:
-        entry = await self._supervisor.resume(params.pid)
+        entry = await self._supervisor.stops.resume(params.pid)
         return a.StateResult(pid=params.pid, state=entry.state.value)
 
     async def agent_list(self, params: a.ListParams) -> list[a.ProcessInfo]:

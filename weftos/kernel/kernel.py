@@ -268,7 +268,9 @@ class Kernel:
         self._say("Configuration reloaded")
 
     def _reap(self) -> None:
-        reaper.reap(self._is_ours, self._reaped, lambda pid, stopped: self.supervisor.paused(pid, stopped=stopped))
+        reaper.reap(
+            self._is_ours, self._reaped, lambda pid, stopped: self.supervisor.stops.paused(pid, stopped=stopped)
+        )
 
     def _is_ours(self, os_pid: int) -> bool:
         child = self.core.service.child
@@ -399,7 +401,7 @@ class Kernel:
     async def _shut_down(self, reason: str) -> None:
         core = self.core
         core.emit(log, LogLevel.INFO, f"shutting down: {reason}")
-        await self.supervisor.stop_all(core.config.kernel.shutdown_timeout_secs, "the kernel is shutting down")
+        await self.supervisor.stops.stop_all(core.config.kernel.shutdown_timeout_secs, "the kernel is shutting down")
         self._end_strays()
         for task in list(self._tasks):
             if task is not asyncio.current_task():

@@ -12,6 +12,9 @@ import enum
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
@@ -100,6 +103,26 @@ class ProcessEntry:
             raise InvalidStateTransition(f"agent {self.pid} is {before}; it cannot become {to}")
         self.state = to
         return before
+
+    def life_payload(self) -> dict[str, Any]:
+        """Which life of which agent an event on the chain is about."""
+        return {"pid": self.pid, "agent_id": self.agent_id, "incarnation": self.incarnation, "os_pid": self.os_pid}
+
+    def spawn_payload(self, requester: int) -> dict[str, Any]:
+        """What the chain keeps of a spawn that ``requester`` asked for."""
+        spec = self.spec
+        return {
+            "pid": self.pid,
+            "agent_id": self.agent_id,
+            "name": spec.name,
+            "program": spec.program,
+            "args": list(spec.args),
+            "parent_pid": spec.parent,
+            "requested_by": requester,
+            "restart": spec.restart,
+            "limits": msgspec.to_builtins(spec.limits),
+            "capabilities": msgspec.to_builtins(spec.capabilities),
+        }
 
 
 class ProcessTable:

@@ -136,7 +136,7 @@ class Sampler:
         if value > limit:
             if agent.entry.kill_reason is None:
                 self._core.record("resource.breach", {"pid": agent.pid, **data}, subject=agent.entry.agent_id)
-                self._supervisor.kill_for(agent, f"limit {name}: {value:g} is more than {limit}")
+                self._supervisor.stops.kill(agent, f"limit {name}: {value:g} is more than {limit}")
         elif value >= limit * limits.LIMIT_WARNING_RATIO:
             if name not in agent.warned:
                 agent.warned.add(name)

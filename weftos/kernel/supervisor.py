@@ -1,10 +1,8 @@
-"""Supervision: spawn, watch, stop, suspend, restart, bury.
+"""Supervision: spawn, watch, restart, bury. Stopping and suspending is asked for in ``weftos.kernel.stopping``.
 
 One routine for each turn of a life, and one place that reaps. An agent's end goes through ``_ended`` exactly once per
-incarnation, in a
-fixed order: record it, kill what is left of its session, note what it died on, tell those who watch, put it on the
-    chain, then decide
-whether it lives again.
+incarnation, in a fixed order: record it, kill what is left of its session, note what it died on, tell those who watch,
+put it on the chain, then decide whether it lives again.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import asyncio
 import logging
 import os
 import resource
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +18,10 @@ from typing import Any
 
 import msgspec
 
-from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.boot import AgentBoot
 from weftos.agent.main import run_agent
-from weftos.errors import SpawnFailed, WeftError, WeftTimeout, WrongState
+from weftos.errors import SpawnFailed, WeftError
 from weftos.ipc.frames import FrameChannel, socket_pair
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import inherit
@@ -37,6 +33,7 @@ from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessState
 from weftos.kernel.restart import RestartTracker, wants_restart
 from weftos.kernel.state import KernelState, LogLevel
+from weftos.kernel.stopping import Stops
 from weftos.service import protocol as p
 
 __all__ = ["Supervisor"]
@@ -65,6 +62,7 @@ class Supervisor:
         self._on_frame = on_frame
         self._on_gone = on_gone
         self._on_life = on_life
+        self.stops = Stops(core, self._retire)
 
     # --- spawn --------------------------------------------------------------------------------------------------------
 
@@ -89,7 +87,7 @@ class Supervisor:
         lines = self._make_lines(entry.pid)
         agent = self._enter(entry, lines)
         try:
-            await core.record_first("agent.spawn", _spawn_payload(entry, requester), subject=entry.agent_id)
+            await core.record_first("agent.spawn", entry.spawn_payload(requester), subject=entry.agent_id)
         except BaseException:
             self._retire(agent, "it was not started")
             raise
@@ -171,7 +169,7 @@ class Supervisor:
         self._attach_service(agent)
         self._on_life(agent, True)
         timeout = entry.spec.start_timeout_s
-        self._arm(agent, timeout, lambda: self._kill(agent, f"start deadline of {timeout:g} s passed"))
+        agent.arm(timeout, lambda: self.stops.kill(agent, f"start deadline of {timeout:g} s passed"))
 
     def _attach_service(self, agent: Agent) -> None:
         entry, lines = agent.entry, agent.lines
@@ -196,11 +194,11 @@ class Supervisor:
         """The agent's first frame: its program is loaded."""
         if agent.entry.state is not ProcessState.STARTING:
             return
-        self._disarm(agent)
+        agent.disarm()
         agent.entry.isolation = list(frame.isolation)
         agent.entry.move(ProcessState.RUNNING)
         log.info("agent %d is ready after %.1f ms", agent.pid, (time.monotonic() - agent.started_monotonic) * 1000)
-        self._core.record("agent.ready", _life_payload(agent), subject=agent.entry.agent_id)
+        self._core.record("agent.ready", agent.entry.life_payload(), subject=agent.entry.agent_id)
         if agent.ready is not None and not agent.ready.done():
             agent.ready.set_result(None)
 
@@ -210,88 +208,9 @@ class Supervisor:
             return
         pid = agent.entry.os_pid
         if pid is not None and os.path.exists(f"/proc/{pid}") and "gone" not in reason:
-            self._kill(agent, f"its control socket failed: {reason}")
+            self.stops.kill(agent, f"its control socket failed: {reason}")
 
-    # --- stop ---------------------------------------------------------------------------------------------------------
-
-    async def stop(self, pid: int, *, graceful: bool, reason: str, timeout_s: float | None = None) -> ProcessEntry:
-        """End an agent for good and wait until it is reaped. Stopping an ended one changes nothing.
-
-        Raises:
-            ProcessNotFound: no agent has or had this pid.
-        """
-        core = self._core
-        agent = core.agents.get(pid)
-        if agent is None:
-            return core.table.get(pid)
-        entry = agent.entry
-        gone = agent.gone
-        self.request_stop(agent, graceful=graceful, reason=reason, timeout_s=timeout_s)
-        if gone is not None and not gone.done():
-            await asyncio.shield(gone)
-        return entry
-
-    def request_stop(self, agent: Agent, *, graceful: bool, reason: str, timeout_s: float | None = None) -> None:
-        """Begin to end an agent, without waiting."""
-        entry = agent.entry
-        if entry.state is ProcessState.EXITED:
-            self._disarm(agent)
-            self._retire(agent, reason)
-            return
-        first = entry.stop_requested is None
-        entry.stop_requested = reason
-        if not graceful:
-            self._core.record("agent.force_stop", _life_payload(agent) | {"by": reason}, subject=entry.agent_id)
-            self._kill(agent, f"forced stop: {reason}")
-            return
-        if not first:
-            return
-        was_suspended = entry.state is ProcessState.SUSPENDED
-        if entry.state is not ProcessState.STOPPING:
-            entry.move(ProcessState.STOPPING)
-        log.info("agent %d (%s) is asked to stop: %s", entry.pid, entry.spec.name, reason)
-        self._core.record("agent.stop", _life_payload(agent) | {"by": reason}, subject=entry.agent_id)
-        agent.signal_frame(f.SignalFrame(KernelSignal.SHUTDOWN))
-        assert agent.child is not None
-        agent.child.send_signal(signal.SIGTERM)
-        if was_suspended:
-            # SIGTERM stays pending in a stopped process until it continues.
-            agent.child.signal_group(signal.SIGCONT)
-        grace = entry.spec.stop_timeout_s if timeout_s is None else timeout_s
-        self._arm(agent, grace, lambda: self._kill(agent, f"stop deadline of {grace:g} s passed"))
-
-    def _kill(self, agent: Agent, why: str) -> None:
-        if agent.child is None or agent.entry.state is ProcessState.EXITED:
-            return
-        agent.entry.kill_reason = why
-        log.warning("agent %d (%s) is killed: %s", agent.pid, agent.entry.spec.name, why)
-        agent.child.signal_group(signal.SIGKILL)
-
-    def kill_for(self, agent: Agent, why: str) -> None:
-        """End an incarnation because it broke a limit; its restart policy decides what follows."""
-        self._kill(agent, why)
-
-    # --- suspend, resume, restart -------------------------------------------------------------------------------------
-
-    async def suspend(self, pid: int) -> ProcessEntry:
-        """Stop an agent's whole session where it stands; returns when the system says that it has stopped."""
-        return await self._pause(pid, ProcessState.RUNNING, signal.SIGSTOP, "suspend")
-
-    async def resume(self, pid: int) -> ProcessEntry:
-        """Let a suspended agent go on."""
-        return await self._pause(pid, ProcessState.SUSPENDED, signal.SIGCONT, "resume")
-
-    async def _pause(self, pid: int, wanted: ProcessState, number: signal.Signals, verb: str) -> ProcessEntry:
-        agent = self._core.agent(pid)
-        if agent.entry.state is not wanted or agent.child is None:
-            raise WrongState(f"agent {pid} is {agent.entry.state}, not {wanted}; it cannot be {verb}d")
-        agent.paused = asyncio.get_running_loop().create_future()
-        agent.child.signal_group(number)
-        try:
-            await asyncio.wait_for(agent.paused, limits.STOP_TIMEOUT_S)
-        except TimeoutError:
-            raise WeftTimeout(f"agent {pid} did not {verb} within {limits.STOP_TIMEOUT_S:g} s") from None
-        return agent.entry
+    # --- restart ------------------------------------------------------------------------------------------------------
 
     async def restart(self, pid: int, reason: str) -> Agent:
         """End the present incarnation, if there is one, and run the program again under the same pid.
@@ -310,11 +229,11 @@ class Supervisor:
             if agent.entry.alive:
                 agent.restart_now = True
                 gone = agent.gone
-                self.request_stop(agent, graceful=True, reason=reason)
+                self.stops.request_stop(agent, graceful=True, reason=reason)
                 assert gone is not None
                 await asyncio.shield(gone)
             else:
-                self._disarm(agent)
+                agent.disarm()
         agent.restart_now = False
         self._again(agent, reason)
         await self._until_ready(agent)
@@ -333,7 +252,7 @@ class Supervisor:
         entry.move(ProcessState.STARTING)
         entry.incarnation += 1
         entry.restarts += 1
-        payload = _life_payload(agent) | {"because": reason}
+        payload = entry.life_payload() | {"because": reason}
         log.info("agent %d begins incarnation %d: %s", entry.pid, entry.incarnation, reason)
         self._core.record("agent.restart", payload, source="supervisor", subject=entry.agent_id)
         try:
@@ -353,28 +272,9 @@ class Supervisor:
         self._ended(agent, status, usage)
         return True
 
-    def paused(self, os_pid: int, *, stopped: bool) -> None:
-        """A process stopped or continued."""
-        agent = self._core.by_os_pid.get(os_pid)
-        if agent is None:
-            return
-        if stopped:
-            self._paused(agent, ProcessState.RUNNING, ProcessState.SUSPENDED, "agent.suspend")
-        else:
-            self._paused(agent, ProcessState.SUSPENDED, ProcessState.RUNNING, "agent.resume")
-
-    def _paused(self, agent: Agent, before: ProcessState, after: ProcessState, kind: str) -> None:
-        # The state follows the observation, so a SIGSTOP from elsewhere shows as well.
-        if agent.entry.state is before:
-            agent.entry.move(after)
-            log.info("agent %d is %s", agent.pid, after.value)
-            self._core.record(kind, _life_payload(agent), source="supervisor", subject=agent.entry.agent_id)
-        if agent.paused is not None and not agent.paused.done():
-            agent.paused.set_result(None)
-
     def _ended(self, agent: Agent, status: int, usage: resource.struct_rusage) -> None:
         core, entry = self._core, agent.entry
-        self._disarm(agent)
+        agent.disarm()
         assert agent.child is not None
         del core.by_os_pid[agent.child.os_pid]
         if agent.link is not None:
@@ -404,7 +304,7 @@ class Supervisor:
             LogLevel.WARN if record.abnormal else LogLevel.INFO,
             f"agent {entry.pid} ({entry.spec.name}) ended: {record.message}",
         )
-        payload = _life_payload(agent) | {"exit": msgspec.to_builtins(record)}
+        payload = entry.life_payload() | {"exit": msgspec.to_builtins(record)}
         core.record("agent.exit", payload, source="supervisor", subject=entry.agent_id)
         self._decide(agent, was_ready=was_ready)
         for waiting in (agent.gone, agent.paused):
@@ -436,7 +336,7 @@ class Supervisor:
             return
         entry.restart_due = time.monotonic() + delay
         core.emit(log, LogLevel.WARN, f"agent {entry.pid} ({entry.spec.name}) is restarted in {delay:g} s")
-        self._arm(agent, delay, lambda: self._restart_due(agent))
+        agent.arm(delay, lambda: self._restart_due(agent))
 
     def _restart_due(self, agent: Agent) -> None:
         agent.entry.restart_due = None
@@ -451,7 +351,7 @@ class Supervisor:
         entry.quarantined = True
         why = f"{policy.max_restarts} restarts within {policy.within_secs:g} s were not enough"
         core.emit(log, LogLevel.ERROR, f"agent {entry.pid} ({entry.spec.name}) is quarantined: {why}")
-        payload = _life_payload(agent) | {"why": why}
+        payload = entry.life_payload() | {"why": why}
         core.record("agent.escalate", payload, source="supervisor", subject=entry.agent_id)
         parent = core.agents.get(entry.spec.parent)
         if parent is not None:
@@ -471,59 +371,14 @@ class Supervisor:
         for child in core.table.descendants(entry.pid):
             living = core.agents.get(child)
             if living is not None:
-                self.request_stop(living, graceful=True, reason=f"its parent, agent {entry.pid}, ended: {reason}")
+                self.stops.request_stop(living, graceful=True, reason=f"its parent, agent {entry.pid}, ended: {reason}")
         self._on_gone(agent)
         core.service.detach(entry.pid)
         agent.lines.close()
         core.table.retire(entry.pid)
-
-    # --- all together -------------------------------------------------------------------------------------------------
-
-    async def stop_all(self, timeout_s: float, reason: str) -> None:
-        """End every agent, the youngest first, all within one deadline."""
-        core = self._core
-        waiting = []
-        for agent in sorted(core.agents.values(), key=lambda a: -a.pid):
-            if agent.gone is not None and agent.entry.alive:
-                waiting.append(asyncio.shield(agent.gone))
-            self.request_stop(agent, graceful=True, reason=reason, timeout_s=timeout_s)
-        if waiting:
-            # The deadline's SIGKILL is armed for each of them; this waits for the reaping alone.
-            await asyncio.wait(waiting, timeout=timeout_s + limits.STOP_TIMEOUT_S)
-
-    def _arm(self, agent: Agent, delay_s: float, action: Callable[[], None]) -> None:
-        self._disarm(agent)
-        agent.timer = asyncio.get_running_loop().call_later(delay_s, action)
-
-    @staticmethod
-    def _disarm(agent: Agent) -> None:
-        if agent.timer is not None:
-            agent.timer.cancel()
-            agent.timer = None
 
 
 def _retrieved(future: asyncio.Future[None]) -> None:
     """Look at an exception that nobody waits for, so that the event loop does not complain."""
     if not future.cancelled():
         future.exception()
-
-
-def _life_payload(agent: Agent) -> dict[str, Any]:
-    entry = agent.entry
-    return {"pid": entry.pid, "agent_id": entry.agent_id, "incarnation": entry.incarnation, "os_pid": entry.os_pid}
-
-
-def _spawn_payload(entry: ProcessEntry, requester: int) -> dict[str, Any]:
-    spec = entry.spec
-    return {
-        "pid": entry.pid,
-        "agent_id": entry.agent_id,
-        "name": spec.name,
-        "program": spec.program,
-        "args": list(spec.args),
-        "parent_pid": spec.parent,
-        "requested_by": requester,
-        "restart": spec.restart,
-        "limits": msgspec.to_builtins(spec.limits),
-        "capabilities": msgspec.to_builtins(spec.capabilities),
-    }
