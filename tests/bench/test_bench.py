@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from weftos import chain
 from weftos.bench.__main__ import main
 from weftos.bench.crew import Crew
 from weftos.bench.loops import BATCH, Load, burst_of, chunk_of, count_until
@@ -24,6 +25,9 @@ from weftos.bench.model import Collector
 from weftos.bench.samples import percentiles, time_calls
 from weftos.bench.tables import format_value
 from weftos.errors import BenchFailed
+from weftos.home import Home, InstanceLock
+from weftos.ids import instance_tag
+from weftos.kernel.leftovers import orphans
 
 UNITS = {"1/s", "B/s", "s", "B"}
 
@@ -93,8 +97,9 @@ def test_peers_of_the_standard_library_are_measured(short_tmp: Path) -> None:
     assert list(short_tmp.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(short_tmp: Path, number: signal.Signals) -> None:
+@pytest.fixture
+def under_way(short_tmp: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run whose first measurement has begun."""
     command = [sys.executable, "-m", "weftos.bench", "throughput", "--seconds", "30"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -107,14 +112,41 @@ def test_an_interrupted_run_leaves_nothing(short_tmp: Path, number: signal.Signa
                 break
         os.close(handle)
         assert pipes, "the first measurement did not begin"
-        process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        yield process
     finally:
         process.kill()
-        process.wait()
-    assert process.returncode == 130, told
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(
+    short_tmp: Path, under_way: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    under_way.send_signal(number)
+    _, told = under_way.communicate(timeout=60)
+    assert under_way.returncode == 130, told
     assert "interrupted" in told
     assert list(short_tmp.iterdir()) == []
+
+
+def test_a_killed_run_takes_its_kernel_along(short_tmp: Path, under_way: subprocess.Popen[str]) -> None:
+    (root,) = short_tmp.glob("weftos-bench-*/home")
+    home = Home(root)
+    pid = InstanceLock(home.lock).holder()
+    assert pid
+    handle = os.pidfd_open(pid)
+    semaphores = f"sem.weftos-{instance_tag(str(home.root))}-*"
+    assert list(Path("/dev/shm").glob(semaphores))
+    try:
+        under_way.kill()
+        assert select.select([handle], [], [], 60)[0], home.log.read_text()
+    finally:
+        os.close(handle)
+    assert "the program that it was started for has ended" in home.log.read_text()
+    assert orphans(home) == [], "neither agents nor the service are left"
+    assert list(Path("/dev/shm").glob(semaphores)) == []
+    assert chain.verify(str(home.chain)).valid
+    assert list(chain.read(str(home.chain)))[-1].kind == "shutdown"
 
 
 @pytest.mark.parametrize(

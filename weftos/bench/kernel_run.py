@@ -1,7 +1,8 @@
 """A kernel of the benchmark's own: in a temporary folder, with its control socket, gone at the end.
 
-Guaranteed: when the ``with`` block is left the kernel, its service and its agents have ended and the folder is removed,
-unless the benchmark itself is killed with SIGKILL; the kernel is then told by ``weaver kernel stop`` with its folder.
+Guaranteed: when the ``with`` block is left the kernel, its service and its agents have ended and the folder is removed.
+When the benchmark itself is killed with SIGKILL they end as well: the kernel holds one end of a pipe, and shuts down
+when the other is gone. Not guaranteed: that the folder is removed then.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class KernelRun:
         self._files = 0
         self._pipes: dict[str, int] = {}
         self._handle = -1
+        #: The end of the pipe whose closing ends the kernel.
+        self._lifeline = -1
         self._client: RpcClient | None = None
 
     def __enter__(self) -> Self:
@@ -49,7 +52,11 @@ class KernelRun:
             # A signal that arrived in between would leave a kernel that nobody knows of.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                self.os_pid = start_daemon(self.home)
+                lifeline, self._lifeline = os.pipe()
+                try:
+                    self.os_pid = start_daemon(self.home, lifeline=lifeline)
+                finally:
+                    os.close(lifeline)
                 self._handle = os.pidfd_open(self.os_pid)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -77,6 +84,9 @@ class KernelRun:
                 self._ended(self._handle, _STOP_S)
             os.close(self._handle)
             self._handle = -1
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 #: Kernels that this process started and whose ends it has not collected.
 _started: Final[list[subprocess.Popen[bytes]]] = []
 _READY_VARIABLE: Final = "WEFTOS_READY_FD"
+_LIFELINE_VARIABLE: Final = "WEFTOS_LIFELINE_FD"
 #: Standard output: the terminal of a kernel in the foreground, the log file of one in the background.
 _LOG_FD: Final = 1
 
@@ -45,13 +46,21 @@ class _Outcome(msgspec.Struct):
     message: str = ""
 
 
-def start_daemon(home: Home, config_path: Path | None = None, timeout: float = limits.START_TIMEOUT_S) -> int:
+def start_daemon(
+    home: Home,
+    config_path: Path | None = None,
+    timeout: float = limits.START_TIMEOUT_S,
+    *,
+    lifeline: int | None = None,
+) -> int:
     """Start a kernel in the background and wait until it is ready.
 
     Args:
         home: the instance.
         config_path: configuration file; the instance's own by default.
         timeout: seconds to wait.
+        lifeline: reading end of a pipe; the kernel shuts down, in order, when nobody holds the other end any more. It
+            stays the caller's. Without one the kernel lives on by itself.
 
     Returns:
         OS pid of the kernel.
@@ -71,6 +80,8 @@ def start_daemon(home: Home, config_path: Path | None = None, timeout: float = l
         INSTANCE_VARIABLE: str(home.root),
         _READY_VARIABLE: str(writer),
     }
+    if lifeline is not None:
+        environ[_LIFELINE_VARIABLE] = str(lifeline)
     command = [sys.executable, "-m", "weftos.kernel"]
     if config_path is not None:
         command += ["--config", str(config_path.absolute())]
@@ -83,7 +94,7 @@ def start_daemon(home: Home, config_path: Path | None = None, timeout: float = l
             stdout=log_fd,
             stderr=log_fd,
             start_new_session=True,
-            pass_fds=[writer],
+            pass_fds=[writer] if lifeline is None else [writer, lifeline],
             cwd="/",
         )
     finally:
@@ -134,21 +145,29 @@ def run_foreground(home: Home, config_path: Path | None = None) -> int:
         WeftError: it could not boot.
     """
     os.environ.setdefault(INSTANCE_VARIABLE, str(home.root))
-    ready_fd = os.environ.pop(_READY_VARIABLE, None)
-    fd = int(ready_fd) if ready_fd is not None else None
-    if fd is not None:
-        os.set_inheritable(fd, False)
+    fd, lifeline = _given(_READY_VARIABLE), _given(_LIFELINE_VARIABLE)
     try:
         config = load(config_path or home.config)
         # The forks for service and agents point the same number to logs of their own.
         logs.setup(config.log.level, fd=_LOG_FD)
-        return asyncio.run(_serve(home, config, config_path, fd))
+        return asyncio.run(_serve(home, config, config_path, fd, lifeline))
     except WeftError as error:
         _tell(fd, _Outcome(os.getpid(), error.code, str(error)))
         raise
 
 
-async def _serve(home: Home, config: Config, config_path: Path | None, ready_fd: int | None) -> int:
+def _given(variable: str) -> int | None:
+    """A descriptor that the starter left for this process alone, by the name of the variable that tells its number."""
+    text = os.environ.pop(variable, None)
+    if text is None:
+        return None
+    os.set_inheritable(int(text), False)
+    return int(text)
+
+
+async def _serve(
+    home: Home, config: Config, config_path: Path | None, ready_fd: int | None, lifeline: int | None
+) -> int:
     # Imported here, after the number of BLAS threads is fixed: an agent inherits whatever the kernel has loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weftos.kernel.kernel import Kernel
@@ -161,6 +180,14 @@ async def _serve(home: Home, config: Config, config_path: Path | None, ready_fd:
     loop.add_signal_handler(signal.SIGHUP, kernel.reload)
     await kernel.boot()
     _tell(ready_fd, _Outcome(os.getpid()))
+    if lifeline is not None:
+
+        def cut() -> None:
+            # Nobody writes into it: it is readable when it has ended.
+            loop.remove_reader(lifeline)
+            kernel.request_shutdown("the program that it was started for has ended")
+
+        loop.add_reader(lifeline, cut)
     await kernel.halted.wait()
     return 0
 
