@@ -38,6 +38,7 @@ __all__ = [
     "PeerRefused",
     "ProcessNotFound",
     "ProcessTableFull",
+    "ProofInvalid",
     "ProtocolError",
     "RemoteUnavailable",
     "ResourceLimitExceeded",
@@ -56,6 +57,7 @@ __all__ = [
     "StorageFailed",
     "WeftError",
     "WeftTimeout",
+    "WitnessUnavailable",
     "WrongState",
     "error_for_code",
 ]
@@ -321,6 +323,13 @@ class SignatureInvalid(ChainError):
         self.algorithm = algorithm
 
 
+class ProofInvalid(ChainError):
+    """A proof does not show what it claims, or has no proper form."""
+
+    code = "chain.proof"
+    exit_code = 5
+
+
 class SealInvalid(ChainError):
     """A seal of the log, or the file with the key that makes them, is not what it must be.
 
@@ -358,6 +367,12 @@ class AttestationInvalid(ChainError):
 
     code = "chain.attestation"
     exit_code = 5
+
+
+class WitnessUnavailable(ChainError):
+    """A witness could not be asked: no connection, no answer in time, or one that makes no sense. Nothing is known."""
+
+    code = "chain.witness"
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------

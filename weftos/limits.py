@@ -141,8 +141,8 @@ SERVICE_SLOW_SYNC_S: Final = 0.25
 #: How often the service looks for the kernel's end and for rings whose wake-up was lost, in seconds.
 SERVICE_LOOK_S: Final = 0.05
 SERVICE_SWEEP_S: Final = 1.0
-#: How often the head of the chain is signed while it grows, in seconds: what a truncation of the log can hide at most.
-SERVICE_SIGN_S: Final = 60.0
+#: How often a checkpoint of the log is made while it grows, in seconds: what a truncation can hide at most.
+SERVICE_SIGN_S: Final = 1.0
 #: After the order to stop, or the kernel's end, requests that lie in the rings are served for this long, in seconds.
 SERVICE_DRAIN_S: Final = 2.0
 #: How long a new service process waits for the one of a dead kernel to let go of the log, in seconds: its drain time, a
@@ -265,6 +265,35 @@ CHAIN_NAME_BYTES: Final = 256
 CHAIN_DESCRIPTION_BYTES: Final = 4096
 #: Content roots in one custody attestation; with their names they fit into the payload of a record.
 CHAIN_CUSTODY_ROOTS: Final = 128
+
+# --- witnesses --------------------------------------------------------------------------------------------------------
+
+#: Hashes in a consistency proof: one per bit of a size below 2^63, as in C2SP's tlog-witness.
+WITNESS_PROOF_HASHES: Final = 63
+#: Largest checkpoint a witness reads, in bytes: ten times one with both signatures of the log (4.7 kB).
+WITNESS_NOTE_BYTES: Final = 64 * 1024
+#: Largest request: the checkpoint, a full proof (2.9 kB), or the changes of keys below, with some room.
+WITNESS_REQUEST_BYTES: Final = 160 * 1024
+#: Changes of keys in one request, 15 kB each as text; a log that has changed more often sends them in several.
+WITNESS_ROTATIONS: Final = 8
+#: Largest answer: two notes of the size above in base64, with some room.
+WITNESS_ANSWER_BYTES: Final = 256 * 1024
+#: Logs that one witness remembers; each is a file of up to 100 kB. A witness of this machine sees one or a few.
+WITNESS_LOGS: Final = 64
+#: Split views of one log that are kept; one is proof enough, the others tell how often.
+WITNESS_EVIDENCE: Final = 16
+#: Clients served at once; further ones wait in the listening queue.
+WITNESS_CLIENTS: Final = 32
+WITNESS_BACKLOG: Final = 32
+#: A client that has not sent a whole request, or not taken the answer, in this time is cut off, in seconds. Requests
+#: are written at once; this is for a client that was stopped in the middle, or means harm.
+WITNESS_CLIENT_S: Final = 5.0
+#: Default patience of a client with a witness, in seconds: an answer takes two fsyncs, on a busy disk a second or more.
+WITNESS_TIMEOUT_S: Final = 10.0
+#: Between two attempts to get into a full listening queue, in seconds: nothing tells when there is room in it.
+WITNESS_RETRY_S: Final = 0.01
+#: Where the system does not report a parent's death, it is looked for this often, in seconds.
+WITNESS_PARENT_POLL_S: Final = 1.0
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
