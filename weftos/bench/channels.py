@@ -8,6 +8,7 @@ Guaranteed: ``close`` removes what the channel left in the file system. A channe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from weftos.bench.loops import Load
 __all__ = ["Channel"]
 
 
-class Channel:
+class Channel(ABC):
     """One way to send, for one measurement. Subclasses say how.
 
     Args:
@@ -39,21 +40,21 @@ class Channel:
         self.senders, self.receivers, self.load = senders, receivers, load
         self.over: Callable[[], bool] = lambda: False
 
+    @abstractmethod
     def sender(self, number: int) -> Callable[[], Any]:
         """Open a sending end in this process; returns the loop body."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receiver(self, number: int) -> Callable[[], int]:
         """Open a receiving end in this process; returns the loop body, which says how many messages it received."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asker(self) -> Callable[[bytes], bytes]:
         """Open the asking end of a round trip: sends a message and waits for the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answerer(self) -> Callable[[], None]:
         """Open the other end: waits for one message and sends it back."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- most leave nothing
         """Remove what is left; the parent calls it after its workers have ended."""

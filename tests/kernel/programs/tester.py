@@ -2,8 +2,30 @@
 
 import os
 import signal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+
+@dataclass
+class Turn:
+    """One message to act on, and the plain ones that came before it."""
+
+    ctx: Any
+    message: Any
+    payload: dict
+    seen: list
+
+    def __getitem__(self, key):
+        return self.payload[key]
+
+    def get(self, key, default=None):
+        return self.payload.get(key, default)
+
+
+class Crash(BaseException):
+    pass
 
 
 def main(ctx):
@@ -22,94 +44,85 @@ def main(ctx):
             )
             continue
         try:
-            answer = act(ctx, payload, seen, message)
+            answer = ACTIONS[payload["do"]](Turn(ctx, message, payload, seen))
         except Exception as error:
             answer = {"error": getattr(error, "code", type(error).__name__), "text": str(error)}
         ctx.reply(message, answer)
 
 
-def act(ctx, payload, seen, message):
-    what = payload["do"]
-    if what == "seen":
-        return list(seen)
-    if what == "clear":
-        seen.clear()
-        return True
-    if what == "who":
-        return [ctx.pid, ctx.incarnation, message.redelivered]
-    if what == "send":
-        ctx.send(payload["to"], payload["payload"])
-        return True
-    if what == "send_array":
-        ctx.send(payload["to"], np.arange(payload["n"], dtype=np.float64))
-        return True
-    if what == "send_big":
-        ctx.send(payload["to"], "x" * payload["n"], timeout=20)
-        return True
-    if what == "flood":
-        for _ in range(payload["n"]):
-            ctx.send(payload["to"], 1, timeout=0)
-        return payload["n"]
-    if what == "call":
-        return ctx.call(payload["to"], payload["payload"], timeout=payload.get("timeout", 5))
-    if what == "publish":
-        return ctx.publish(payload["topic"], payload["payload"])
-    if what == "subscribe":
-        ctx.subscribe(payload["topic"])
-        return True
-    if what == "unsubscribe":
-        ctx.unsubscribe(payload["topic"])
-        return True
-    if what == "broadcast":
-        return ctx.broadcast(payload["payload"])
-    if what == "serve":
-        ctx.register_service(payload["name"], ["ask"])
-        return True
-    if what == "spawn":
-        return ctx.spawn(payload["program"], payload.get("args", ()), limits=payload.get("limits"), restart="never")
-    if what == "stop":
-        ctx.stop(payload["pid"])
-        return True
-    if what == "monitor":
-        ctx.monitor(payload["pid"])
-        return True
-    if what == "append":
-        acks = [ctx.service.append(payload["kind"], {"n": n}).seq for n in range(payload["n"])]
-        return acks
-    if what == "gate":
-        return type(ctx.service.gate(payload["action"], payload.get("context", {}))).__name__
-    if what == "exit":
-        os._exit(payload["code"])
-    if what == "raise":
-        raise_now(payload["text"])
-    if what == "signal":
-        os.kill(os.getpid(), getattr(signal, payload["name"]))
-        return True
-    if what == "allocate":
-        block = bytearray(payload["bytes"])
-        return len(block)
-    if what == "fork":
-        for _ in range(payload["n"]):
-            if os.fork() == 0:
-                signal.pause()
-        return True
-    if what == "orphan":
+def done(_result):
+    """Answer that it was done, whatever came of it."""
+    return True
+
+
+def send_big(turn):
+    turn.ctx.send(turn["to"], "x" * turn["n"], timeout=20)
+    return True
+
+
+def flood(turn):
+    for _ in range(turn["n"]):
+        turn.ctx.send(turn["to"], 1, timeout=0)
+    return turn["n"]
+
+
+def crash(turn):
+    raise Crash(turn["text"])
+
+
+def fork(turn):
+    for _ in range(turn["n"]):
         if os.fork() == 0:
-            os.setsid()
-            if os.fork():
-                os._exit(0)
-            print("orphan", os.getpid(), flush=True)
             signal.pause()
-        return True
-    if what == "spin":
-        while True:
-            pass
-    raise ValueError(what)
+    return True
 
 
-class Crash(BaseException):
-    pass
+def orphan(_turn):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        print("orphan", os.getpid(), flush=True)
+        signal.pause()
+    return True
 
 
-def raise_now(text):
-    raise Crash(text)
+def spin(_turn):
+    while True:
+        pass
+
+
+ACTIONS = {
+    # what it has seen
+    "seen": lambda turn: list(turn.seen),
+    "clear": lambda turn: done(turn.seen.clear()),
+    "who": lambda turn: [turn.ctx.pid, turn.ctx.incarnation, turn.message.redelivered],
+    # messages
+    "send": lambda turn: done(turn.ctx.send(turn["to"], turn["payload"])),
+    "send_array": lambda turn: done(turn.ctx.send(turn["to"], np.arange(turn["n"], dtype=np.float64))),
+    "send_big": send_big,
+    "flood": flood,
+    "call": lambda turn: turn.ctx.call(turn["to"], turn["payload"], timeout=turn.get("timeout", 5)),
+    "publish": lambda turn: turn.ctx.publish(turn["topic"], turn["payload"]),
+    "subscribe": lambda turn: done(turn.ctx.subscribe(turn["topic"])),
+    "unsubscribe": lambda turn: done(turn.ctx.unsubscribe(turn["topic"])),
+    "broadcast": lambda turn: turn.ctx.broadcast(turn["payload"]),
+    # processes
+    "serve": lambda turn: done(turn.ctx.register_service(turn["name"], ["ask"])),
+    "spawn": lambda turn: turn.ctx.spawn(
+        turn["program"], turn.get("args", ()), limits=turn.get("limits"), restart="never"
+    ),
+    "stop": lambda turn: done(turn.ctx.stop(turn["pid"])),
+    "monitor": lambda turn: done(turn.ctx.monitor(turn["pid"])),
+    # the log and the gate
+    "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
+    "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
+    # how to end, and what not to do
+    "exit": lambda turn: os._exit(turn["code"]),
+    "raise": crash,
+    "signal": lambda turn: done(os.kill(os.getpid(), getattr(signal, turn["name"]))),
+    "allocate": lambda turn: len(bytearray(turn["bytes"])),
+    "fork": fork,
+    "orphan": orphan,
+    "spin": spin,
+}
