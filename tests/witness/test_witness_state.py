@@ -68,7 +68,7 @@ def test_cosigns_what_continues(witness, log):
         note = log.note(new)
         answer = witness.state.add_checkpoint(old, log.proof(old, new), note)
         assert isinstance(answer, Cosigned)
-        whole = answer.added_to(note)
+        whole = answer.added_to(note, SIGNER.verifier)
         assert list(cosignature_times(whole, [SIGNER.verifier])) == [SIGNER.verifier]
         head = witness.state.head(log.origin)
         assert isinstance(head, Head)

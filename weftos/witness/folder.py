@@ -62,20 +62,21 @@ class WitnessFolder:
     Args:
         path: of the folder; made if it is missing.
         fs: file calls.
+        owner: user to whom the folder must belong, if this process is going to be that user; else its own.
 
     Raises:
         ConfigError: the folder may be used by others, belongs to another user, or another process holds it.
         ChainError: it cannot be read or made.
     """
 
-    def __init__(self, path: str, *, fs: Files | None = None) -> None:
+    def __init__(self, path: str, *, fs: Files | None = None, owner: int | None = None) -> None:
         self.path = os.path.abspath(path)
         self._fs: Files = fs or RealFiles()
         try:
             if not os.path.lexists(self.path):
                 self._fs.make_dir(self.path)
                 self._fs.sync_dir(os.path.dirname(self.path))
-            check_private_folder(self.path)
+            check_private_folder(self.path, owner)
             self._lock = self._fs.lock_dir(self.path)
         except OSError as error:
             if error.errno == errno.EAGAIN:
@@ -156,8 +157,12 @@ class WitnessFolder:
         replace_file(self._fs, os.path.join(self.path, name), head + body)
 
 
-def check_private_folder(path: str) -> None:
-    """Check that a folder is one that only this user may enter.
+def check_private_folder(path: str, owner: int | None = None) -> None:
+    """Check that a folder is one that only its owner may enter.
+
+    Args:
+        path: of the folder.
+        owner: user to whom it must belong; this process's user if ``None``.
 
     Raises:
         ConfigError: it is not.
@@ -166,8 +171,9 @@ def check_private_folder(path: str) -> None:
     state = os.lstat(path)
     if not stat.S_ISDIR(state.st_mode):
         raise ConfigError(f"{path} is no folder")
-    if state.st_uid != os.geteuid():
-        raise ConfigError(f"{path} belongs to user {state.st_uid}, not to {os.geteuid()}")
+    wanted = os.geteuid() if owner is None else owner
+    if state.st_uid != wanted:
+        raise ConfigError(f"{path} belongs to user {state.st_uid}, not to {wanted}")
     if state.st_mode & 0o077:
         raise ConfigError(f"{path} may be used by others (mode {stat.S_IMODE(state.st_mode):04o}); run: chmod 700")
 

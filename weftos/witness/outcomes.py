@@ -11,7 +11,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from weftos.chain.note import Note, NoteSignature, format_note, parse_note
+from weftos.chain.cosignature import cosignature_time
+from weftos.chain.note import Note, NoteSignature, VerifierKey, format_note, parse_note
+from weftos.errors import SignatureInvalid
 
 __all__ = ["STATUS", "Answer", "Conflict", "Cosigned", "Evidence", "Head", "Key", "Pinned", "Refused", "SplitView"]
 
@@ -39,15 +41,26 @@ class Cosigned(msgspec.Struct, frozen=True, tag=True):
 
     signatures: tuple[NoteSignature, ...]
 
-    def added_to(self, note: bytes) -> bytes:
-        """Return the checkpoint that was sent, with these signatures at its end.
+    def added_to(self, note: bytes, key: VerifierKey) -> bytes:
+        """Return the checkpoint that was sent, with this witness's signature at its end.
+
+        Whatever else the witness sent is left out: a line in the name of somebody else would spoil the note.
+
+        Args:
+            note: the checkpoint.
+            key: of the witness.
 
         Raises:
             ChainCorrupted: ``note`` is no note.
             ChainError: it has as many signatures as a note can have.
+            SignatureInvalid: there is no good cosignature of this witness.
         """
         parsed = parse_note(note)
-        return format_note(Note(parsed.text, (*parsed.signatures, *self.signatures)))
+        for line in self.signatures:
+            if (line.name, line.key_id) == (key.name, key.key_id):
+                cosignature_time(line, key, parsed.text)
+                return format_note(Note(parsed.text, (*parsed.signatures, line)))
+        raise SignatureInvalid(f"the witness {key.name} answered without its cosignature", algorithm=key.algorithm)
 
 
 class Conflict(msgspec.Struct, frozen=True, tag=True):
