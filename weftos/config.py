@@ -12,7 +12,7 @@ import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -68,11 +68,17 @@ class SupervisorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[chain]``: size at which a new segment file is begun."""
+    """``[chain]``: size at which a new segment file is begun, and when appends of agents are answered.
+
+    ``durability`` is for appends that do not say it themselves: ``durable`` ones are answered when they are on disk,
+    ``queued`` ones when the operating system has them; those reach the disk within ``limits.SERVICE_SYNC_S`` seconds,
+    and a failure of the machine before that loses them. It holds for agents that start after it was changed.
+    """
 
     segment_bytes: Annotated[int, msgspec.Meta(ge=limits.CHAIN_SEGMENT_MIN_BYTES, le=limits.CONFIG_MAX)] = (
         limits.CHAIN_SEGMENT_BYTES
     )
+    durability: Literal["durable", "queued"] = "durable"
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,6 +113,8 @@ _UNITS: Final = {
 _SIZE: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-zA-Z]*)\s*")
 #: Keys whose value may be a size in words.
 _SIZES: Final = {("limits", "memory_bytes"), ("limits", "file_bytes"), ("chain", "segment_bytes")}
+#: Keys whose value is one of a few words.
+_WORDS: Final = {("chain", "durability"): ("durable", "queued")}
 
 
 def parse_size(text: str | int) -> int:
@@ -184,6 +192,9 @@ def _checked(values: dict[str, Any]) -> Config:
                     section[key] = parse_size(value)
                 except ConfigError as error:
                     raise _MisfitError((name, key), f"{name}.{key}: {error}") from error
+            accepted = _WORDS.get((name, key))
+            if accepted and value not in accepted:
+                raise _MisfitError((name, key), f"{name}.{key}: {value!r} is none of: {', '.join(accepted)}")
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:

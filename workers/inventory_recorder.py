@@ -108,14 +108,15 @@ class _Recorder:
             return summary | self._compare(self._against, entries)
         self._write()
         payload = {"run": self._run, "root": self._root, "exclude": self._exclude, "first_seq": self._first_seq}
-        ack = self._ctx.service.append(END, payload | {"root_digest": digest} | counts)
+        ack = self._ctx.service.append(END, payload | {"root_digest": digest} | counts, durable=True)
         return summary | {"first_seq": self._first_seq, "last_seq": ack.seq}
 
     def _compare(self, old: Recorded, entries: list[Entry]) -> dict[str, Any]:
         changes = compare(recorded_entries(str(find_home().chain), old), entries)
         kinds = changes.__struct_fields__
         counts = {kind: len(getattr(changes, kind)) for kind in kinds}
-        ack = self._ctx.service.append(CHECK, {"run": self._run, "root": self._root, "against": old.run, **counts})
+        payload = {"run": self._run, "root": self._root, "against": old.run, **counts}
+        ack = self._ctx.service.append(CHECK, payload, durable=True)
         names = {kind: some_shown(getattr(changes, kind)) for kind in kinds}
         return names | {"counts": counts, "against": old.run, "first_seq": ack.seq, "last_seq": ack.seq}
 

@@ -101,3 +101,15 @@ def test_the_service_can_be_replaced_by_hand(kernel):
     assert answer.new_pid == service_pid(kernel) != old
     assert kernel.spawn("echo").pid == 1
     assert kernel.call("kernel.health").overall == "healthy"
+
+
+@pytest.mark.parametrize("level", ["durable", "queued"])
+def test_the_configuration_says_when_appends_are_answered_that_do_not(cold, level):
+    cold.home.ensure()
+    cold.home.config.write_text(f'[chain]\ndurability = "{level}"\n')
+    cold.start()
+    order = {"do": "levels", "how": [{}, {"durable": True}, {"durable": False}]}
+    for program in ("tester", "levels"):
+        agent = cold.spawn(program)
+        answer = cold.call("agent.send", pid=agent.pid, message=order, timeout_secs=10.0)
+        assert answer.reply == [level == "durable", True, False], program

@@ -111,12 +111,14 @@ def test_values_are_taken(file: Path) -> None:
     file.write_text(
         "[kernel]\nmax_processes = 3\nhealth_check_interval_secs = 5\n"
         '[limits]\nmemory_bytes = "64MiB"\nfile_bytes = 0\n'
-        '[chain]\nsegment_bytes = "1MiB"\n[supervisor]\nwithin_secs = 0.5\n[log]\nlevel = "weftos.ipc=trace,warn"\n'
+        '[chain]\nsegment_bytes = "1MiB"\ndurability = "queued"\n'
+        "[supervisor]\nwithin_secs = 0.5\n"
+        '[log]\nlevel = "weftos.ipc=trace,warn"\n'
     )
     config = load(file)
     assert (config.kernel.max_processes, config.kernel.health_check_interval_secs) == (3, 5.0)
     assert (config.limits.memory_bytes, config.limits.file_bytes) == (64 * 1024**2, 0)
-    assert config.chain.segment_bytes == 1024**2
+    assert (config.chain.segment_bytes, config.chain.durability) == (1024**2, "queued")
     assert config.supervisor.within_secs == 0.5
     assert config.limits.descriptors == limits.DESCRIPTORS
 
@@ -143,6 +145,11 @@ def test_values_are_taken(file: Path) -> None:
         ("[limits]\nmemory_bytes = -5\n", ", line 2: limits.memory_bytes: Expected 'int' >= 0"),
         ("[limits]\ncpu_seconds = 99999999999999999999\n", ", line 2: limits.cpu_seconds: "),
         ("[chain]\nsegment_bytes = 1\n", ", line 2: chain.segment_bytes: Expected 'int' >= 4096"),
+        (
+            "[chain]\nsegment_bytes = 4096\ndurability = 'quick'\n",
+            ", line 3: chain.durability: 'quick' is none of: durable, queued",
+        ),
+        ("[chain]\ndurability = 1\n", ", line 2: chain.durability: 1 is none of: durable, queued"),
         ("[log]\nlevel = 'inof'\n", ", line 2: log.level: 'inof' in 'inof' is no log level; did you mean info?"),
         ("[log]\nlevel = 5\n", ", line 2: log.level: Expected 'str', got 'int'"),
         ("[supervisor]\nbackoff_secs = 60\n", ", line 2: supervisor.backoff_secs is 60, which is more than its cap"),

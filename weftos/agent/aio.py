@@ -259,9 +259,11 @@ class AsyncService:
         return pending.result(0.0)
 
     async def append(
-        self, kind: str, payload: dict[str, Any], *, subject: str | None = None, durable: bool = True
+        self, kind: str, payload: dict[str, Any], *, subject: str | None = None, durable: bool | None = None
     ) -> Reply:
-        """Append an event to the chain."""
+        """Append an event to the chain; ``durable`` is what the configuration says, unless given."""
+        if durable is None:
+            durable = self._context._runtime.service.durable
         return await self.request(Append(kind, payload, subject, None, durable))
 
     async def gate(self, action: str, context: dict[str, Any] | None = None) -> Reply:

@@ -22,6 +22,7 @@ class AgentBoot:
         from_agent_fd, from_agent_ring: the ring to the kernel.
         request_fd, reply_fd, service_slot: the rings to and from the service process, and the ready byte of the latter.
         service_mailbox_fd, service_bell, service_request_slot: where the service process looks for requests.
+        durable: whether its appends, unless they say otherwise, are answered only when they are on disk.
         audit: whether both ends of its rings hash what passes.
         work_dir: working directory, or ``None`` for the kernel's.
     """
@@ -43,5 +44,6 @@ class AgentBoot:
     service_mailbox_fd: int
     service_bell: str
     service_request_slot: int
+    durable: bool = True
     audit: bool = True
     work_dir: str | None = None

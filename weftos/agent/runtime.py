@@ -94,7 +94,7 @@ class AgentRuntime:
         wake = MailboxPeer(self._service_mailbox, self._service_bell).notifier(boot.service_request_slot)
         producer = RingProducer(Segment.attach(boot.request_fd, keep_fd=False), wake=wake, space=self.bell)
         consumer = RingConsumer(Segment.attach(boot.reply_fd, keep_fd=False))
-        return ServiceClient(producer, consumer, self.pump)
+        return ServiceClient(producer, consumer, self.pump, durable=boot.durable)
 
     def _kick(self) -> None:
         # A full socket holds a kick already, or other frames that make the kernel look.

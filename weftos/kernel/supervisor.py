@@ -137,6 +137,7 @@ class Supervisor:
             service_mailbox_fd=core.service.segment.fd,
             service_bell=core.service.bell.name,
             service_request_slot=agent.service_slot,
+            durable=core.config.chain.durability == "durable",
         )
         Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
         log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -151,6 +151,7 @@ class ServiceClient:
         reply: reading end of the reply ring, not autocommitting.
         pump: see ``Pump``.
         in_flight: requests without an answer that are allowed at once.
+        durable: whether appends that do not say it are answered only when they are on disk.
     """
 
     def __init__(
@@ -160,8 +161,10 @@ class ServiceClient:
         pump: Pump,
         *,
         in_flight: int = limits.SERVICE_IN_FLIGHT,
+        durable: bool = True,
     ) -> None:
         self.pump = pump
+        self.durable = durable
         self._request = request
         self._reply = reply
         self._in_flight = in_flight
@@ -223,7 +226,7 @@ class ServiceClient:
         *,
         subject: str | None = None,
         cause: int | None = None,
-        durable: bool = True,
+        durable: bool | None = None,
         timeout_s: float = limits.SERVICE_TIMEOUT_S,
     ) -> p.Appended:
         """Append one event to the chain and wait for the answer.
@@ -233,7 +236,7 @@ class ServiceClient:
             payload: mapping with text keys of None, bool, int, float, str, bytes, lists and mappings of these.
             subject: what the event is about.
             cause: sequence number of the record that led to it.
-            durable: answer when it is on disk; otherwise when the operating system has it.
+            durable: answer when it is on disk, not when the operating system has it; see ``[chain] durability``.
             timeout_s: in seconds, for all of it.
 
         Raises:
@@ -242,16 +245,18 @@ class ServiceClient:
             ServiceUnavailable: no answer in time.
             RingFull, MessageTooLarge: as for ``submit``.
         """
+        durable = self.durable if durable is None else durable
         return self._ask(p.Append(kind, payload, subject, cause, durable), p.Appended, timeout_s)
 
     def append_batch(
         self,
         events: Iterable[p.Event],
         *,
-        durable: bool = True,
+        durable: bool | None = None,
         timeout_s: float = limits.SERVICE_TIMEOUT_S,
     ) -> p.Appended:
         """Append several events in order, all or none, with one answer; arguments and errors as for ``append``."""
+        durable = self.durable if durable is None else durable
         return self._ask(p.AppendBatch(list(events), durable), p.Appended, timeout_s)
 
     def gate(

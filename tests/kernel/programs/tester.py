@@ -116,6 +116,7 @@ ACTIONS = {
     "monitor": lambda turn: done(turn.ctx.monitor(turn["pid"])),
     # the log and the gate
     "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
+    "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
