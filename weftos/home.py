@@ -82,6 +82,11 @@ class Home:
         return self.root / "keys"
 
     @property
+    def known_logs(self) -> Path:
+        """Public keys of the logs that this instance has met; what its own log is verified with."""
+        return self.root / "known_logs"
+
+    @property
     def config(self) -> Path:
         """The configuration file; it need not exist."""
         return self.root / "weftos.toml"

@@ -103,6 +103,8 @@ class FaultyDisk(chain.RealFiles):
         old = Path(target).read_bytes() if os.path.exists(target) else None
 
         def undo() -> None:
+            if not os.path.exists(target):
+                return  # removed since, and the removal is on the disk
             os.rename(target, source)
             if old is not None:
                 Path(target).write_bytes(old)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from logs_for_tests import Crash, FaultyDisk
 
-from weftos import chain, limits
+from weftos import limits
+from weftos.chain.bare_key import read_public_key
 from weftos.chain.keyring import KeyRing, locked_folder
-from weftos.chain.note import SignaturePolicy, parse_note, sign_note, verify_note
+from weftos.chain.note import Ed25519NoteSigner, SignaturePolicy, parse_note, sign_note, verify_note
 from weftos.chain.rotation import PublicKeys, verify_rotation
 from weftos.chain.secret_file import RealSecretFiles
 from weftos.errors import ChainError, ConfigError
@@ -168,15 +169,26 @@ def test_a_replaced_or_damaged_pair_is_refused_and_kept(folder, tmp_path):
         KeyRing(folder_link).ids()
 
 
+def bare_seed(folder):
+    """What version 0.1 left in the folder; returns the public half."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    seed = os.urandom(32)
+    (folder / "chain.key").touch(mode=0o600)
+    (folder / "chain.key").write_bytes(seed)
+    public = Ed25519NoteSigner("x", seed).verifier.public_key
+    (folder / "chain.pub").write_text(public.hex() + "\n")
+    return public
+
+
 def test_a_bare_seed_becomes_the_first_key(folder):
-    signer = chain.Signer.open(folder)
+    public = bare_seed(folder)
     ring = KeyRing(folder)
     assert ring.ids() == []
     pair = ring.create_genesis()
-    assert pair.public.ed25519 == signer.public_key
-    assert chain.Signer.open(folder).public_key == signer.public_key
+    assert pair.public.ed25519 == public
+    assert read_public_key(str(folder)) == public
     seed = (folder / "chain.key").read_bytes()
-    legacy = PublicKeys(signer.public_key)
+    legacy = PublicKeys(public)
     gain = ring.upgrade(ORIGIN, pair.pair_id)
     assert verify_rotation(gain, ORIGIN, legacy) == pair.public
     new, _ = ring.rotate(ORIGIN)
@@ -186,7 +198,7 @@ def test_a_bare_seed_becomes_the_first_key(folder):
 
 
 def test_a_bare_seed_that_is_in_doubt_is_not_adopted(folder):
-    chain.Signer.open(folder)
+    bare_seed(folder)
     key = folder / "chain.key"
     for content, problem in ((b"x" * 32, "does not belong"), (b"x" * 31, "32 bytes"), (b"x" * 33, "32 bytes")):
         key.write_bytes(content)
@@ -313,7 +325,7 @@ def test_a_fault_while_keys_change_leaves_the_old_pair_in_place(tmp_path, fault)
 def test_erasing_that_was_interrupted_is_finished(tmp_path, fault, power):
     def prepared(name):
         folder = tmp_path / name
-        chain.Signer.open(folder)
+        bare_seed(folder)
         ring = KeyRing(folder)
         old = ring.create_genesis()
         return folder, old, ring.rotate(ORIGIN)[0]

@@ -81,7 +81,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def sign(self):
-        self.writer.sign_head()
+        self.writer.checkpoint()
         self.flush(sync=True)
 
     @rule()
@@ -111,7 +111,7 @@ class LogMachine(RuleBasedStateMachine):
         notes = [r for r in chain.read(self.home) if r.kind == "app.note"]
         expected = self.synced + self.written
         assert [(r.payload["n"], r.seq, r.hash) for r in notes] == [(n, ack.seq, ack.hash) for n, ack in expected]
-        report = chain.verify(self.home, public_key=self.signer.public_key)
+        report = chain.verify(self.home, keys=self.signer.public)
         assert report.valid
         assert report.warnings == []
         assert [r.hash for r in chain.tail(self.home, 5)] == [r.hash for r in chain.read(self.home)][-5:]

@@ -13,7 +13,7 @@ from weftos.errors import ChainCorrupted, ChainError
 
 
 def snapshot(directory):
-    return {name: (directory / name).read_bytes() for name in sorted(os.listdir(directory))}
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def test_a_tail_torn_at_any_byte_is_set_aside(small, tmp_path):
@@ -80,7 +80,7 @@ def test_the_last_frame_damaged_under_a_signed_head_is_no_torn_tail(home):
     with pytest.raises(ChainCorrupted, match="rolled back"):
         open_log(home)
     assert snapshot(home) == before
-    report = chain.verify(home, public_key=signer.public_key)
+    report = chain.verify(home, keys=signer.public)
     assert report.rolled_back
     assert [e.code for e in report.errors] == ["rolled_back"]
 
@@ -220,7 +220,7 @@ def test_a_later_format_is_refused_not_guessed(small):
 
 
 def test_leftovers_of_a_crash_are_removed(small):
-    for name in ("00000002.log.tmp", "head.json.tmp", "torn-3-1.bin.tmp"):
+    for name in ("00000002.log.tmp", "checkpoint.tmp", "torn-3-1.bin.tmp"):
         (small / name).write_bytes(b"half")
     (small / "notes.txt").write_text("kept")
     open_log(small).close()

@@ -6,10 +6,12 @@ read, or read differently: that needs a new version of the format, not new vecto
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import struct
 import zlib
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from blake3 import blake3
 from logs_for_tests import BOOT, Ticking
 
 from weftos import chain
+from weftos.chain.keyring import KeyPair
 
 VECTORS = Path(__file__).with_name("vectors.json")
 SEED = bytes(range(32))
@@ -26,8 +29,10 @@ def make(directory, monkeypatch):
     """Write the log of the vectors with everything that is random made certain."""
     monkeypatch.setattr(os, "urandom", lambda n: bytes(at * 7 % 251 for at in range(n)))
     clock = Ticking()
-    with chain.ChainWriter.open(directory, boot_id=BOOT, clock=clock, signer=chain.Signer(SEED)) as writer:
-        clock.now -= clock.step  # opening signs the first head, which the vectors do not count
+    pair = KeyPair(SEED, SEED[::-1])
+    signer = chain.Signer(str(directory.parent / "keys"), {pair.pair_id: pair}, pair.pair_id)
+    (directory.parent / "keys").mkdir(mode=0o700)
+    with chain.ChainWriter.open(directory, boot_id=BOOT, clock=clock, signer=signer) as writer:
         writer.append(chain.NewEvent("kernel", "boot.ready", {}))
         writer.append(
             chain.NewEvent(
@@ -54,7 +59,12 @@ def test_the_writer_makes_these_bytes(home, monkeypatch):
     make(home, monkeypatch)
     vectors = json.loads(VECTORS.read_text())
     assert (home / "00000001.log").read_bytes().hex() == vectors["segment"]
-    assert json.loads((home / "head.json").read_text()) == vectors["head"]
+    text, _, signatures = (home / "checkpoint").read_text().partition("\n\n")
+    assert text + "\n" == vectors["checkpoint"]["text"]
+    # The other signature is not the same each time.
+    assert signatures.splitlines()[0] == vectors["checkpoint"]["ed25519"]
+    for name in ("tile/0/000.p/5", "tile/entries/000.p/5"):
+        assert (home / name).read_bytes().hex() == vectors[name]
 
 
 def test_a_reader_from_the_document_alone():
@@ -92,21 +102,36 @@ def test_a_reader_from_the_document_alone():
             )
         at += size + 12
     assert seen == vectors["records"]
-    assert vectors["head"]["head_hash"] == previous.hex()
-    assert vectors["head"]["size"] == len(seen)
+    assert decoded_bundle(bytes.fromhex(vectors["tile/entries/000.p/5"])) == [one["header"] for one in seen]
 
 
-def test_the_signature_of_the_head():
+def decoded_bundle(data):
+    entries, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 2], "big")
+        entries.append(data[at + 2 : at + 2 + size].hex())
+        at += 2 + size
+    return entries
+
+
+def test_the_checkpoint_from_the_document_alone():
+    """Root by the definition of RFC 9162, key id and signature by that of a signed note."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    head = json.loads(VECTORS.read_text())["head"]
-    message = (
-        b"exo/head/v1"
-        + bytes.fromhex(head["log_id"])
-        + struct.pack("<Q", head["size"])
-        + bytes.fromhex(head["head_hash"])
-        + struct.pack("<Q", head["t_ns"])
-    )
+    vectors = json.loads(VECTORS.read_text())
+    leaves = [sha256(b"\0" + bytes.fromhex(one["header"])).digest() for one in vectors["records"]]
+    assert b"".join(leaves).hex() == vectors["tile/0/000.p/5"]
+
+    def join(a, b):
+        return sha256(b"\1" + a + b).digest()
+
+    root = join(join(join(leaves[0], leaves[1]), join(leaves[2], leaves[3])), leaves[4])
+    text = vectors["checkpoint"]["text"]
+    origin, size, stated = text.splitlines()
+    log_id = msgspec.msgpack.decode(bytes.fromhex(vectors["records"][0]["header"]))[1]
+    assert (origin, size, base64.b64decode(stated)) == (f"weftos/log/{log_id.hex()}", "5", root)
     key = Ed25519PrivateKey.from_private_bytes(SEED)
-    assert key.public_key().public_bytes_raw().hex() == head["public_key"]
-    assert key.sign(message).hex() == head["signature"]
+    public = key.public_key().public_bytes_raw()
+    key_id = sha256(origin.encode() + b"\n\x01" + public).digest()[:4]
+    line = f"— {origin} {base64.b64encode(key_id + key.sign(text.encode())).decode()}"
+    assert line == vectors["checkpoint"]["ed25519"]

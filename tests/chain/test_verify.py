@@ -169,8 +169,8 @@ def test_a_rewritten_rest_needs_the_signed_head(home):
         forger.edit(index, prev_hash=record_hash(forger.records[index - 1][1]))
     forger.write()
     assert codes(home) == [("rewritten", 9)]
-    os.unlink(home / "head.json")
-    report = chain.verify(home, public_key=signer.public_key)
+    os.unlink(home / "checkpoint")
+    report = chain.verify(home, keys=signer.public)
     assert (report.valid, report.signature) == (True, "absent")  # what the report says, and witnesses will close
 
 
@@ -247,7 +247,9 @@ def test_progress_is_reported(home):
         writer.append_many([note(n) for n in range(25_000)])
     calls: list[int] = []
     chain.verify(home, calls.append)
-    assert calls == [10_000, 20_000, 25_001]
+    assert calls == sorted(calls)
+    assert calls[-1] == 25_001
+    assert len(calls) > 3
 
 
 def test_a_report_of_endless_errors_is_bounded(small, forger, monkeypatch):

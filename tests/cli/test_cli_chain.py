@@ -8,13 +8,15 @@ import shutil
 import pytest
 
 from weftos import chain
+from weftos.chain.checkpoint import log_origin
+from weftos.chain.pins import Pins
 from weftos.errors import ChainCorrupted, ProtocolError
 from weftos.rpc.chain_view import chain_row, chain_status, detail_line
 
 
 @pytest.fixture
 def log(weaver, tmp_path):
-    """A signed log of 1 + 30 records and more in the instance's own place; gives the signer's public key."""
+    """A signed log of 2 + 30 records in the instance's own place, with its keys pinned; gives the public keys."""
     directory, keys = weaver.home / "chain", weaver.home / "keys"
     weaver.home.mkdir()
     keys.mkdir(mode=0o700)
@@ -22,7 +24,10 @@ def log(weaver, tmp_path):
         for number in range(30):
             event = chain.NewEvent("agent:1", "app.test", {"n": number, "blob": b"\x01\x02", "name": "a\x1b[31m\nb"})
             writer.append(event)
-    return chain.read_public_key(str(keys))
+        origin = log_origin(writer.log_id)
+    public = chain.Signer.open(str(keys)).public
+    Pins(str(weaver.home / "known_logs")).pin(origin, public)
+    return public
 
 
 def damage(directory, at=-200):
@@ -73,25 +78,70 @@ def test_verify_of_an_intact_log(weaver, log):
     text = weaver("chain", "verify").out
     assert "VALID" in text
     assert "all passed" in text
-    assert "key given" in text, "the instance's own public key"
-    text = weaver("chain", "verify", "--dir", str(weaver.home / "chain")).out
+    assert "key given" in text, "pinned by the instance"
+    (weaver.home / "known_logs").unlink()
+    text = weaver("chain", "verify").out
     assert "key named by the log itself" in text
 
 
-def test_verify_with_a_key_from_outside(weaver, log, tmp_path):
-    assert "key given" in weaver("chain", "verify", "--key", log.hex()).out
-    (tmp_path / "key.pub").write_text(log.hex() + "\n")
-    assert weaver("chain", "verify", "--key", str(tmp_path / "key.pub"), "--json").json["key_origin"] == "given"
-    wrong = weaver("chain", "verify", "--key", "00" * 32, "--json")
-    assert wrong.status == 5
-    assert wrong.json["valid"] is False
+def test_verify_with_keys_from_outside(weaver, log, tmp_path):
+    (tmp_path / "keys.txt").write_text(weaver("chain", "keys").out)
+    (weaver.home / "known_logs").unlink()
+    report = weaver("chain", "verify", "--key", str(tmp_path / "keys.txt"), "--json").json
+    assert (report["key_origin"], report["signed_by"]) == ("given", log.pair_id)
+    other = chain.Signer.open(str(tmp_path / "other")).public
+    origin = f"weftos/log/{report['log_id']}"
+    (tmp_path / "wrong.txt").write_text("".join(key.format() + "\n" for key in other.verifier_keys(origin)))
+    wrong = weaver("chain", "verify", "--key", str(tmp_path / "wrong.txt"), "--json")
+    assert (wrong.status, wrong.json["valid"], wrong.json["signature"]) == (5, False, "bad")
+    assert weaver("chain", "keys").status == 2, "nothing is pinned any more"
 
 
-@pytest.mark.parametrize("key", ["", "xyz", "00" * 31, "zz" * 32, "/does/not/exist"])
-def test_what_is_no_key_is_wrong_usage(weaver, log, key):
+@pytest.mark.parametrize("key", ["", "xyz", "/does/not/exist"])
+def test_a_key_file_that_is_not_there_is_wrong_usage(weaver, log, key):
     outcome = weaver("chain", "verify", "--key", key)
     assert outcome.status == 2
     assert "--key" in outcome.err
+
+
+def test_a_key_file_of_another_form_is_refused(weaver, log, tmp_path):
+    (tmp_path / "keys.txt").write_text("zz" * 32 + "\n")
+    outcome = weaver("chain", "verify", "--key", str(tmp_path / "keys.txt"))
+    assert outcome.status == 2
+    assert "line 1" in outcome.err
+
+
+def test_a_proof_verifies_elsewhere_with_nothing_but_the_keys(weaver, log, tmp_path):
+    keys, proof = tmp_path / "keys.txt", tmp_path / "event.tlog-proof"
+    keys.write_text(weaver("chain", "keys").out)
+    assert weaver("chain", "prove", "7", "-o", str(proof)).status == 0
+    shutil.rmtree(weaver.home / "chain")
+    (weaver.home / "known_logs").unlink()
+    shown = weaver("chain", "check", str(proof), "--key", str(keys), "--json").json
+    assert (shown["valid"], shown["seq"], shown["kind"], shown["payload"]["n"]) == (True, 7, "app.test", 5)
+    assert "VALID" in weaver("chain", "check", str(proof), "--key", str(keys)).out
+    assert weaver("chain", "check", str(proof)).status == 2, "whose keys?"
+    data = proof.read_bytes()
+    for at in (30, len(data) // 20, data.index(b"\nindex") + 8, data.index(b"\n\n") - 5, data.index(b"\n\n") + 60):
+        proof.write_bytes(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :])
+        assert weaver("chain", "check", str(proof), "--key", str(keys)).status in (2, 5), at
+
+
+def test_what_cannot_be_proved_says_why(weaver, log, tmp_path):
+    outcome = weaver("chain", "prove", "999")
+    assert outcome.status == 1
+    assert "covers the records 0 to" in outcome.err
+
+
+def test_verification_from_an_older_checkpoint(weaver, log, tmp_path):
+    older = tmp_path / "older"
+    shutil.copy(weaver.home / "chain" / "checkpoint", older)
+    signer = chain.Signer.open(str(weaver.home / "keys"))
+    with chain.ChainWriter.open(weaver.home / "chain", boot_id=b"b" * 16, signer=signer) as writer:
+        for number in range(600):
+            writer.append(chain.NewEvent("agent:1", "app.test", {"n": number}))
+    report = weaver("chain", "verify", "--since", str(older), "--json").json
+    assert (report["valid"], report["since"], report["size"]) == (True, 32, 632)
 
 
 def test_a_damaged_log_is_status_5_and_says_where(weaver, log):
@@ -114,7 +164,7 @@ def test_a_log_cut_below_its_signed_head_is_found_out(weaver, log):
     report = weaver("chain", "verify", "--json")
     assert report.status == 5
     assert report.json["rolled_back"] is True
-    assert "shorter than its signed head" in weaver("chain", "verify").out
+    assert "shorter than was promised" in weaver("chain", "verify").out
 
 
 def test_a_copy_is_read_where_it_is(weaver, log, tmp_path):

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -200,7 +201,7 @@ def test_a_server_of_another_user_for_real(path):
         "c, _ = s.accept(); sys.stdout.write(repr(c.recv(100))); sys.stdout.flush()\n"
     )
     for parent in path.parents:
-        if parent.stat().st_uid == os.geteuid() and "pytest-" in str(parent):
+        if parent.stat().st_uid == os.geteuid() and parent.is_relative_to(tempfile.gettempdir()):
             parent.chmod(parent.stat().st_mode | 0o055)
     server = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     assert server.stdout is not None

@@ -153,6 +153,7 @@ class KernelDouble:
             control=theirs,
             chain_dir=str(self.chain_dir),
             keys_dir=str(self.home / "keys"),
+            known_logs=str(self.home / "known_logs"),
             boot_id=self.boot_id,
             mailbox_fd=self.mailbox.fd,
             bell_name=self.bell.name,

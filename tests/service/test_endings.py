@@ -83,14 +83,14 @@ def test_a_damaged_chain_is_refused_and_left_as_it_is(kernel):
     data = bytearray(log.read_bytes())
     data[len(data) // 2] ^= 0x10
     log.write_bytes(data)
-    before = {path.name: path.read_bytes() for path in kernel.chain_dir.iterdir()}
+    before = {path: path.read_bytes() for path in kernel.chain_dir.rglob("*") if path.is_file()}
     failed = kernel.start()
     assert isinstance(failed, p.ServiceBootFailed)
     assert failed.code == "chain.corrupted"
     assert log.name in failed.message
     assert any(character.isdigit() for character in failed.message.split(log.name)[1]), "it names the offset"
     assert kernel.service.wait() == 5
-    assert {path.name: path.read_bytes() for path in kernel.chain_dir.iterdir()} == before
+    assert {path: path.read_bytes() for path in kernel.chain_dir.rglob("*") if path.is_file()} == before
 
 
 def test_a_key_that_others_can_read_is_refused(kernel):

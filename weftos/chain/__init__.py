@@ -6,11 +6,14 @@ A pure library: no process, no socket, no ring. The service process owns the wri
 from weftos.chain.clock import Clock, SystemClock
 from weftos.chain.files import Files, RealFiles
 from weftos.chain.kinds import APP_PREFIX, KINDS
+from weftos.chain.log_signer import Signer
 from weftos.chain.reader import read, tail
-from weftos.chain.record import Ack, Header, NewEvent, Record
-from weftos.chain.signing import Head, SignedHead, Signer, read_public_key
-from weftos.chain.verify import Checks, Problem, VerifyReport, verify
-from weftos.chain.writer import ChainStatistics, ChainWriter
+from weftos.chain.record import Ack, Head, Header, NewEvent, Record
+from weftos.chain.report import Checks, Problem, VerifyReport
+from weftos.chain.rotation import PublicKeys
+from weftos.chain.statistics import ChainStatistics
+from weftos.chain.verify import verify
+from weftos.chain.writer import ChainWriter
 
 __all__ = [
     "APP_PREFIX",
@@ -25,14 +28,13 @@ __all__ = [
     "Header",
     "NewEvent",
     "Problem",
+    "PublicKeys",
     "RealFiles",
     "Record",
-    "SignedHead",
     "Signer",
     "SystemClock",
     "VerifyReport",
     "read",
-    "read_public_key",
     "tail",
     "verify",
 ]

@@ -9,13 +9,13 @@ and its header is in the canonical form. After a finding the cursor goes on from
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.frames import BODY, RECORD, find_frame, read_frame_at
+from weftos.chain.frames import BODY, RECORD, WITHHELD, find_frame, read_frame_at
 from weftos.chain.record import (
     LEAF_TAG,
     RECORD_VERSION,
@@ -79,13 +79,7 @@ class Cursor:
         if self.findings:
             self.findings = []
         try:
-            kind, flags, length = _unpack_body(body)
-            stop = _BODY_BYTES + length
-            if kind != RECORD or flags != 0 or length > _HEADER_LIMIT or stop + SALT_BYTES > len(body):
-                _refuse(kind, flags, length)
-            raw = body[_BODY_BYTES:stop]
-            salted = body[stop:]
-            header = decode_header(raw)
+            header, raw, salted = parse(body)
         except msgspec.DecodeError as error:
             self.findings.append(Finding("header_invalid", str(error)))
             self.seq += 1
@@ -106,8 +100,7 @@ class Cursor:
             or header.t_ns < self.t_ns
             or header.v != RECORD_VERSION
             or encode_header(header) != raw
-            or len(salted) != header.payload_len + SALT_BYTES
-            or payload_hashed != header.payload_hash
+            or (salted and (len(salted) != header.payload_len + SALT_BYTES or payload_hashed != header.payload_hash))
         ):
             self._explain(header, raw, salted)
         self.seq = header.seq + 1
@@ -131,7 +124,7 @@ class Cursor:
             found.append(Finding("prev_mismatch", f"the record before hashes to {wanted}, named is {named}"))
         if header.t_ns < self.t_ns:
             found.append(Finding("time_reversed", f"{header.t_ns} ns lies before {self.t_ns} ns"))
-        if len(salted) != header.payload_len + SALT_BYTES or payload_hash(salted) != header.payload_hash:
+        if salted and (len(salted) != header.payload_len + SALT_BYTES or payload_hash(salted) != header.payload_hash):
             found.append(Finding("payload_mismatch", "the payload is not the one that was logged"))
 
     def find_next(self, data: bytes, at: int) -> int | None:
@@ -155,18 +148,19 @@ class Cursor:
 
 
 def parse(body: bytes) -> tuple[Header, bytes, bytes]:
-    """Split the body of a record's frame into header, header as stored, and salted payload.
+    """Split the body of a record's frame into header, header as stored, and salted payload, empty if it is withheld.
 
     Raises:
         msgspec.DecodeError: it is no record, or its header does not decode.
     """
     kind, flags, length = _unpack_body(body)
     stop = _BODY_BYTES + length
-    if kind != RECORD or flags != 0 or length > _HEADER_LIMIT or stop + SALT_BYTES > len(body):
-        _refuse(kind, flags, length)
+    rest = len(body) - stop
+    if (
+        kind != RECORD
+        or length > _HEADER_LIMIT
+        or not ((flags == 0 and rest >= SALT_BYTES) or (flags == WITHHELD and rest == 0))
+    ):
+        raise msgspec.DecodeError(f"no record of version 1 (type {kind}, flags {flags}, header of {length} bytes)")
     raw = body[_BODY_BYTES:stop]
     return decode_header(raw), raw, body[stop:]
-
-
-def _refuse(kind: int, flags: int, length: int) -> NoReturn:
-    raise msgspec.DecodeError(f"no record of version 1 (type {kind}, flags {flags}, header of {length} bytes)")

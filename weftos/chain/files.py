@@ -153,6 +153,8 @@ def replace_file(fs: Files, path: str, data: bytes) -> None:
         OSError: a call failed; the old file is still there, or already the new one.
     """
     temporary = f"{path}.tmp"
+    if os.path.lexists(temporary):
+        fs.unlink(temporary)  # left over by a crash
     fd = fs.create(temporary)
     try:
         write_all(fs, fd, data)

@@ -27,16 +27,20 @@ from weftos.chain.record import SALT_BYTES
 __all__ = [
     "RECORD",
     "SEGMENT",
+    "WITHHELD",
     "FrameReader",
     "SegmentHeader",
     "encode_segment_header",
     "find_frame",
+    "frame_problem",
     "read_frame_at",
 ]
 
 #: Types of frames.
 SEGMENT: Final = 1
 RECORD: Final = 2
+#: Flag of a record whose payload was taken away; nothing stands behind its header part.
+WITHHELD: Final = 1
 
 PROLOGUE: Final = struct.Struct("<II")
 BODY: Final = struct.Struct("<BBH")
@@ -79,9 +83,9 @@ _decode_segment_header = msgspec.msgpack.Decoder(SegmentHeader).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def encode_frame(kind: int, header: bytes, rest: bytes) -> bytes:
+def encode_frame(kind: int, header: bytes, rest: bytes, flags: int = 0) -> bytes:
     """Return a whole frame of the given type. The writer has the same inline, for its records."""
-    body = BODY.pack(kind, 0, len(header)) + header + rest
+    body = BODY.pack(kind, flags, len(header)) + header + rest
     size = len(body)
     return PROLOGUE.pack(size, crc32(body, size)) + body + LENGTH.pack(size)
 
@@ -179,12 +183,37 @@ def read_frame_at(data: bytes, at: int) -> bytes | None:
     return body if crc32(body, size) == crc else None
 
 
+def frame_problem(data: bytes, at: int) -> str:
+    """Say why there is no good frame at ``at``, as ``FrameReader`` would.
+
+    Args:
+        data: bytes of a file, up to its end or to ``MAX_FRAME`` bytes behind ``at``.
+        at: where a frame should begin.
+
+    Returns:
+        ``bad_frame`` or ``bad_crc``; ``""`` if nothing is there, or the frame is good.
+    """
+    if at >= len(data):
+        return ""
+    if at + FRAME_OVERHEAD + MIN_BODY > len(data):
+        return "bad_frame"
+    size, crc = PROLOGUE.unpack_from(data, at)
+    stop = at + PROLOGUE.size + size
+    if not MIN_BODY <= size <= MAX_BODY or data[at : at + 4] != data[stop : stop + 4]:
+        return "bad_frame"
+    return "" if crc32(data[at + PROLOGUE.size : stop], size) == crc else "bad_crc"
+
+
 def find_frame(data: bytes, at: int) -> int | None:
     """Return the offset of the first good record frame at or after ``at``, or ``None``.
 
     Looks for the constant bytes of a record's body first, so that long stretches of anything else pass quickly.
     """
-    mark = bytes((RECORD, 0))
+    places = (_find_marked(data, at, bytes((RECORD, flags))) for flags in (0, WITHHELD))
+    return min((place for place in places if place is not None), default=None)
+
+
+def _find_marked(data: bytes, at: int, mark: bytes) -> int | None:
     found = data.find(mark, at + PROLOGUE.size)
     while found >= 0:
         if read_frame_at(data, found - PROLOGUE.size) is not None:

@@ -131,6 +131,20 @@ class Frontier:
             at >>= 1
         self._right[level] = node
 
+    @classmethod
+    def of_parts(
+        cls, begin: int, size: int, left: Sequence[tuple[int, bytes]], right: Sequence[tuple[int, bytes]]
+    ) -> Frontier:
+        """Return a frontier from what ``parts`` gave."""
+        frontier = cls(begin)
+        frontier.size = size
+        frontier._left, frontier._right = list(left), dict(right)
+        return frontier
+
+    def parts(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+        """Return level and hash of the subtrees at both sides, as plain values."""
+        return list(self._left), sorted(self._right.items())
+
     def pending(self) -> list[tuple[int, bytes]]:
         """Return level and hash of the subtrees that wait for their right sibling, largest first."""
         return sorted(self._right.items(), reverse=True)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from weftos import limits
+from weftos.chain.bare_key import KEY_NAME, PUBLIC_NAME, read_public_key
 from weftos.chain.files import Files, write_all
 from weftos.chain.note_keys import SEED_BYTES, Ed25519NoteSigner, MLDSA65NoteSigner, NoteSigner
 from weftos.chain.rotation import (
@@ -39,7 +40,6 @@ from weftos.chain.rotation import (
     rotation_message,
 )
 from weftos.chain.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
-from weftos.chain.signing import KEY_NAME, PUBLIC_NAME, read_public_key
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["KeyPair", "KeyRing", "hand_over", "locked_folder"]

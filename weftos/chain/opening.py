@@ -15,14 +15,18 @@ import os
 
 import msgspec
 
+from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.clock import Clock
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.log_signer import Signer
 from weftos.chain.record import ZERO_HASH, NewEvent
 from weftos.chain.recovery import Examined, examine
+from weftos.chain.rotation import Genesis
 from weftos.chain.segment_writer import SegmentWriter, set_aside
 from weftos.chain.segments import Listing, list_log
-from weftos.errors import ChainError, StorageFailed
+from weftos.chain.tile_store import TileStore
+from weftos.errors import ChainCorrupted, ChainError, StorageFailed
 
 __all__ = ["Opened", "open_log"]
 
@@ -33,7 +37,8 @@ class Opened(msgspec.Struct):
     Attributes:
         lock: descriptor that holds the writer's lock, -1 when given up.
         file: the segment to write to.
-        signed_size: records that the signed head covers.
+        checkpoint: the newest, or ``None``.
+        tiles: the tree over all records; ``None`` for a log that is not signed.
         recovered_bytes: torn bytes that were set aside.
         first_events: what the writer must append before anything else.
     """
@@ -46,9 +51,10 @@ class Opened(msgspec.Struct):
     head_hash: bytes
     t_ns: int
     segment_records: int
-    signed_size: int
+    checkpoint: Checkpoint | None
     recovered_bytes: int
     index: ProducerIndex
+    tiles: TileStore | None
     first_events: list[NewEvent]
 
     def unlock(self, fs: Files) -> None:
@@ -58,7 +64,7 @@ class Opened(msgspec.Struct):
             fs.close(lock)
 
 
-def open_log(directory: str, boot_id: bytes, clock: Clock, fs: Files, public_key: bytes | None) -> Opened:
+def open_log(directory: str, boot_id: bytes, clock: Clock, fs: Files, signer: Signer | None) -> Opened:
     """Open the log in ``directory``, or begin one there; see ``ChainWriter.open``."""
     lock = _enter(directory, fs)
     try:
@@ -66,11 +72,11 @@ def open_log(directory: str, boot_id: bytes, clock: Clock, fs: Files, public_key
         listing.check_present()
         if not listing.segments:
             _remove_leftovers(listing, fs)
-            return _begin(directory, lock, clock, fs, public_key)
-        found = examine(listing, boot_id, public_key)
-        _check_key(found, directory, public_key)
+            return _begin(directory, lock, clock, fs, signer)
+        found = examine(listing, boot_id, signer, fs)
+        _check_key(found, directory, signer)
         _remove_leftovers(listing, fs)
-        return _resume(listing, lock, found, fs, public_key)
+        return _resume(listing, lock, found, fs, signer)
     except BaseException:
         fs.close(lock)
         raise
@@ -99,7 +105,14 @@ def _remove_leftovers(listing: Listing, fs: Files) -> None:
         raise StorageFailed(f"a leftover file cannot be removed: {error}") from error
 
 
-def _begin(directory: str, lock: int, clock: Clock, fs: Files, public_key: bytes | None) -> Opened:
+def _begin(directory: str, lock: int, clock: Clock, fs: Files, signer: Signer | None) -> Opened:
+    mark = signer.high_water() if signer is not None else None
+    if signer is not None and mark is not None:
+        raise ChainCorrupted(
+            f"the log {mark.origin} with {mark.size} records is gone from {directory}: put it back from its copy, or, "
+            f"to begin a new log, give it keys of its own by moving {signer.folder} away",
+            path=directory,
+        )
     log_id = os.urandom(16)
     file = SegmentWriter(fs, directory, log_id)
     now = clock.wall_ns()
@@ -113,11 +126,12 @@ def _begin(directory: str, lock: int, clock: Clock, fs: Files, public_key: bytes
     except BaseException:
         file.close()
         raise
-    events = [_genesis(log_id), *_key_events(public_key)]
-    return Opened(directory, lock, file, log_id, 0, ZERO_HASH, now, 0, 0, 0, ProducerIndex(), events)
+    events = [_genesis(log_id), *_key_events(signer)]
+    tiles = TileStore(fs, directory) if signer is not None else None
+    return Opened(directory, lock, file, log_id, 0, ZERO_HASH, now, 0, None, 0, ProducerIndex(), tiles, events)
 
 
-def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key: bytes | None) -> Opened:
+def _resume(listing: Listing, lock: int, found: Examined, fs: Files, signer: Signer | None) -> Opened:
     directory = listing.directory
     # A log without any record gets its genesis first, so its report is the record after it.
     reporter = max(found.next_seq, 1)
@@ -137,8 +151,8 @@ def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key:
             "files": list(aside),
         }
         events.append(NewEvent("chain", "chain.recovered", payload))
-    if public_key is not None and public_key not in found.keys and found.head is None:
-        events += _key_events(public_key)
+    if signer is not None and found.keys is None:
+        events += _key_events(signer)
     return Opened(
         directory=directory,
         lock=lock,
@@ -148,9 +162,10 @@ def _resume(listing: Listing, lock: int, found: Examined, fs: Files, public_key:
         head_hash=found.head_hash,
         t_ns=found.t_ns,
         segment_records=found.segment_records,
-        signed_size=found.head.size if found.head else 0,
+        checkpoint=found.checkpoint,
         recovered_bytes=sum(aside.values()),
         index=found.index,
+        tiles=found.tiles,
         first_events=events,
     )
 
@@ -179,11 +194,14 @@ def _set_aside(listing: Listing, found: Examined, reporter: int, fs: Files) -> d
     return aside
 
 
-def _check_key(found: Examined, directory: str, public_key: bytes | None) -> None:
-    if public_key is not None and found.keys and public_key not in found.keys:
+def _check_key(found: Examined, directory: str, signer: Signer | None) -> None:
+    """Refuse keys of another log. With a checkpoint its signatures have told already."""
+    if signer is None or found.keys is None or found.checkpoint is not None:
+        return
+    if found.keys != signer.public:
         raise ChainError(
-            f"the log in {directory} names the key {found.keys[0].hex()[:16]}, and the key at hand is "
-            f"{public_key.hex()[:16]}: put the old key back"
+            f"the log in {directory} names the keys {found.keys.pair_id}, and those at hand are "
+            f"{signer.public.pair_id}: put the old keys back"
         )
 
 
@@ -191,7 +209,7 @@ def _genesis(log_id: bytes) -> NewEvent:
     return NewEvent("chain", "genesis", {"log_id": log_id, "format": 1, "hash": "blake3"})
 
 
-def _key_events(public_key: bytes | None) -> list[NewEvent]:
-    if public_key is None:
+def _key_events(signer: Signer | None) -> list[NewEvent]:
+    if signer is None:
         return []
-    return [NewEvent("chain", "key.genesis", {"algorithm": "ed25519", "public_key": public_key})]
+    return [NewEvent("chain", "key.genesis", Genesis.of(signer.public).to_payload())]

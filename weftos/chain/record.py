@@ -19,7 +19,7 @@ from blake3 import blake3
 from weftos import limits
 from weftos.chain.canonical import decode_payload
 
-__all__ = ["SALT_BYTES", "ZERO_HASH", "Ack", "Header", "NewEvent", "Record", "payload_hash", "record_hash"]
+__all__ = ["SALT_BYTES", "ZERO_HASH", "Ack", "Head", "Header", "NewEvent", "Record", "payload_hash", "record_hash"]
 
 #: Version of the header part.
 RECORD_VERSION: Final = 1
@@ -66,6 +66,20 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
         seq: sequence number, from 0.
         hash: the record's hash, 32 bytes.
         t_ns: its wall-clock time, nanoseconds since 1970 UTC.
+    """
+
+    seq: int
+    hash: bytes
+    t_ns: int
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The state of a log.
+
+    Attributes:
+        seq: number of the newest record.
+        hash: its hash, 32 bytes.
+        t_ns: its time, nanoseconds since 1970 UTC.
     """
 
     seq: int
@@ -163,18 +177,23 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return self.header.subject
 
     @property
+    def withheld(self) -> bool:
+        """Whether the payload was taken away; its hash is still in the header."""
+        return not self.salted
+
+    @property
     def payload_bytes(self) -> bytes:
         """The payload as stored, without its salt."""
         return self.salted[SALT_BYTES:]
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The decoded payload.
+        """The decoded payload; empty if it is withheld.
 
         Raises:
             msgspec.DecodeError: it is no msgpack map with text keys.
         """
-        return decode_payload(self.payload_bytes)
+        return decode_payload(self.payload_bytes) if self.salted else {}
 
     def view(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold; bytes become hex digits."""
@@ -191,7 +210,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             "position": h.position,
             "cause": h.cause,
             "permit": h.permit,
-            "payload": plain(self.payload),
+            "payload": None if self.withheld else plain(self.payload),
+            "withheld": self.withheld,
             "payload_hash": h.payload_hash.hex(),
             "prev_hash": h.prev_hash.hex(),
             "hash": self.hash.hex(),

@@ -2,11 +2,12 @@
 
 Why it is as it is: after a crash the last bytes of the last segment may be half of a write that nobody was promised.
 That, and only that, may be cut off. Everything else that does not fit is evidence. The two look alike from in front;
-the difference is what lies behind: nothing good follows an unfinished write. And a signed head that the log does not
-reach says that something promised is gone, whatever the bytes look like.
+the difference is what lies behind: nothing good follows an unfinished write. And a checkpoint, or a high-water mark,
+that the log does not reach says that something promised is gone, whatever the bytes look like.
 
-Guaranteed: ``examine`` changes nothing. The newest ``limits.CHAIN_OPEN_SCAN_BYTES`` are checked record by record, and
-of older segments the headers. Not guaranteed: that older records are intact; ``verify`` tells.
+Guaranteed: ``examine`` changes nothing. The records behind the checkpoint and those of the current boot are checked one
+by one, as far as ``limits.CHAIN_OPEN_SCAN_BYTES`` reaches, and those before the checkpoint against the tree; of older
+segments the headers. Not guaranteed: that older records are intact; ``verify`` tells.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from typing import NoReturn
 import msgspec
 
 from weftos import limits
+from weftos.chain.checkpoint import Checkpoint, log_origin, parse_text
 from weftos.chain.cursor import Cursor
-from weftos.chain.files import ReadFile
+from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, SegmentHeader, decode_segment_header
 from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.log_signer import Signer
+from weftos.chain.note import parse_note
 from weftos.chain.record import ZERO_HASH, Ack, Record
-from weftos.chain.segments import HEAD_NAME, Listing
-from weftos.chain.signing import SignedHead, read_head
+from weftos.chain.recovered_tree import RecoveredTree
+from weftos.chain.rotation import Genesis, PublicKeys, Rotation, verify_rotation
+from weftos.chain.scanner import Batch, Scanner
+from weftos.chain.segments import CHECKPOINT_NAME, Listing
+from weftos.chain.tile_store import TileStore
 from weftos.errors import ChainCorrupted, ChainError
 
 __all__ = ["Examined", "examine"]
+
+_KEY_KINDS = frozenset(("key.genesis", "key.rotate"))
 
 
 class Examined(msgspec.Struct):
@@ -40,11 +49,12 @@ class Examined(msgspec.Struct):
         segment_records: records in the last segment.
         next_seq: number of the next record.
         head_hash: hash of the newest record, 32 bytes; zeros if there is none.
-        t_ns: time of the newest record.
+        t_ns: time of the newest record, or when the last segment was begun, whichever is later.
         total: bytes of all segments, without what is torn.
-        keys: public keys that the log names in its first records.
-        head: the signed head, or ``None``.
+        keys: the keys that the log names first, or ``None``.
+        checkpoint: the newest, or ``None``.
         index: what the producers of the current boot have in the log.
+        tiles: the tree over all records, with its tiles; ``None`` for a log that is not signed.
     """
 
     log_id: bytes
@@ -56,9 +66,10 @@ class Examined(msgspec.Struct):
     head_hash: bytes
     t_ns: int
     total: int
-    keys: list[bytes]
-    head: SignedHead | None
+    keys: PublicKeys | None
+    checkpoint: Checkpoint | None
     index: ProducerIndex
+    tiles: TileStore | None
 
 
 def corrupted(path: str, offset: int, detail: str) -> NoReturn:
@@ -66,57 +77,45 @@ def corrupted(path: str, offset: int, detail: str) -> NoReturn:
     raise ChainCorrupted(f"{path}, offset {offset}: {detail}", path=path, offset=offset)
 
 
-def examine(listing: Listing, boot_id: bytes, public_key: bytes | None) -> Examined:
-    """Check an existing log as described above.
+def examine(listing: Listing, boot_id: bytes, signer: Signer | None, fs: Files) -> Examined:
+    """Check an existing log as described above. Puts the pair of keys in force that signed it last.
 
     Args:
         listing: what lies in its directory; at least one segment.
         boot_id: of the current boot; its records are remembered for their producers.
-        public_key: that must have signed the head, 32 bytes, or ``None`` if it is not known.
+        signer: who must have signed it; ``None`` for a log that is not signed.
+        fs: for the tiles that are written later.
 
     Raises:
-        ChainCorrupted: the log contradicts itself or its signed head.
-        ChainError: a file cannot be read, or another key signed the head.
+        ChainCorrupted: the log contradicts itself, its checkpoint or its high-water mark.
+        SignatureInvalid: the checkpoint is not genuine.
+        ChainError: a file cannot be read, or other keys signed the log.
     """
     if listing.missing:
         name = f"{listing.missing[0]:08d}.log"
         corrupted(os.path.join(listing.directory, name), 0, "this segment of the log is gone")
     try:
-        head = _signed_head(listing, public_key)
         sizes = [os.path.getsize(listing.path(number)) for number in listing.segments]
-        return _Examination(listing, sizes, boot_id, head).run()
+        return _Examination(listing, sizes, boot_id, signer, fs).run()
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
 
 
-def _signed_head(listing: Listing, public_key: bytes | None) -> SignedHead | None:
-    if not listing.head:
-        return None
-    path = os.path.join(listing.directory, HEAD_NAME)
-    try:
-        head = read_head(path)
-        if public_key is not None and head.public_key != public_key.hex():
-            raise ChainError(
-                f"{path} was signed by key {head.public_key[:16]}, and the key at hand is {public_key.hex()[:16]}: put "
-                "the old key back"
-            )
-        if not head.is_genuine(bytes.fromhex(head.public_key)):
-            corrupted(path, 0, "the signature of the signed head is wrong")
-    except (msgspec.DecodeError, ValueError) as error:
-        corrupted(path, 0, f"the signed head cannot be understood: {error}")
-    return head
-
-
 class _Examination:
-    def __init__(self, listing: Listing, sizes: list[int], boot_id: bytes, head: SignedHead | None) -> None:
+    def __init__(self, listing: Listing, sizes: list[int], boot_id: bytes, signer: Signer | None, fs: Files) -> None:
         self._listing = listing
         self._sizes = sizes
         self._boot_id = boot_id
-        self._head = head
+        self._signer = signer
         self._index = ProducerIndex()
-        self._keys: list[bytes] = []
+        self._keys: PublicKeys | None = None
         self._cursor = Cursor(None, 0, ZERO_HASH)
-        self._records = 0
+        self._records = self._begun_ns = 0
+        with ReadFile(listing.path(listing.segments[0])) as file:
+            first = self._segment_header(file.path, next(iter(FrameReader(file)), None), listing.segments[0])
+        self._origin = log_origin(first.log_id)
+        self._checkpoint = self._read_checkpoint()
+        self._tree = RecoveredTree(listing.directory, fs, self._checkpoint) if signer is not None else None
 
     def run(self) -> Examined:
         numbers = self._listing.segments
@@ -126,13 +125,10 @@ class _Examination:
         end = 0
         for position in range(first, len(numbers)):
             end = self._scan(numbers[position], fresh=position == first, last=position == len(numbers) - 1)
-        cursor, head = self._cursor, self._head
+        cursor = self._cursor
         assert cursor.log_id is not None, "a segment header was read"
         last = self._listing.path(numbers[-1])
-        if head is not None and head.log_id != cursor.log_id.hex():
-            corrupted(os.path.join(self._listing.directory, HEAD_NAME), 0, "the signed head belongs to another log")
-        if head is not None and cursor.seq < head.size:
-            corrupted(last, end, f"rolled back: {cursor.seq} records, but {head.size} were signed for")
+        self._check_length(last, end)
         return Examined(
             log_id=cursor.log_id,
             number=numbers[-1],
@@ -141,17 +137,69 @@ class _Examination:
             segment_records=self._records,
             next_seq=cursor.seq,
             head_hash=cursor.prev_hash,
-            t_ns=cursor.t_ns,
+            t_ns=max(cursor.t_ns, self._begun_ns),
             total=sum(self._sizes) - (self._sizes[-1] - end),
             keys=self._keys,
-            head=head,
+            checkpoint=self._checkpoint,
             index=self._index,
+            tiles=self._tree.finish(cursor.seq, self._listing) if self._tree is not None else None,
         )
 
+    # --- what was signed ----------------------------------------------------------------------------------------------
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        path = os.path.join(self._listing.directory, CHECKPOINT_NAME)
+        if not self._listing.checkpoint:
+            return None
+        with ReadFile(path) as file:
+            note = file.read(0, limits.NOTE_BYTES + 1)
+        stated = parse_text(parse_note(note).text)
+        if stated.origin != self._origin:
+            corrupted(path, 0, f"the checkpoint belongs to {stated.origin}, the segments to {self._origin}")
+        return stated if self._signer is None else self._signer.recognise(note, self._origin)
+
+    def _check_length(self, path: str, end: int) -> None:
+        """Refuse a log that is shorter than what was promised, or another than the keys belong to."""
+        size, checkpoint = self._cursor.seq, self._checkpoint
+        if checkpoint is not None and size < checkpoint.size:
+            corrupted(path, end, f"rolled back: {size} records, but {checkpoint.size} were signed for")
+        mark = self._signer.high_water() if self._signer is not None else None
+        if mark is None:
+            return
+        if mark.origin != self._origin:
+            corrupted(path, 0, f"this is {self._origin}, but the keys belong to {mark.origin}: put that log back")
+        if checkpoint is None:
+            corrupted(path, end, f"the checkpoint was removed: {mark.size} records were signed for")
+        if checkpoint.size < mark.size:
+            corrupted(
+                path, end, f"rolled back: the checkpoint says {checkpoint.size} records, {mark.size} were signed for"
+            )
+        if checkpoint.size == mark.size and checkpoint.root.hex() != mark.root:
+            corrupted(path, end, f"rewritten: {mark.size} records were signed for with another content")
+
+    # --- segments -----------------------------------------------------------------------------------------------------
+
     def _first_to_scan(self) -> int:
-        """Return the index of the oldest segment that is checked in full."""
+        """Return the index of the oldest segment that is checked in full.
+
+        That is, the one with the first record behind the checkpoint; and further back as long as a segment begins with
+        a record of the current boot, within limits.
+        """
+        wanted = self._checkpoint.size if self._checkpoint is not None else 0 if self._signer is not None else None
         room, first = limits.CHAIN_OPEN_SCAN_BYTES, len(self._sizes) - 1
-        while first > 0 and (room := room - self._sizes[first]) >= self._sizes[first - 1]:
+        while first > 0:
+            with ReadFile(self._listing.path(self._listing.segments[first])) as file:
+                frames = iter(FrameReader(file))
+                header = self._segment_header(file.path, next(frames, None), self._listing.segments[first])
+                body = next(frames, None)
+            record = None
+            if body is not None:
+                record = Cursor(header.log_id, header.first_seq, header.prev_hash).take(body)
+            room -= self._sizes[first]
+            is_of_boot = record is None or record.header.boot_id == self._boot_id
+            behind = wanted is not None and header.first_seq > wanted
+            if not behind and not (is_of_boot and room >= self._sizes[first - 1]):
+                break
             first -= 1
         return first
 
@@ -165,7 +213,8 @@ class _Examination:
             if is_first:
                 for body in frames:
                     record = self._take(path, 0, body)
-                    self._note_key(record)
+                    if record.kind == "key.genesis":
+                        self._keys = Genesis.read(record.payload)
                     if record.seq >= 3:
                         break
 
@@ -175,25 +224,37 @@ class _Examination:
         self._records = 0
         with ReadFile(path) as file:
             reader = FrameReader(file)
-            frames = iter(reader)
-            header = self._segment_header(path, next(frames, None), number)
+            header = self._segment_header(path, next(iter(reader), None), number)
             self._link(path, header, exact=not fresh or number == 1)
             if fresh:
-                self._cursor = Cursor(header.log_id, header.first_seq, header.prev_hash, header.t_ns)
-            before = reader.offset
-            for body in frames:
-                self._remember(path, before, self._take(path, before, body))
-                before = reader.offset
-            if reader.problem:
+                self._cursor = Cursor(header.log_id, header.first_seq, header.prev_hash)
+            self._begun_ns = header.t_ns
+            scanner = Scanner(file, reader.offset, self._cursor, kinds=_KEY_KINDS, boot_id=self._boot_id)
+            for found in scanner:
+                if isinstance(found, Batch):
+                    self._records += len(found.entries)
+                    self._grow(found.first_seq, found.entries)
+                    for one in found.picked:
+                        self._remember(Record(one.header, b"", one.salted, one.hash))
+                else:
+                    record = self._take(path, found.offset, found.body)
+                    self._records += 1
+                    self._grow(record.seq, [record.header_bytes])
+                    self._remember(record)
+            if scanner.problem:
                 end = file.size
                 if not last:
-                    corrupted(path, reader.offset, f"{reader.problem} inside the log")
-                if self._cursor.find_next(file.read(reader.offset, end - reader.offset), 1) is not None:
-                    corrupted(path, reader.offset, f"{reader.problem}, with good records behind it")
+                    corrupted(path, scanner.offset, f"{scanner.problem} inside the log")
+                if self._cursor.find_next(file.read(scanner.offset, end - scanner.offset), 1) is not None:
+                    corrupted(path, scanner.offset, f"{scanner.problem}, with good records behind it")
                 self._sizes[-1] = end
             else:
-                self._sizes[self._listing.segments.index(number)] = reader.offset
-            return reader.offset
+                self._sizes[self._listing.segments.index(number)] = scanner.offset
+            return scanner.offset
+
+    def _grow(self, first_seq: int, entries: list[bytes]) -> None:
+        if self._tree is not None:
+            self._tree.take(first_seq, entries)
 
     def _segment_header(self, path: str, body: bytes | None, number: int) -> SegmentHeader:
         if body is None:
@@ -217,6 +278,8 @@ class _Examination:
         if not exact and header.first_seq < cursor.seq:
             corrupted(path, 0, f"the segment begins with record {header.first_seq}, the one before it is further")
 
+    # --- records ------------------------------------------------------------------------------------------------------
+
     def _take(self, path: str, offset: int, body: bytes) -> Record:
         record = self._cursor.take(body)
         if record is None or self._cursor.findings:
@@ -224,22 +287,16 @@ class _Examination:
             corrupted(path, offset, f"{finding.code}: {finding.detail}")
         return record
 
-    def _remember(self, path: str, offset: int, record: Record) -> None:
-        self._records += 1
-        header, head = record.header, self._head
+    def _remember(self, record: Record) -> None:
+        header = record.header
         if header.boot_id == self._boot_id and header.producer is not None and header.position is not None:
             self._index.add(header.producer, header.position, Ack(header.seq, record.hash, header.t_ns))
         if header.kind == "key.genesis":
-            self._note_key(record)
-        if head is not None and header.seq == head.size - 1 and record.hash.hex() != head.head_hash:
-            corrupted(path, offset, f"rewritten: record {header.seq} is not the one that was signed")
-
-    def _note_key(self, record: Record) -> None:
-        if record.kind != "key.genesis":
-            return
-        try:
-            key = record.payload.get("public_key")
-        except msgspec.DecodeError:
-            return
-        if isinstance(key, bytes):
-            self._keys.append(key)
+            self._keys = Genesis.read(record.payload)
+        elif header.kind == "key.rotate" and self._signer is not None:
+            covered = self._checkpoint.size if self._checkpoint is not None else 0
+            if header.seq >= covered:
+                # The change of keys is on the log, and the checkpoint by the new ones is not there yet.
+                rotation = Rotation.from_payload(record.payload)
+                verify_rotation(rotation, self._origin, self._signer.public)
+                self._signer.use(rotation.new.pair_id)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import time
+from typing import NoReturn
 
 from weftos.chain.files import Files, write_all
 from weftos.chain.frames import encode_segment_header
 from weftos.chain.segments import segment_path
-from weftos.errors import StorageFailed
+from weftos.errors import ChainError, StorageFailed
 
 __all__ = ["SegmentWriter"]
 
@@ -140,13 +141,13 @@ class SegmentWriter:
         self.syncs += 1
         self._dirty = False
 
-    def fail(self, doing: str, error: OSError) -> None:
+    def fail(self, doing: str, error: OSError | ChainError) -> NoReturn:
         """Stop for good.
 
         Raises:
             StorageFailed: always.
         """
-        self.failed = self.stopped = f"the log stopped: {doing} failed: {error.strerror or error}"
+        self.failed = self.stopped = f"the log stopped: {doing} failed: {getattr(error, 'strerror', None) or error}"
         raise StorageFailed(self.failed) from error
 
     def close(self) -> None:

@@ -4,7 +4,8 @@ Why it is as it is: a directory with no log in it may be new, somebody else's, o
 first is begun, the second left alone, the third reported; so they are told apart before anything is written.
 
     NNNNNNNN.log        segments, from 00000001, without a gap
-    head.json           the signed head
+    checkpoint          how far the log has come, signed
+    tile/               the Merkle tree and its entries, for those who verify parts; made again from the segments
     torn-SEQ-N.bin      bytes of unfinished writes that were set aside; SEQ is the record that says so
     *.tmp               left over by a crash while one of these was made; removed when the log is opened
 """
@@ -19,12 +20,15 @@ import msgspec
 
 from weftos.errors import ChainCorrupted, ChainError
 
-__all__ = ["HEAD_NAME", "Listing", "list_log", "segment_path"]
+__all__ = ["CHECKPOINT_NAME", "TILES_NAME", "Listing", "list_log", "segment_path"]
 
-HEAD_NAME: Final = "head.json"
+CHECKPOINT_NAME: Final = "checkpoint"
+TILES_NAME: Final = "tile"
+#: What version 0.1 had in place of a checkpoint.
+_OLD_HEAD: Final = "head.json"
 _SEGMENT = re.compile(r"([0-9]{8})\.log")
 _TORN = re.compile(r"torn-([0-9]+)-([0-9]+)\.bin")
-_TEMPORARY = re.compile(r"(?:[0-9]{8}\.log|head\.json|torn-[0-9]+-[0-9]+\.bin)\.tmp")
+_TEMPORARY = re.compile(r"(?:[0-9]{8}\.log|checkpoint|torn-[0-9]+-[0-9]+\.bin)\.tmp")
 
 
 class Listing(msgspec.Struct):
@@ -35,7 +39,7 @@ class Listing(msgspec.Struct):
         segments: numbers of the segment files, ascending.
         torn: (seq, n, name) of the files that were set aside, ascending.
         temporary: names that a crash left over.
-        head: whether there is a signed head.
+        checkpoint: whether there is a checkpoint.
         foreign: all other names, ascending.
     """
 
@@ -43,7 +47,7 @@ class Listing(msgspec.Struct):
     segments: list[int]
     torn: list[tuple[int, int, str]]
     temporary: list[str]
-    head: bool
+    checkpoint: bool
     foreign: list[str]
 
     def path(self, number: int) -> str:
@@ -72,7 +76,7 @@ class Listing(msgspec.Struct):
         """
         if self.segments:
             return
-        if self.head or self.torn:
+        if self.checkpoint or self.torn:
             raise ChainCorrupted(f"the segments of the log in {self.directory} are gone", path=self.directory)
         if self.foreign:
             raise ChainError(
@@ -107,9 +111,14 @@ def list_log(directory: str) -> Listing:
             listing.torn.append((int(match[1]), int(match[2]), name))
         elif _TEMPORARY.fullmatch(name):
             listing.temporary.append(name)
-        elif name == HEAD_NAME:
-            listing.head = True
-        else:
+        elif name == CHECKPOINT_NAME:
+            listing.checkpoint = True
+        elif name == _OLD_HEAD:
+            raise ChainError(
+                f"the log in {directory} was made by version 0.1, which signed it in another form: verify it with that "
+                "version, and give this one a directory of its own"
+            )
+        elif name != TILES_NAME:
             listing.foreign.append(name)
     listing.torn.sort()
     return listing

@@ -19,23 +19,24 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Self
 from zlib import crc32
 
-import msgspec
 from blake3 import blake3
 
 from weftos import limits
 from weftos.chain.canonical import encode_payload
+from weftos.chain.checkpoint import Checkpoint
+from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
 from weftos.chain.clock import Clock, SystemClock
-from weftos.chain.files import Files, RealFiles, replace_file
+from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
 from weftos.chain.idempotency import ProducerIndex
 from weftos.chain.kinds import check_kind, check_source, check_text
+from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
-from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, NewEvent, encode_header
-from weftos.chain.segments import HEAD_NAME
-from weftos.chain.signing import Head, Signer, encode_head
-from weftos.errors import AppendRefused, StorageFailed
+from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
+from weftos.chain.statistics import ChainStatistics
+from weftos.errors import AppendRefused, ChainError, StorageFailed
 
-__all__ = ["ChainStatistics", "ChainWriter"]
+__all__ = ["ChainWriter"]
 
 _U64: Final = 1 << 64
 #: Names found good before; forgotten all at once when there are this many, so that they cannot fill the memory.
@@ -44,40 +45,6 @@ _NAMES_KEPT: Final = 4096
 _MOST_AROUND: Final = FRAME_OVERHEAD + BODY.size + limits.CHAIN_HEADER_BYTES + SALT_BYTES
 _pack_prologue, _pack_body = PROLOGUE.pack, BODY.pack
 _pack_length = LENGTH.pack
-
-
-class ChainStatistics(msgspec.Struct, frozen=True):
-    """Numbers of a writer.
-
-    Attributes:
-        records: in the log, those not yet written included.
-        appended: taken since opening.
-        duplicates: answered from memory, because they were in the log already.
-        buffered: taken and not yet written.
-        bytes: of all segments, without what is buffered.
-        segments: files.
-        writes: groups written since opening.
-        syncs: syncs since opening.
-        mean_group: records per write, on average.
-        largest_group: most records in one write.
-        last_sync_seconds: duration of the last sync.
-        remembered: positions in the idempotency index.
-        failed: why nothing can be appended any more, or ``""``.
-    """
-
-    records: int
-    appended: int
-    duplicates: int
-    buffered: int
-    bytes: int
-    segments: int
-    writes: int
-    syncs: int
-    mean_group: float
-    largest_group: int
-    last_sync_seconds: float
-    remembered: int
-    failed: str
 
 
 class ChainWriter:
@@ -94,7 +61,12 @@ class ChainWriter:
         self._opened = opened
         self._directory = opened.directory
         self._fs = fs
-        self._signer = signer
+        self.checkpoints = (
+            Checkpoints(fs, opened.directory, signer, opened.tiles, opened.log_id, opened.checkpoint)
+            if signer is not None and opened.tiles is not None
+            else None
+        )
+        self._entries: list[bytes] = []
         self._segment_bytes = segment_bytes
         self._wall, self._mono = clock.wall_ns, clock.mono_ns
         self._boot_id = boot_id
@@ -111,7 +83,6 @@ class ChainWriter:
         self._names: set[tuple[str, str, str | None, str | int | None]] = set()
         self._seq, self._prev, self._t_ns = opened.next_seq, opened.head_hash, opened.t_ns
         self._segment_records = opened.segment_records
-        self._signed_size = opened.signed_size
         self._buffered = self._appended = self._duplicates = self._writes = self._largest = 0
 
     @classmethod
@@ -135,7 +106,7 @@ class ChainWriter:
             boot_id: 16 bytes that name this boot; stamped into the records.
             clock: stamps the records; the system's by default.
             fs: file calls; the system's by default.
-            signer: signs the head; without one the log ends unsigned.
+            signer: signs checkpoints; without one the log is not signed and has no tree.
             segment_bytes: size at which a segment is closed.
 
         Raises:
@@ -148,15 +119,15 @@ class ChainWriter:
             raise AssertionError(f"a boot id has 16 bytes, not {len(boot_id)}")
         clock, fs = clock or SystemClock(), fs or RealFiles()
         segment_bytes = max(segment_bytes, limits.CHAIN_SEGMENT_MIN_BYTES)
-        opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer.public_key if signer else None)
+        opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer)
         writer = cls(opened, boot_id, clock, fs, signer, segment_bytes)
         try:
             for event in opened.first_events:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
-            if not opened.signed_size:
-                writer.sign_head()  # from the beginning on, so that a log without a signed head is conspicuous
+            if opened.checkpoint is None:
+                writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
             writer.abandon()
             raise
@@ -248,6 +219,7 @@ class ChainWriter:
         reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
         self._t_ns = now = max(self._wall(), self._t_ns)
         mono = self._mono()
+        entries = self._entries
         for event, data in zip(events, payloads, strict=True):
             producer, position = event.producer, event.position
             if producer is not None and position is not None:
@@ -258,9 +230,10 @@ class ChainWriter:
                     continue
             if self._bytes >= limits.CHAIN_BUFFER_BYTES:
                 self.flush(sync=False)
+                entries = self._entries
             if len(data) + _MOST_AROUND > self._room and self._segment_records:
                 self._roll()
-                now = self._t_ns
+                now, entries = self._t_ns, self._entries
             salted = salt() + data
             reset()
             update(salted)
@@ -289,6 +262,7 @@ class ChainWriter:
             update(LEAF_TAG + header)
             body = _pack_body(RECORD, 0, len(header)) + header + salted
             size = len(body)
+            entries.append(header)
             self._parts += (_pack_prologue(size, crc32(body, size)), body, _pack_length(size))
             size += FRAME_OVERHEAD
             self._bytes += size
@@ -323,7 +297,13 @@ class ChainWriter:
             self._appended += self._buffered
             self._largest = max(self._largest, self._buffered)
             self._buffered = 0
+            entries, self._entries = self._entries, []
             file.write(group)
+            if self.checkpoints is not None:
+                try:
+                    self.checkpoints.extend(entries)
+                except OSError as error:
+                    file.fail("writing a tile", error)
         if sync:
             file.sync()
 
@@ -338,27 +318,56 @@ class ChainWriter:
         self._segment_records = 0
         self._room = self._segment_bytes - self._file.size
 
-    def sign_head(self) -> None:
-        """Commit, and sign how long the log is now. Does no more than commit without a signer, or if this is signed.
+    # --- checkpoints --------------------------------------------------------------------------------------------------
 
-        Errors as for ``flush``.
+    def checkpoint(self) -> Checkpoint | None:
+        """Commit, and sign how far the log has come; return what the newest checkpoint says.
+
+        Does no more than commit without a signer, or if there is nothing new. Errors as for ``flush``.
+        """
+        pending = self.begin_checkpoint()
+        if pending is not None:
+            try:
+                pending.write()
+            except OSError as error:
+                self._file.fail("writing the checkpoint", error)
+            self.end_checkpoint(pending)
+        return self.checkpoints.newest if self.checkpoints is not None else None
+
+    def begin_checkpoint(self) -> PendingCheckpoint | None:
+        """Commit and fix a checkpoint, for somebody to ``write`` and then tell ``end_checkpoint``.
+
+        Returns:
+            ``None`` without a signer, or if there is nothing new. Errors as for ``flush``.
         """
         self.flush(sync=True)
-        if self._signer is None or self._signed_size == self._seq:
-            return
-        note = self._signer.sign(self.log_id, self._seq, self._prev, max(self._t_ns, self._wall()))
+        if self.checkpoints is None:
+            return None
         try:
-            replace_file(self._fs, os.path.join(self._directory, HEAD_NAME), encode_head(note))
+            return self.checkpoints.begin()
         except OSError as error:
-            self._file.fail("signing the head", error)
-        self._signed_size = self._seq
+            self._file.fail("writing a tile", error)
+
+    def end_checkpoint(self, pending: PendingCheckpoint, failure: OSError | ChainError | None = None) -> None:
+        """Learn how writing a checkpoint came out.
+
+        Raises:
+            StorageFailed: it failed, so nothing can be promised any more.
+        """
+        assert self.checkpoints is not None, "there is a checkpoint"
+        if failure is not None:
+            self._file.fail("writing the checkpoint", failure)
+        try:
+            self.checkpoints.end(pending)
+        except OSError as error:
+            self._file.fail("removing an old tile", error)
 
     def close(self) -> None:
-        """Commit, sign the head and give up the log. May be called again. Errors as for ``flush``."""
+        """Commit, make a checkpoint and give up the log. May be called again. Errors as for ``flush``."""
         if self._file.closed:
             return
         try:
-            self.sign_head()
+            self.checkpoint()
         finally:
             self.abandon()
 

@@ -6,10 +6,10 @@ it must not have to trust the process that wrote them.
 
 from __future__ import annotations
 
-import os
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
@@ -17,7 +17,7 @@ from weftos.cli import formats as f
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
-from weftos.errors import ChainCorrupted, KernelNotRunning, ServiceUnavailable
+from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _directory: Final = click.option(
 )
 #: Findings listed for a person; a log cut in the middle can have one for each record.
 _LISTED: Final = 20
+#: A proof is smaller; more is not read.
+_PROOF_BYTES: Final = 4 * 1024 * 1024
 
 
 @click.group()
@@ -121,22 +123,36 @@ def _rows(count: int) -> list[t.ChainRow]:
 @_directory
 @click.option(
     "--key",
-    "key_text",
-    metavar="KEY",
-    help="Public key of the signer, from a place that the writer of the log cannot change: 64 hex digits or a file.",
+    "key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the public keys of the log, as `weaver chain keys` prints them, from a place that its writer "
+    "cannot change.",
+)
+@click.option(
+    "--since",
+    "since_file",
+    metavar="CHECKPOINT",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with a checkpoint that was verified before, a copy of DIR/checkpoint: only what came after it is read.",
 )
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, directory: Path | None, key_text: str | None, as_json: bool) -> None:
-    """Verify every record, every link and the signed head, from the files alone.
+def verify(
+    ctx: click.Context, directory: Path | None, key_file: Path | None, since_file: Path | None, as_json: bool
+) -> None:
+    """Verify every record, every link, the Merkle root and the signatures, from the files alone.
 
-    The exit status is 5 when the log is not intact. Without --key the signature is checked with the instance's public
-    key; with --dir, with the key that the log itself names, which proves that it was not changed by somebody without
-    the key, not who wrote it.
+    The exit status is 5 when the log is not intact. Without --key the signatures are checked with the keys that this
+    instance has pinned for the log; of a log that it does not know, with those that the log itself names. These show
+    that it was not changed by somebody without the keys, not who wrote it.
     """
-    key = _public_key(key_text) if key_text is not None else _own_key() if directory is None else None
+    from weftos.cli.chain_keys import keys_for, older_checkpoint
+
+    home = directory or instance().chain
+    keys = keys_for(home, key_file)
+    since = older_checkpoint(home, since_file, keys) if since_file is not None else None
     show_progress = sys.stderr.isatty() and not as_json
-    report = verify_files(directory or instance().chain, key, show_progress=show_progress)
+    report = verify_files(home, keys, since=since, show_progress=show_progress)
     if as_json:
         emit_json(report)
     else:
@@ -144,38 +160,105 @@ def verify(ctx: click.Context, directory: Path | None, key_text: str | None, as_
     ctx.exit(0 if report.valid else ChainCorrupted.exit_code)
 
 
-def _own_key() -> bytes | None:
-    """The public key of this instance, if its kernel has made one."""
-    from weftos.chain import read_public_key
+@chain.command()
+@click.argument("seq", type=click.IntRange(min=0))
+@_directory
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the proof; standard output if it is left out.",
+)
+def prove(seq: int, directory: Path | None, output: Path | None) -> None:
+    """Make a proof that record SEQ is in the log.
 
-    try:
-        return read_public_key(str(instance().keys))
-    except FileNotFoundError:
-        return None
-
-
-def _public_key(text: str) -> bytes:
-    """Read a public key, given in hex digits or as a file with them.
-
-    Raises:
-        click.BadParameter: it is neither.
+    The proof is one small file in the form of C2SP's tlog-proof. `weaver chain check` verifies it on any machine, with
+    nothing but the log's public keys (`weaver chain keys`).
     """
+    from weftos.chain.proof_file import make_proof
+    from weftos.errors import StorageFailed
+
+    data = make_proof(directory or instance().chain, seq).encode()
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
     try:
-        if len(text) != 64 or os.path.exists(text):
-            text = Path(text).read_text("ascii").strip()
-        key = bytes.fromhex(text)
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"this is no public key: {error}", param_hint="--key") from error
-    if len(key) != 32:
-        raise click.BadParameter(f"a public key has 32 bytes, this one {len(key)}", param_hint="--key")
-    return key
+        output.write_bytes(data)
+    except OSError as error:
+        raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+    note(f"the proof for record {seq} is in {output}")
+
+
+@chain.command()
+@click.argument("proof", type=click.File("rb"))
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the public keys of the log; otherwise those that this instance has pinned for it.",
+)
+@json_option
+def check(proof: BinaryIO, key_file: Path | None, as_json: bool) -> None:
+    """Verify a proof made by `weaver chain prove`; the log itself is not needed.
+
+    The exit status is 5 when it proves nothing.
+    """
+    from weftos.chain.proof_file import check_proof, parse_proof
+    from weftos.cli.chain_keys import keys_of_origin, origin_of
+
+    found = parse_proof(proof.read(_PROOF_BYTES))
+    origin = origin_of(found.checkpoint)
+    record, checkpoint = check_proof(found, keys_of_origin(origin, key_file), origin)
+    if as_json:
+        emit_json(
+            {"valid": True, "origin": origin, "size": checkpoint.size, "root": checkpoint.root.hex()} | record.view()
+        )
+        return
+    view = record.view()
+    show(
+        Panel(
+            "Proof",
+            [
+                ("Result", ("VALID", "good")),
+                ("Log", origin),
+                ("Record", f"{record.seq} of {f.number(checkpoint.size)}"),
+                ("Kind", record.kind),
+                ("Source", record.source),
+                ("Subject", record.subject or "-"),
+                ("Payload", "withheld" if record.withheld else json.dumps(view["payload"], ensure_ascii=False)),
+                ("Root", checkpoint.root.hex()),
+            ],
+        )
+    )
+
+
+@chain.command()
+@_directory
+@json_option
+def keys(directory: Path | None, as_json: bool) -> None:
+    """Print the public keys that this instance has pinned for the log.
+
+    Keep them where this machine cannot write, and give them to `chain verify --key` and `chain check --key`.
+    """
+    from weftos.cli.chain_keys import keys_for, origin_of_log
+
+    home = directory or instance().chain
+    origin = origin_of_log(home)
+    found = keys_for(home, None)
+    if found is None:
+        raise ConfigError(f"no keys are pinned for {origin}: its kernel pins them when it boots")
+    lines = [key.format() for key in found.verifier_keys(origin)]
+    if as_json:
+        emit_json({"origin": origin, "pair_id": found.pair_id, "keys": lines})
+    else:
+        click.echo("\n".join(lines))
 
 
 #: How a report's codes read for a person.
 _SIGNATURES: Final[dict[str, Cell]] = {
     "good": ("good", "good"),
     "bad": ("BAD", "bad"),
-    "absent": ("none: the log has no signed head", "warn"),
+    "absent": ("none: the log has no checkpoint", "warn"),
 }
 _ORIGINS: Final = {"given": " (key given)", "log": " (key named by the log itself)"}
 
@@ -189,11 +272,12 @@ def _show_report(report: VerifyReport) -> None:
         ("Result", ("VALID", "good") if report.valid else ("INVALID", "bad")),
         ("Records", f"{f.number(report.records)} ({report.first_seq} to {report.last_seq})" if report.records else "0"),
         ("Head", report.head_hash or "-"),
+        ("Merkle root", report.root or "-"),
         ("Log", report.log_id or "-"),
         ("Segments", f"{f.number(report.segments)} ({f.size(report.bytes)})"),
         ("Signature", signature),
         ("Signed by", report.signed_by or "-"),
-        ("Rolled back", ("yes: it is shorter than its signed head", "bad") if report.rolled_back else "no"),
+        ("Rolled back", ("yes: it is shorter than was promised", "bad") if report.rolled_back else "no"),
         ("Checks", _checks_text(report)),
         ("Elapsed", f.seconds(report.elapsed_seconds)),
     ]

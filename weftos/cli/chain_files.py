@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from weftos.rpc.chain_view import chain_row
 from weftos.rpc.types import ChainRow, ChainStatus
 
 if TYPE_CHECKING:
-    from weftos.chain import VerifyReport
+    from weftos.chain import PublicKeys, VerifyReport
+    from weftos.chain.checkpoint import Checkpoint
 
 __all__ = ["rows_from_files", "status_from_files", "verify_files"]
 
@@ -51,12 +53,19 @@ def rows_from_files(directory: Path, count: int) -> list[ChainRow]:
     return [chain_row(record.view()) for record in records]
 
 
-def verify_files(directory: Path, public_key: bytes | None = None, *, show_progress: bool = False) -> VerifyReport:
-    """Verify all records.
+def verify_files(
+    directory: Path,
+    keys: PublicKeys | None = None,
+    *,
+    since: Checkpoint | None = None,
+    show_progress: bool = False,
+) -> VerifyReport:
+    """Verify records.
 
     Args:
         directory: of the chain.
-        public_key: of its signer, from a place that its writer cannot change; ``None`` takes the one in the chain.
+        keys: of its signer, from a place that its writer cannot change; ``None`` takes those that the chain names.
+        since: a checkpoint that was verified before; ``None`` verifies all.
         show_progress: draw a bar on standard error, which is a terminal.
 
     Raises:
@@ -65,8 +74,9 @@ def verify_files(directory: Path, public_key: bytes | None = None, *, show_progr
     """
     from weftos import chain
 
+    workers = os.cpu_count() or 1
     if not show_progress:
-        return chain.verify(directory, public_key=public_key)
+        return chain.verify(directory, keys=keys, since=since, workers=workers)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from weftos.cli.output import console
@@ -74,7 +84,11 @@ def verify_files(directory: Path, public_key: bytes | None = None, *, show_progr
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("verifying", total=_expected(directory))
-        return chain.verify(directory, lambda records: progress.update(task, completed=records), public_key=public_key)
+
+        def advance(records: int) -> None:
+            progress.update(task, completed=records + (since.size if since is not None else 0))
+
+        return chain.verify(directory, advance, keys=keys, since=since, workers=workers)
 
 
 def _expected(directory: Path) -> int | None:

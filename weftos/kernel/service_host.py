@@ -124,6 +124,7 @@ class ServiceHost:
             control=theirs,
             chain_dir=str(self._home.chain),
             keys_dir=str(self._home.keys),
+            known_logs=str(self._home.known_logs),
             boot_id=self._boot_id,
             mailbox_fd=self.segment.fd,
             bell_name=self.bell.name,

@@ -15,13 +15,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
+from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
+from weftos.service.pinning import pin_keys
 
 __all__ = ["Journal"]
 
@@ -53,18 +56,20 @@ class Journal:
         self._forgotten: dict[str, int] = {}
         self._appends = self._durable_groups = 0
         self._dirty = False
+        self._checkpoints = CheckpointThread()
         self.failed: str | None = None
         self.sync_wanted = False
         self.unsynced_since: float | None = None
 
     @classmethod
-    def open(cls, directory: str, keys: str, boot_id: bytes, segment_bytes: int) -> Self:
+    def open(cls, directory: str, keys: str, known_logs: str, boot_id: bytes, segment_bytes: int) -> Self:
         """Open or make the log, with its signing key.
 
         The service of a kernel that was killed may still be writing down what it had accepted; it is waited for.
 
         Raises:
-            ChainCorrupted: the log contradicts itself; it is left as it is.
+            ChainCorrupted: the log contradicts itself, or is shorter than was promised; it is left as it is.
+            SignatureInvalid: the log has other keys than those that were pinned for it.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
         signer = chain.Signer.open(keys)
@@ -79,7 +84,13 @@ class Journal:
                 log.debug("%s is still held by the service of an earlier kernel", directory)
                 time.sleep(limits.POLL_LONGEST_S)
             else:
-                return cls(writer, directory)
+                break
+        try:
+            pin_keys(writer, directory, signer.public, known_logs)
+        except BaseException:
+            writer.abandon()
+            raise
+        return cls(writer, directory)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -147,40 +158,53 @@ class Journal:
         self._guarded(sync=True)
         self._durable_groups += 1
 
-    def sign(self) -> None:
-        """Sign the head as it is, so that cutting off what came before can be proved; errors as for ``write``."""
-        self._dirty = False
+    def checkpoint(self) -> None:
+        """Begin a checkpoint of the log as it is, unless one is under way; errors as for ``write``."""
+        self.collect_checkpoint()
+        if self._checkpoints.pending is not None:
+            return
+        self._dirty = self.sync_wanted = False
         self.unsynced_since = None
-        begun = time.monotonic()
-        try:
-            self._writer.sign_head()
-        except StorageFailed as error:
-            self._has_failed(error)
-            raise
-        _note_slow("signing the head", begun)
+        with self._remembered("a sync"):
+            pending = self._writer.begin_checkpoint()
+        if pending is not None:
+            self._checkpoints.start(pending)
+
+    def collect_checkpoint(self, *, wait: bool = False) -> None:
+        """Take note of a checkpoint that is on the disk now; errors as for ``write``."""
+        done = self._checkpoints.collect(wait=wait)
+        if done is not None:
+            with self._remembered("ending a checkpoint"):
+                self._writer.end_checkpoint(*done)
 
     def close(self) -> None:
-        """Write, sync and sign; errors as for ``write``."""
+        """Write, sync and make a checkpoint; errors as for ``write``."""
         try:
-            self._writer.close()
-        except StorageFailed as error:
-            self._has_failed(error)
-            raise
+            self.collect_checkpoint(wait=True)
+        finally:
+            self._checkpoints.close()
+            with self._remembered("closing the log"):
+                self._writer.close()
 
-    def _guarded(self, *, sync: bool) -> None:
+    @contextmanager
+    def _remembered(self, doing: str) -> Iterator[None]:
         begun = time.monotonic()
         try:
-            self._writer.flush(sync)
+            yield
         except StorageFailed as error:
             self._has_failed(error)
-            self.unsynced_since = None
             raise
-        _note_slow("a sync" if sync else "a write", begun)
+        _note_slow(doing, begun)
 
     def _has_failed(self, error: StorageFailed) -> None:
         if self.failed is None:
             log.error("the log in %s cannot be written any more: %s", self._directory, error)
         self.failed = str(error)
+        self.unsynced_since = None
+
+    def _guarded(self, *, sync: bool) -> None:
+        with self._remembered("a sync" if sync else "a write"):
+            self._writer.flush(sync)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -210,6 +234,7 @@ class Journal:
             "appends_total": self._appends,
             "durable_groups": self._durable_groups,
             "mean_group": self._appends / self._durable_groups if self._durable_groups else 0.0,
+            "checkpoint_size": writer.checkpoints.size if writer.checkpoints is not None else 0,
             "pid": os.getpid(),
         }
 

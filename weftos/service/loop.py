@@ -114,7 +114,7 @@ class ServiceLoop:
                 continue
             if now - self._signed >= limits.SERVICE_SIGN_S:
                 self._signed = now
-                self._try(self._journal.sign)
+                self._try(self._journal.checkpoint)
             if not self._ready:
                 self._mailbox.beat()
                 self._mailbox.wait(_OUTBOX_PAUSE_S if len(self._outbox) else self._patience())

@@ -61,6 +61,7 @@ class ServiceBoot:
     control: socket.socket
     chain_dir: str
     keys_dir: str
+    known_logs: str
     boot_id: bytes
     mailbox_fd: int
     bell_name: str
@@ -86,7 +87,7 @@ def run_service(boot: ServiceBoot) -> int:
     try:
         bell = Doorbell.open(boot.bell_name)
         mailbox = Mailbox(Segment.attach(boot.mailbox_fd), bell)
-        journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.boot_id, boot.segment_bytes)
+        journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.known_logs, boot.boot_id, boot.segment_bytes)
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)

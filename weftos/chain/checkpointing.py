@@ -1,0 +1,111 @@
+"""Making checkpoints: tiles first, then the signed note, then the high-water mark.
+
+Why it is as it is: signing with ML-DSA-65 and bringing a file onto the disk take milliseconds, during which the writer
+could take hundreds of records. So a checkpoint has three steps: its content is fixed and its tiles are written by the
+writer, at a moment when all of it is on the disk; the slow part touches nothing of the writer's and may run in another
+thread; then the writer learns that it is done.
+
+Guaranteed: a checkpoint is on the disk only after the records that it covers are, and whole or not at all. The
+high-water mark follows it. No checkpoint is ever signed below an earlier one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from weftos.chain.checkpoint import Checkpoint, log_origin
+from weftos.chain.files import Files, replace_file
+from weftos.chain.log_signer import Signer
+from weftos.chain.segments import CHECKPOINT_NAME
+from weftos.chain.tile_store import TileStore
+
+__all__ = ["Checkpoints", "PendingCheckpoint"]
+
+
+class PendingCheckpoint:
+    """A checkpoint whose records and tiles are written, and that is to be signed.
+
+    Attributes:
+        checkpoint: what it says.
+        note: the signed note, once it is written.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, signer: Signer, directory: str, fs: Files) -> None:
+        self.checkpoint = checkpoint
+        self.note = b""
+        self._signer = signer
+        self._path = os.path.join(directory, CHECKPOINT_NAME)
+        self._fs = fs
+
+    def write(self) -> None:
+        """Sign it, and bring it onto the disk. May run in another thread than the writer.
+
+        Raises:
+            OSError: a call failed; the old checkpoint is still there, or already the new one.
+        """
+        self.note = self._signer.sign(self.checkpoint)
+        replace_file(self._fs, self._path, self.note)
+        self._signer.raise_high_water(self.checkpoint, self._fs)
+
+
+class Checkpoints:
+    """The tree of a log that is written, and its checkpoints.
+
+    Args:
+        fs: file calls.
+        directory: of the log.
+        signer: its keys.
+        tiles: the tree over what is in the log.
+        log_id: 16 bytes.
+        newest: the newest checkpoint, or ``None``.
+
+    Attributes:
+        newest: as above; moves on.
+    """
+
+    def __init__(
+        self, fs: Files, directory: str, signer: Signer, tiles: TileStore, log_id: bytes, newest: Checkpoint | None
+    ) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._signer = signer
+        self._tiles = tiles
+        self._origin = log_origin(log_id)
+        self.newest = newest
+
+    @property
+    def size(self) -> int:
+        """Records that the newest checkpoint covers."""
+        return self.newest.size if self.newest is not None else 0
+
+    def extend(self, entries: list[bytes]) -> None:
+        """Take records that were written, by their header parts.
+
+        Raises:
+            OSError: a tile cannot be written.
+        """
+        self._tiles.extend(entries)
+
+    def current(self) -> Checkpoint:
+        """Return what a checkpoint would say now."""
+        return Checkpoint(self._origin, self._tiles.size, self._tiles.tree.root())
+
+    def begin(self) -> PendingCheckpoint | None:
+        """Fix a checkpoint of everything taken so far, which must be on the disk; ``None`` if there is nothing new.
+
+        Raises:
+            OSError: a tile cannot be written.
+        """
+        if self.newest is not None and self._tiles.size == self.newest.size:
+            return None
+        self._tiles.publish()
+        return PendingCheckpoint(self.current(), self._signer, self._directory, self._fs)
+
+    def end(self, pending: PendingCheckpoint) -> None:
+        """Learn that a checkpoint was written, and remove tiles that only older ones needed.
+
+        Raises:
+            OSError: a tile cannot be removed.
+        """
+        self.newest = pending.checkpoint
+        self._tiles.forget_old()

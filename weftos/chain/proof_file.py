@@ -1,0 +1,163 @@
+"""A proof that a record is in a log, as one small file that verifies anywhere with nothing but the log's public keys.
+
+Why it is as it is: the form is the one of C2SP's tlog-proof, so tools of others can check inclusion and signatures. In
+its ``extra`` line stands the record itself: its header part, which is what the tree holds, and its payload, which the
+header names by hash. So a proof also shows what was logged, unless the payload was taken away.
+
+    c2sp.org/tlog-proof@v1
+    extra BASE64
+    index NUMBER
+    BASE64 of each hash, lowest first
+
+    the signed checkpoint
+
+Source: C2SP, tlog-proof and tlog-checkpoint.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from typing import Final
+
+import msgspec
+
+from weftos import limits
+from weftos.chain.checkpoint import Checkpoint, open_checkpoint, parse_text
+from weftos.chain.files import ReadFile
+from weftos.chain.frontier import leaf_hash
+from weftos.chain.note import SignaturePolicy, parse_note
+from weftos.chain.proofs import inclusion_proof, verify_inclusion
+from weftos.chain.reader import read
+from weftos.chain.record import Record, decode_header, encode_header, payload_hash, record_hash
+from weftos.chain.rotation import PublicKeys
+from weftos.chain.segments import CHECKPOINT_NAME
+from weftos.chain.tile_tree import TileTree
+from weftos.errors import ChainError, ProofInvalid
+
+__all__ = ["EventProof", "check_proof", "make_proof", "parse_proof"]
+
+_FIRST_LINE: Final = "c2sp.org/tlog-proof@v1"
+_MOST_BYTES: Final = limits.NOTE_BYTES + 2 * (limits.CHAIN_HEADER_BYTES + limits.CHAIN_PAYLOAD_BYTES)
+
+
+class _Extra(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    entry: bytes
+    salted: bytes
+
+
+class EventProof(msgspec.Struct, frozen=True):
+    """A proof as parsed; nothing of it is verified.
+
+    Attributes:
+        index: number of the record.
+        entry: its header part.
+        salted: salt and payload; empty if it is withheld.
+        hashes: of the path to the root, 32 bytes each, lowest first.
+        checkpoint: the signed note.
+    """
+
+    index: int
+    entry: bytes
+    salted: bytes
+    hashes: list[bytes]
+    checkpoint: bytes
+
+    def encode(self) -> bytes:
+        """Return the file."""
+        extra = base64.b64encode(msgspec.msgpack.encode(_Extra(self.entry, self.salted))).decode()
+        lines = [_FIRST_LINE, f"extra {extra}", f"index {self.index}"]
+        lines += [base64.b64encode(one).decode() for one in self.hashes]
+        return "\n".join([*lines, "", ""]).encode() + self.checkpoint
+
+
+def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
+    """Make a proof from the files of a log.
+
+    Args:
+        directory: of the log.
+        seq: number of the record.
+
+    Raises:
+        ChainError: there is no checkpoint, or it does not cover the record yet, or a file cannot be read.
+        ChainCorrupted: record or tiles are damaged.
+    """
+    path = os.path.abspath(directory)
+    try:
+        with ReadFile(os.path.join(path, CHECKPOINT_NAME)) as file:
+            note = file.read(0, limits.NOTE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ChainError(f"the log in {path} has no checkpoint, so there is nothing to prove against") from error
+    except OSError as error:
+        raise ChainError(f"the checkpoint cannot be read: {error}") from error
+    stated = parse_text(parse_note(note).text)
+    if not 0 <= seq < stated.size:
+        raise ChainError(
+            f"the newest checkpoint covers the records 0 to {stated.size - 1}, not {seq}; one is made every second "
+            "while the log grows, and by `weaver chain checkpoint`"
+        )
+    record = next(iter(read(path, start=seq, stop=seq + 1)), None)
+    if record is None:
+        raise ChainError(f"record {seq} is not in the log's files; it may have been archived")
+    hashes = inclusion_proof(seq, stated.size, TileTree(path, stated.size).node)
+    return EventProof(seq, record.header_bytes, record.salted, hashes, note)
+
+
+def parse_proof(data: bytes) -> EventProof:
+    """Read a proof.
+
+    Raises:
+        ProofInvalid: it is no proof of this form.
+    """
+    if len(data) > _MOST_BYTES:
+        raise ProofInvalid(f"a proof of {len(data)} bytes is too large")
+    head, found, note = data.partition(b"\n\n")
+    try:
+        lines = head.decode("ascii").split("\n")
+        if not found or lines[0] != _FIRST_LINE or not lines[1].startswith("extra "):
+            raise ProofInvalid(f"a proof begins with {_FIRST_LINE!r} and a line with the record")
+        index = lines[2].removeprefix("index ")
+        if lines[2] != f"index {index}" or not index.isdecimal() or str(int(index)) != index:
+            raise ProofInvalid("the third line of a proof is the number of the record")
+        hashes = [_decoded(line) for line in lines[3:]]
+        extra = msgspec.msgpack.decode(_decoded(lines[1].removeprefix("extra ")), type=_Extra)
+    except (UnicodeDecodeError, IndexError, binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise ProofInvalid(f"the proof is malformed: {error}") from error
+    return EventProof(int(index), extra.entry, extra.salted, hashes, note)
+
+
+def _decoded(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ProofInvalid("base64 in a proof has one form only")
+    return data
+
+
+def check_proof(proof: EventProof, keys: PublicKeys, origin: str) -> tuple[Record, Checkpoint]:
+    """Verify a proof.
+
+    Args:
+        proof: as parsed.
+        keys: of the log, from a place that its writer cannot change.
+        origin: of the log.
+
+    Returns:
+        The record, and the checkpoint that it is proved against.
+
+    Raises:
+        ProofInvalid: the record is not shown to be in the log.
+        SignatureInvalid: the checkpoint is not signed by these keys.
+        ChainCorrupted: the checkpoint is malformed.
+    """
+    checkpoint = open_checkpoint(proof.checkpoint, keys.verifier_keys(origin), SignaturePolicy(), origin)
+    try:
+        header = decode_header(proof.entry)
+    except msgspec.DecodeError as error:
+        raise ProofInvalid(f"the record in the proof is none: {error}") from error
+    if header.seq != proof.index or encode_header(header) != proof.entry:
+        raise ProofInvalid(f"the record in the proof is not number {proof.index}, or not in its only form")
+    if proof.salted and payload_hash(proof.salted) != header.payload_hash:
+        raise ProofInvalid("the payload in the proof is not the one that was logged")
+    verify_inclusion(leaf_hash(proof.entry), proof.index, checkpoint.size, proof.hashes, checkpoint.root)
+    return Record(header, proof.entry, proof.salted, record_hash(proof.entry)), checkpoint

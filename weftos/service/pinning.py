@@ -1,0 +1,41 @@
+"""Trust in the keys of the own log: pinned when it begins, compared whenever it is opened.
+
+Why it is as it is: whoever replaces the log and its keys together would otherwise be believed. The pins lie outside
+both folders, and an operator can keep them where this machine cannot write.
+"""
+
+from __future__ import annotations
+
+from weftos import chain
+from weftos.chain.checkpoint import log_origin
+from weftos.chain.pins import Pins
+from weftos.chain.rotation import PublicKeys, Rotation
+
+__all__ = ["pin_keys"]
+
+
+def pin_keys(writer: chain.ChainWriter, directory: str, keys: PublicKeys, known_logs: str) -> None:
+    """Pin the keys of a log, or check that it still has them.
+
+    Args:
+        writer: of the log.
+        directory: of the log.
+        keys: in force.
+        known_logs: path of the file of pins.
+
+    Raises:
+        SignatureInvalid: other keys are pinned, and no change of keys on the log leads from those to these.
+        ConfigError: the file of pins is refused.
+        ChainError: it cannot be read or written, or the log cannot be read.
+    """
+    pins, origin = Pins(known_logs), log_origin(writer.log_id)
+    pinned = pins.get(origin)
+    if pinned is None:
+        pins.pin(origin, keys)
+    elif pinned != keys:
+        rotations = [
+            Rotation.from_payload(record.payload)
+            for record in chain.read(directory)
+            if record.kind == "key.rotate" and record.source == "chain"
+        ]
+        pins.renew(origin, keys, rotations)
