@@ -2,7 +2,8 @@
 
 Why it is as it is: a witness guards against whoever runs the log, so it must not be that user where that can be helped.
 The process starts as root, makes what only root can make, and then gives root up for good. A change of user makes the
-system forget the parent's death signal, so that is asked for afterwards.
+system forget the parent's death signal, so that is asked for afterwards. And the user may not be able to read the
+program's own modules, of which the cryptographic ones are loaded at first use; so everything is used once before.
 
 Guaranteed: after ``become`` the process is that user in all three senses, has no further groups and no way back; others
 of the same user cannot look into its memory (Linux). Not guaranteed: anything against root, or where root is not there
@@ -20,10 +21,16 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from weftos.chain.checkpoint import LOG_ID_BYTES, Checkpoint, log_origin, open_checkpoint, sign_checkpoint
+from weftos.chain.cosignature import CosignatureSigner, cosign, cosignature_times
+from weftos.chain.frontier import EMPTY_ROOT
+from weftos.chain.keyring import KeyPair
+from weftos.chain.note import SignaturePolicy
+from weftos.chain.note_keys import SEED_BYTES
 from weftos.errors import ConfigError
 from weftos.witness.folder import check_private_folder
 
-__all__ = ["become", "bind_socket", "check_user", "give_folder", "watch_parent"]
+__all__ = ["become", "bind_socket", "check_user", "give_folder", "rehearse", "watch_parent"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -105,6 +112,21 @@ def bind_socket(path: str, uid: int | None, group: int | None) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def rehearse() -> None:
+    """Sign and verify once with keys that are thrown away, so that no module is missing that cannot be read later.
+
+    Raises:
+        ConfigError: this build of ``cryptography`` cannot verify what a log signs.
+    """
+    pair = KeyPair(os.urandom(SEED_BYTES), os.urandom(SEED_BYTES))
+    checkpoint = Checkpoint(log_origin(bytes(LOG_ID_BYTES)), 0, EMPTY_ROOT)
+    note = sign_checkpoint(checkpoint, pair.signers(checkpoint.origin))
+    witness = CosignatureSigner("x", os.urandom(SEED_BYTES))
+    keys = pair.public.verifier_keys(checkpoint.origin)
+    assert open_checkpoint(note, keys, SignaturePolicy(), checkpoint.origin) == checkpoint
+    assert cosignature_times(cosign(note, witness), [witness.verifier])
 
 
 def become(uid: int, gid: int) -> None:

@@ -113,6 +113,7 @@ def _start(boot: WitnessBoot, stop: socket.socket) -> tuple[WitnessServer, bool]
     folder = WitnessFolder(boot.folder, owner=boot.uid)
     listener = isolation.bind_socket(boot.socket_path, boot.uid if changes else None, boot.socket_group)
     if changes and boot.uid is not None and boot.gid is not None:
+        isolation.rehearse()
         isolation.become(boot.uid, boot.gid)
     is_told = isolation.watch_parent(boot.parent_os_pid)
     signer = open_key(boot.keys_folder, boot.name)
