@@ -218,6 +218,22 @@ def test_requests_from_a_loop_that_does_not_wait(witness, log):
     assert isinstance(gone.result, WitnessUnavailable)
 
 
+def test_a_full_queue_is_told_from_silence(witness):
+    witness.start()
+    os.kill(witness.process.pid, signal.SIGSTOP)
+    waiting = []
+    while not (pending := witness.client.start_request(p.ShowKey())).is_full:
+        waiting.append(pending)
+        assert len(waiting) < 1000
+    assert isinstance(pending.result, WitnessUnavailable)
+    with pytest.raises(WitnessUnavailable, match="queue is full"):
+        witness.client.key(timeout_s=0.05)
+    os.kill(witness.process.pid, signal.SIGCONT)
+    for one in waiting:
+        one.close()
+    assert witness.client.key()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
