@@ -95,10 +95,11 @@ def run_witness(boot: WitnessBoot) -> int:
         log.error("the witness %s cannot start: %s", boot.name, error)
         return 1
     server.run(None if is_told else boot.parent_os_pid)
-    server.close()
-    # Without the right to remove it, it stays for the next start to replace.
+    # Before the folder's lock is given up, or it could be the socket of the next witness. Without the right to remove
+    # it, it stays for that one to replace.
     with suppress(OSError):
         os.unlink(boot.socket_path)
+    server.close()
     return 0
 
 
