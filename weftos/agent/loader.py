@@ -19,7 +19,7 @@ import msgspec
 
 from weftos.errors import SpawnFailed
 
-__all__ = ["BUILT_IN", "ProgramRef", "load", "parse_program"]
+__all__ = ["BUILT_IN", "ProgramRef", "load", "parse_program", "preload"]
 
 #: Built-in programs; each is ``main`` of the module of that name in ``weftos_workers``.
 BUILT_IN: Final = ("crasher", "echo", "inventory", "spinner", "worker")
@@ -59,6 +59,12 @@ def parse_program(text: str, directory: str | None = None) -> ProgramRef:
         f"unknown agent program {text!r}: use a built-in name ({', '.join(BUILT_IN)}), module:function, "
         "or the path of a .py file"
     )
+
+
+def preload() -> None:
+    """Do once, before the first fork, what every agent would do again: import what the smallest built-in ones need."""
+    for name in ("echo", "worker"):
+        importlib.import_module(f"weftos_workers.{name}")
 
 
 def load(program: ProgramRef) -> Callable[[Any], Any]:

@@ -16,17 +16,24 @@ from weftos.agent import frames as f
 from weftos.agent.aio import AsyncContext
 from weftos.agent.boot import AgentBoot
 from weftos.agent.context import Context
-from weftos.agent.loader import load, parse_program
+from weftos.agent.loader import load, parse_program, preload
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import ChannelClosed, SpawnFailed, WeftError
+from weftos.ipc.frames import frame_decoder
 
-__all__ = ["LOAD_EXIT", "MEMORY_EXIT", "run_agent"]
+__all__ = ["LOAD_EXIT", "MEMORY_EXIT", "prepare_agents", "run_agent"]
 
 #: Exit statuses that the runtime uses; programs are free to use others.
 MEMORY_EXIT: Final = 86
 LOAD_EXIT: Final = 87
 
 _TRACEBACK_MAX: Final = 8000
+
+
+def prepare_agents() -> None:
+    """Make in the kernel, once, what each agent would have to make after its fork: it inherits it."""
+    frame_decoder(f.ToAgent)
+    preload()
 
 
 def run_agent(boot: AgentBoot) -> int:

@@ -22,6 +22,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -30,7 +31,7 @@ import msgspec
 from weftos import limits
 from weftos.errors import ChannelClosed, MessageTooLarge, ProtocolError, WeftTimeout
 
-__all__ = ["ChannelStatistics", "FrameChannel", "FrameOutbox", "close_all", "socket_pair"]
+__all__ = ["ChannelStatistics", "FrameChannel", "FrameOutbox", "close_all", "frame_decoder", "socket_pair"]
 
 T = TypeVar("T")
 
@@ -75,6 +76,15 @@ def close_all(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
+@lru_cache(maxsize=16)
+def frame_decoder(decode_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return the decoder of a union of frames.
+
+    Making one takes 2 ms. A process that forks others makes those that they will need beforehand.
+    """
+    return msgspec.msgpack.Decoder(decode_type)
+
+
 class FrameChannel(Generic[T]):
     """One end of a control socket.
 
@@ -99,7 +109,7 @@ class FrameChannel(Generic[T]):
     def __init__(self, sock: socket.socket, decode_type: Any) -> None:
         self._sock = sock
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(decode_type)
+        self._decoder: msgspec.msgpack.Decoder[T] = frame_decoder(decode_type)
         self._closed = False
         self._out = self._in = self._fds_out = self._fds_in = self._refused = self._put_off = 0
 

@@ -20,6 +20,7 @@ from typing import Any
 import weftos
 from weftos import limits, logs
 from weftos.agent.frames import SignalFrame
+from weftos.agent.main import prepare_agents
 from weftos.config import Config, load
 from weftos.errors import ChainCorrupted, ConfigError, WeftError
 from weftos.home import Home, InstanceLock
@@ -172,6 +173,7 @@ class Kernel:
         self.core.emit(log, LogLevel.DEBUG, "no resource tree in this version")
 
     async def _boot_agents(self) -> None:
+        prepare_agents()
         self._say("Supervisor ready")
 
     async def _boot_network(self) -> None:

@@ -143,6 +143,10 @@ class Pending:
             callback(self)
 
 
+#: Made once, before the first agent is forked.
+_decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
+
+
 class ServiceClient:
     """What an agent uses as ``ctx.service``.
 
@@ -170,7 +174,7 @@ class ServiceClient:
         self._in_flight = in_flight
         self._largest = min(request.geometry.max_payload, limits.SERVICE_REQUEST_BYTES)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(p.ReplyFrame).decode
+        self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
