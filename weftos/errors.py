@@ -24,6 +24,12 @@ __all__ = [
     "ChainError",
     "ChannelClosed",
     "ConfigError",
+    "DelegationError",
+    "DelegationExpired",
+    "DelegationInvalid",
+    "DelegationRevoked",
+    "DeltaInvalid",
+    "DeltaRefused",
     "DoorbellLost",
     "GateDeferred",
     "GateUnavailable",
@@ -34,6 +40,11 @@ __all__ = [
     "KernelNotRunning",
     "MessageTooLarge",
     "MethodNotFound",
+    "NodeExists",
+    "NodeInvalid",
+    "NodeNotEmpty",
+    "NodeNotFound",
+    "PathInvalid",
     "PayloadRefused",
     "PeerRefused",
     "ProcessNotFound",
@@ -53,8 +64,10 @@ __all__ = [
     "SharedMemoryError",
     "SharedMemoryExhausted",
     "SignatureInvalid",
+    "SnapshotInvalid",
     "SpawnFailed",
     "StorageFailed",
+    "TreeError",
     "WeftError",
     "WeftTimeout",
     "WitnessUnavailable",
@@ -373,6 +386,92 @@ class WitnessUnavailable(ChainError):
     """A witness could not be asked: no connection, no answer in time, or one that makes no sense. Nothing is known."""
 
     code = "chain.witness"
+
+
+# --- resource tree ----------------------------------------------------------------------------------------------------
+
+
+class TreeError(WeftError):
+    """Base of the errors of the resource tree."""
+
+    code = "tree"
+
+
+class PathInvalid(TreeError):
+    """A text is no path of the tree."""
+
+    code = "tree.path"
+    exit_code = 2
+
+
+class NodeInvalid(TreeError):
+    """What a node was to hold is not acceptable: its kind, its metadata, its scoring or a policy."""
+
+    code = "tree.node"
+    exit_code = 2
+
+
+class NodeNotFound(TreeError):
+    """The tree has no node at this path."""
+
+    code = "tree.not_found"
+
+
+class NodeExists(TreeError):
+    """The tree has a node at this path already."""
+
+    code = "tree.exists"
+
+
+class NodeNotEmpty(TreeError):
+    """A node that has children cannot be removed."""
+
+    code = "tree.not_empty"
+
+
+class DeltaInvalid(TreeError):
+    """The payload of a record does not have the form of the change that its kind promises."""
+
+    code = "tree.delta"
+    exit_code = 5
+
+
+class DeltaRefused(TreeError):
+    """A change has the right form and does not fit the state that it was to change. Nothing was changed."""
+
+    code = "tree.delta_refused"
+
+
+class SnapshotInvalid(TreeError):
+    """A snapshot is malformed, or is not the one that was expected. Nothing was loaded."""
+
+    code = "tree.snapshot"
+    exit_code = 5
+
+
+class DelegationError(WeftError):
+    """Base of the reasons for which a delegation gives no authority."""
+
+    code = "delegation"
+    exit_code = 4
+
+
+class DelegationInvalid(DelegationError):
+    """A certificate is malformed, wrongly signed, not rooted in a trusted key, or grants more than its parent has."""
+
+    code = "delegation.invalid"
+
+
+class DelegationExpired(DelegationError):
+    """A certificate of the chain is not valid yet, or no more."""
+
+    code = "delegation.expired"
+
+
+class DelegationRevoked(DelegationError):
+    """A certificate of the chain was revoked."""
+
+    code = "delegation.revoked"
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------

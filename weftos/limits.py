@@ -295,6 +295,47 @@ WITNESS_RETRY_S: Final = 0.01
 #: Where the system does not report a parent's death, it is looked for this often, in seconds.
 WITNESS_PARENT_POLL_S: Final = 1.0
 
+# --- resource tree ----------------------------------------------------------------------------------------------------
+
+#: Longest path, in bytes: what the subject of a record takes.
+TREE_PATH_BYTES: Final = 1024
+#: Longest segment of a path, in bytes: a file name's limit on Linux, so that a tree can be shown as folders.
+TREE_SEGMENT_BYTES: Final = 255
+#: Segments of a path. Each costs a hash per change and a look-up per decision.
+TREE_DEPTH: Final = 32
+#: Nodes of one tree, about 1 kB each: an error before the memory is gone.
+TREE_NODES: Final = 1_000_000
+#: Longest names of kinds, roles and actions that a user chose, in bytes.
+TREE_NAME_BYTES: Final = 64
+#: Longest name of a principal or an identifier of a policy, in bytes of UTF-8.
+TREE_PRINCIPAL_BYTES: Final = 256
+#: Metadata of one node: keys, bytes of a key, bytes of one encoded value, and bytes of all together. With path and kind
+#: they fit into the payload of a record (CHAIN_PAYLOAD_BYTES).
+TREE_METADATA_KEYS: Final = 256
+TREE_METADATA_KEY_BYTES: Final = 128
+TREE_METADATA_VALUE_BYTES: Final = 16 * 1024
+TREE_METADATA_BYTES: Final = 48 * 1024
+#: Containers in containers of a metadata value; four below the limit of a payload, which holds it.
+TREE_METADATA_DEPTH: Final = 28
+#: Policies on one node; all of them are looked at for a decision.
+TREE_POLICIES: Final = 256
+#: Decisions remembered, about 500 bytes each; the one that was not asked for the longest goes first.
+TREE_ACL_CACHE: Final = 4096
+#: Largest snapshot that is read, in bytes. It is held in memory as a whole.
+TREE_SNAPSHOT_BYTES: Final = 1024 * 1024 * 1024
+#: Certificates in a chain of delegations: each costs a verification (0.1 ms), so a stranger must not choose how many.
+DELEGATION_DEPTH: Final = 8
+#: Actions in one certificate.
+DELEGATION_ACTIONS: Final = 64
+#: Largest encoded certificate, in bytes: the longest path, all actions and the fixed fields, with some room.
+DELEGATION_BYTES: Final = 8192
+#: Longest life of a certificate, in nanoseconds: one year. Whoever forgets to revoke is limited by it.
+DELEGATION_LIFE_NS: Final = 366 * 24 * 3600 * 1_000_000_000
+#: Revoked certificates remembered, about 300 bytes each.
+DELEGATION_REVOCATIONS: Final = 1_000_000
+#: Longest reason given with a revocation, in bytes of UTF-8.
+DELEGATION_REASON_BYTES: Final = 256
+
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 #: All artifacts of one store together, header included. A runaway producer should meet a clear error before the log on

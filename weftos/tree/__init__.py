@@ -1,0 +1,1 @@
+"""The tree of resources: what exists, who may do what with it, and one hash that binds it. Pure logic over deltas."""
