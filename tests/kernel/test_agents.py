@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from weftos.errors import (
     WeftTimeout,
     WrongState,
 )
+from weftos.rpc.client import RpcClient
 
 
 def tell(kernel, agent_pid, **what):
@@ -300,3 +303,41 @@ def test_many_short_agents_leave_nothing_behind(kernel, count):
 
     names = [n for n in os.listdir("/dev/shm") if instance_tag(str(kernel.home.root)) in n]
     assert len(names) == 1, names
+
+
+def test_a_stop_that_comes_while_the_spawn_is_recorded_is_obeyed(kernel):
+    """An agent is in the table before its event is on the disk; whoever sees it there may stop it."""
+    stopped_early = 0
+    for n in range(40):
+        with RpcClient(kernel.home.socket, timeout=20) as spawning, ThreadPoolExecutor(1) as pool:
+            params = {"program": "echo", "name": f"brief-{n}", "restart": "never"}
+            answer = pool.submit(spawning.call, "agent.spawn", params)
+            with RpcClient(kernel.home.socket, timeout=20) as client:
+                rows = []
+                while not rows:
+                    rows = [row for row in client.call("agent.list", {"all": True}) if row.name == f"brief-{n}"]
+                stopped_early += rows[0].os_pid is None
+                client.call("kernel.kill-process", {"pid": rows[0].pid})
+            with contextlib.suppress(SpawnFailed, AgentExited):
+                answer.result(timeout=20)
+        kernel.until(lambda: kernel.call("agent.list") == [])
+    assert stopped_early, "the moment was never met"
+    assert "failed inside the kernel" not in kernel.log()
+
+
+def test_a_child_whose_parent_ends_before_it_is_permitted_is_not_started(cold, monkeypatch):
+    monkeypatch.setenv("WEFTOS_LOG", "weftos.kernel=debug")
+    cold.start()
+    parent = cold.spawn("tester")
+    service = next(s.os_pid for s in cold.call("kernel.services") if s.name == "service")
+    os.kill(service, signal.SIGSTOP)
+    try:
+        order = {"do": "spawn", "program": "echo"}
+        cold.call("agent.send", pid=parent.pid, message=order, wait=False)
+        cold.until(lambda: f"spawn of echo asked for by agent {parent.pid}" in cold.log())
+        os.kill(parent.os_pid, signal.SIGKILL)
+        cold.until(lambda: cold.call("agent.list") == [])
+    finally:
+        os.kill(service, signal.SIGCONT)
+    cold.until(lambda: "echo was not spawned" in cold.log())
+    assert [row.name for row in cold.call("agent.list", all=True)] == ["tester"]

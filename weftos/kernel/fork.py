@@ -87,10 +87,17 @@ def fork_child(
     parent = os.getpid()
     # What exists now stays untouched by the child's collector, so its pages stay shared.
     gc.freeze()
+    # Until the child has signals of its own, one that reaches it would run our handlers there, and those wake our event
+    # loop through a socket that both share: a child told to stop would stop the kernel. ``reset_signals`` unblocks.
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    os_pid = -1
     try:
         os_pid = os.fork()
     except OSError as error:
         raise SpawnFailed(f"the system refuses to fork: {error.strerror}") from error
+    finally:
+        if os_pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if os_pid:
         gc.unfreeze()
         return ChildHandle(os_pid)

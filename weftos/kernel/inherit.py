@@ -18,11 +18,11 @@ from weftos.errors import (
 )
 from weftos.governance.capability import ResourceLimits, check_child
 from weftos.governance.gate import Defer, Deny, GateDecision
-from weftos.kernel.process import ProcessTable
+from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import POLICIES
 from weftos.kernel.service_host import ServiceHost
 
-__all__ = ["checked_spec", "limits_from", "permitted", "require"]
+__all__ = ["checked_spec", "limits_from", "living_parent", "permitted", "require"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -43,14 +43,26 @@ def checked_spec(table: ProcessTable, spec: SpawnSpec) -> SpawnSpec:
     if spec.restart not in POLICIES:
         raise InvalidRequest(f"restart policy {spec.restart!r} is none of {', '.join(POLICIES)}")
     spec.limits.check_range()
-    if spec.parent:
-        parent = table.live(spec.parent)
-        if parent is None:
-            table.get(spec.parent)
-            raise AgentExited(f"the parent, agent {spec.parent}, has ended")
+    parent = living_parent(table, spec)
+    if parent is not None:
         check_child(spec.parent, parent.spec.capabilities, spec.capabilities)
         _within(spec.limits, parent.spec.limits, spec.parent)
     return spec
+
+
+def living_parent(table: ProcessTable, spec: SpawnSpec) -> ProcessEntry | None:
+    """Entry of the agent that asks, ``None`` when the kernel or its operator does.
+
+    Raises:
+        AgentExited: it has ended.
+    """
+    if not spec.parent:
+        return None
+    parent = table.live(spec.parent)
+    if parent is None:
+        table.get(spec.parent)
+        raise AgentExited(f"the parent, agent {spec.parent}, has ended")
+    return parent
 
 
 def _within(child: ResourceLimits, parent: ResourceLimits, parent_pid: int) -> None:

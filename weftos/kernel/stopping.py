@@ -77,8 +77,10 @@ class Stops:
             entry.move(ProcessState.STOPPING)
         log.info("agent %d (%s) is asked to stop: %s", entry.pid, entry.spec.name, reason)
         self._core.record("agent.stop", entry.life_payload() | {"by": reason}, subject=entry.agent_id)
+        if agent.child is None:
+            # Its spawn is being recorded. Whoever spawns it looks for this request before it forks.
+            return
         agent.signal_frame(f.SignalFrame(KernelSignal.SHUTDOWN))
-        assert agent.child is not None
         agent.child.send_signal(signal.SIGTERM)
         if was_suspended:
             # SIGTERM stays pending in a stopped process until it continues.

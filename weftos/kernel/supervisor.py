@@ -70,15 +70,19 @@ class Supervisor:
         """Start a new agent and wait until it is ready.
 
         Raises:
-            SpawnFailed: the program is unknown or could not be loaded in time; the agent is gone again.
+            SpawnFailed: the program is unknown or could not be loaded in time, or somebody stopped the agent before it
+                ran; it is gone again.
             CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, ProcessTableFull, WrongState: it was not started
                 at all.
         """
         core = self._core
         core.life.require_running()
+        log.debug("spawn of %s asked for by agent %d", spec.program, requester)
         try:
             spec = inherit.checked_spec(core.table, spec)
             await inherit.permitted(core.service, spec, requester)
+            # It may have ended while the gate was asked.
+            inherit.living_parent(core.table, spec)
         except WeftError as error:
             log.warning("%s was not spawned for agent %d: %s", spec.program, requester, error)
             raise
@@ -91,6 +95,9 @@ class Supervisor:
         except BaseException:
             self._retire(agent, "it was not started")
             raise
+        if entry.stop_requested is not None:
+            self._retire(agent, entry.stop_requested)
+            raise SpawnFailed(f"agent {entry.pid} ({spec.name}) was stopped before it ran: {entry.stop_requested}")
         self._start(agent)
         await self._until_ready(agent)
         return agent
@@ -294,7 +301,6 @@ class Supervisor:
         )
         entry.cpu_before += record.cpu_user_secs + record.cpu_system_secs
         entry.last_exit = record
-        was_ready = entry.state is not ProcessState.STARTING
         entry.move(ProcessState.EXITED)
         entry.os_pid = None
         agent.child.close()
@@ -307,23 +313,24 @@ class Supervisor:
         )
         payload = entry.life_payload() | {"exit": msgspec.to_builtins(record)}
         core.record("agent.exit", payload, source="supervisor", subject=entry.agent_id)
-        self._decide(agent, was_ready=was_ready)
+        self._decide(agent)
         for waiting in (agent.gone, agent.paused):
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
-    def _decide(self, agent: Agent, *, was_ready: bool) -> None:
+    def _decide(self, agent: Agent) -> None:
         """Restart now, restart later, give up, or bury."""
         core, entry, record = self._core, agent.entry, agent.entry.last_exit
         assert record is not None
-        if agent.restart_now:
-            return
-        if not was_ready and agent.ready is not None and not agent.ready.done():
+        if agent.ready is not None and not agent.ready.done():
+            # Also when it was asked to stop meanwhile: somebody still waits for it.
             agent.ready.set_exception(SpawnFailed(f"agent {entry.spec.name} did not become ready: {record.message}"))
-            if entry.incarnation == 1:
+            if entry.incarnation == 1 and not agent.restart_now:
                 # It has never run: there is nothing to bring back.
                 self._retire(agent, record.message)
                 return
+        if agent.restart_now:
+            return
         running = core.life.state is KernelState.RUNNING
         again = wants_restart(
             entry.spec.restart, abnormal=record.abnormal, stop_requested=entry.stop_requested is not None
