@@ -197,3 +197,68 @@ def test_ctrl_c_ends_the_job_and_its_agents(weftos_home, tmp_path, request):
         while any(row.os_pid for row in client.call("agent.list")):
             assert time.monotonic() < deadline
     assert "app.inventory.end" not in [e.kind for e in chain.read(str(home.chain))]
+
+
+def _interrupted(home, folder, *, when):
+    """Start a job, send it SIGINT at a moment, and return it and what is to be done before it can end."""
+    job = subprocess.Popen([*WEAVER, "run", "inventory", str(folder)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not when():
+        assert time.monotonic() < deadline
+        assert job.poll() is None, job.communicate()
+    job.send_signal(signal.SIGINT)
+    return job
+
+
+def test_ctrl_c_before_the_coordinator_is_there_ends_it_all_the_same(weftos_home, folder, request, monkeypatch):
+    """The spawn waits at the gate while the service is stopped, and goes on when nobody waits for it any more."""
+    home = Home(weftos_home)
+    monkeypatch.setenv("WEFTOS_LOG", "weftos.kernel=debug")
+    request.addfinalizer(lambda: weaver("kernel", "stop"))
+    start_daemon(home)
+    with RpcClient(home.socket, timeout=20) as client:
+        service = next(s.os_pid for s in client.call("kernel.services") if s.name == "service")
+        os.kill(service, signal.SIGSTOP)
+        try:
+            job = _interrupted(home, folder, when=lambda: "spawn of inventory asked for" in home.log.read_text())
+            with pytest.raises(subprocess.TimeoutExpired):
+                # It stays to see what becomes of the coordinator.
+                job.communicate(timeout=0.5)
+        finally:
+            os.kill(service, signal.SIGCONT)
+        _, err = job.communicate(timeout=30)
+        assert job.returncode == 130, err
+        _all_end(client)
+        (coordinator,) = (row for row in client.call("agent.list", {"all": True}) if row.parent_pid is None)
+        assert coordinator.name.startswith("inventory-")
+
+
+def test_ctrl_c_while_the_coordinator_starts_ends_it(weftos_home, folder, request):
+    home = Home(weftos_home)
+    request.addfinalizer(lambda: weaver("kernel", "stop"))
+    start_daemon(home)
+    with RpcClient(home.socket, timeout=20) as client:
+        held = []
+
+        def hold():
+            """Stop the coordinator before it can say that it is ready."""
+            held[:] = [row for row in client.call("agent.list") if row.os_pid]
+            for row in held:
+                os.kill(row.os_pid, signal.SIGSTOP)
+            return bool(held)
+
+        job = _interrupted(home, folder, when=hold)
+        try:
+            _, err = job.communicate(timeout=30)
+        finally:
+            for row in held:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(row.os_pid, signal.SIGCONT)
+        assert job.returncode == 130, err
+        _all_end(client)
+
+
+def _all_end(client):
+    deadline = time.monotonic() + 30
+    while rows := client.call("agent.list"):
+        assert time.monotonic() < deadline, rows

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from weftos import limits
 from weftos.cli.session import instance
-from weftos.errors import AgentExited, KernelNotRunning, ServiceError
+from weftos.errors import AgentExited, KernelNotRunning, ServiceError, WeftTimeout
 
 if TYPE_CHECKING:
     from weftos_workers.inventory_record import Recorded  # type: ignore[import-not-found]
@@ -32,6 +32,9 @@ _POLL_S: Final = 0.1
 _ANSWER_S: Final = 60.0
 #: How long the agents may take to start, in seconds.
 _START_S: Final = 120.0
+#: How long an agent that was asked for may take to appear in the kernel's table, in seconds: the gate's deadline, and
+#: some. Only waited for when the answer to the spawn was not.
+_ADMISSION_S: Final = limits.CONTROL_TIMEOUT_S + limits.RPC_MARGIN_S
 #: How long a kernel that was started for the job may take to end, in seconds.
 _END_S: Final = 15.0
 _COUNTS: Final = (
@@ -131,24 +134,33 @@ class InventoryJob:
             str(self._hashers),
             msgspec.json.encode(exclude).decode(),
         ]
+        coordinator = f"inventory-{self.name}"
         params = {
             "program": "inventory",
+            "name": coordinator,
             "args": args,
             "restart": "never",
             # A child may hold no more than its parent, and the recorder needs this.
             "limits": {"memory_bytes": limits.INVENTORY_MEMORY_BYTES},
         }
-        agent = client.call("agent.spawn", params, timeout=_START_S)
+        pid: int | None = None
         try:
-            status = self._await(client, agent.pid, show_progress=show_progress)
+            pid = client.call("agent.spawn", params, timeout=_START_S).pid
+            status = self._await(client, pid, show_progress=show_progress)
             elapsed = time.monotonic() - started
-            agents = self._agents(client, agent.pid, status)
+            agents = self._agents(client, pid, status)
         except KernelNotRunning as error:
             raise _not_completed("the kernel ended in the middle; its log says why") from error
         except AgentExited as error:
-            raise _not_completed(f"the coordinator (agent {agent.pid}) ended: {error}") from error
+            raise _not_completed(f"the coordinator ended: {error}") from error
+        except (KeyboardInterrupt, SystemExit, WeftTimeout):
+            if pid is None:
+                # The kernel goes on with a spawn whose answer nobody waits for.
+                pid = self._find(coordinator)
+            raise
         finally:
-            self._end(agent.pid)
+            if pid is not None:
+                self._end(pid)
         return self._summary(status["summary"], elapsed, agents)
 
     def _end(self, pid: int) -> None:
@@ -159,8 +171,27 @@ class InventoryJob:
 
         # On a connection of its own: Ctrl-C may have come between a question and its answer, and the old one would
         # answer that. Where there is no kernel there are no agents.
-        with suppress(KernelNotRunning), RpcClient(self.home.socket, home=self.home.root) as closing:
+        with suppress(KernelNotRunning, AgentExited), RpcClient(self.home.socket, home=self.home.root) as closing:
             closing.call("kernel.kill-process", {"pid": pid})
+
+    def _find(self, name: str) -> int | None:
+        """Pid of an agent that was asked for: wait until it is in the table, into which it comes past the gate.
+
+        Returns:
+            ``None`` when it does not come, because the kernel had not been asked yet, or refused.
+        """
+        from contextlib import suppress
+
+        from weftos.rpc.client import RpcClient
+
+        deadline = time.monotonic() + _ADMISSION_S
+        with suppress(KernelNotRunning), RpcClient(self.home.socket, home=self.home.root) as asking:
+            while time.monotonic() < deadline:
+                for row in asking.call("agent.list", {"all": True}):
+                    if row.name == name:
+                        return int(row.pid)
+                time.sleep(_POLL_S)
+        return None
 
     def _await(self, client: RpcClient, pid: int, *, show_progress: bool) -> dict[str, Any]:
         """Ask the coordinator until it is done, and return its last answer.
