@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -27,8 +28,11 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the us
 UID = "47311"
 #: Starts a program and waits to be killed.
 BETWEEN = """
-import subprocess, sys
-print(subprocess.Popen([sys.executable, "-c", *sys.argv[2:]], pass_fds=[int(sys.argv[1])]).pid, flush=True)
+import os, subprocess, sys
+told = int(sys.argv[1])
+child = subprocess.Popen([sys.executable, "-c", *sys.argv[2:]], pass_fds=[told], stdout=subprocess.DEVNULL)
+os.close(told)
+print(child.pid, flush=True)
 sys.stdin.read()
 """
 
@@ -159,8 +163,11 @@ def test_hostile_bytes_do_no_harm(witness, log):
             sock.connect(str(witness.folder / "s"))
             sock.sendall(piece)
             sock.shutdown(socket.SHUT_WR)
-            while sock.recv(65536):
-                pass
+            answer = b""
+            while piece_ := sock.recv(65536):
+                answer += piece_
+            # What cannot be read any further is told; what was cut off has nobody to tell.
+            assert answer[4:7] == (b"400" if len(piece) >= 4 else b"")
     assert isinstance(cosign(witness, log, 4), Cosigned)
     assert witness.stop() == 0
     assert "Traceback" not in witness.log
@@ -176,6 +183,7 @@ def test_silent_clients_cost_a_place_until_their_deadline(witness, log):
     silent[0].sendall(b"\x05\0")
     # All places are taken; the honest client gets in when the first of them is freed, within its own patience.
     assert isinstance(cosign(witness, log, 0), Cosigned)
+    assert select.select(silent, [], [], 0)[0]
     for sock in silent:
         sock.settimeout(20)
         assert sock.recv(1) == b""
@@ -378,8 +386,13 @@ def test_it_ends_with_its_parent(folder, uid):
     os.close(told)
     handle = os.pidfd_open(int(parent.stdout.readline()))
     with open(ready, "rb") as file:
-        assert file.readline()
+        started = file.readline()
     parent.kill()
     parent.communicate()
-    assert select.select([handle], [], [], 20)[0]
-    os.close(handle)
+    try:
+        assert started
+        assert select.select([handle], [], [], 20)[0]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.close(handle)
