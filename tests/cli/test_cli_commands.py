@@ -79,6 +79,19 @@ CASES = [
     (["agent", "resume", "1"], "agent.resume", {"pid": 1}, a.StateResult(pid=1, state="running")),
     (["chain", "status"], "chain.status", {}, CHAIN),
     (["chain", "local", "-n", "5"], "chain.local", {"count": 5}, [CHAIN_ROW]),
+    (
+        ["chain", "checkpoint"],
+        "chain.checkpoint",
+        {},
+        t.CheckpointResult(origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, note="n"),
+    ),
+    (["chain", "rotate-key"], "chain.rotate-key", {}, t.RotateResult(old="ab" * 8, new="cd" * 8, size=13)),
+    (
+        ["chain", "redact", "7", "--reason", "asked to", "--yes"],
+        "chain.redact",
+        {"seq": 7, "reason": "asked to"},
+        t.RedactResult(seq=7, record=14),
+    ),
     (["ipc", "topics"], "ipc.topics", {}, [TOPIC]),
     (["ipc", "subscribe", "1", "news"], "ipc.subscribe", {"pid": 1, "topic": "news"}, {"pid": 1, "topic": "news"}),
     (

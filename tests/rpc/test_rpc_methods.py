@@ -15,7 +15,8 @@ EXPECTED = {
     "ping", "kernel.status", "kernel.ps", "kernel.services", "kernel.logs", "kernel.health", "kernel.shutdown",
     "kernel.kill-process", "kernel.restart-service", "agent.spawn", "agent.stop", "agent.restart", "agent.suspend",
     "agent.resume", "agent.list", "agent.inspect", "agent.send", "agent.logs", "chain.status", "chain.local",
-    "ipc.topics", "ipc.publish", "ipc.subscribe", "ipc.dead-letters",
+    "chain.checkpoint", "chain.rotate-key", "chain.redact", "ipc.topics", "ipc.publish", "ipc.subscribe",
+    "ipc.dead-letters",
 }  # fmt: skip
 
 

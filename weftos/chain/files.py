@@ -33,6 +33,9 @@ class Files(Protocol):
     def open_append(self, path: str) -> int:
         """Open an existing file for appending."""
 
+    def open_overwrite(self, path: str) -> int:
+        """Open an existing file to write over its content from the beginning; its size stays."""
+
     def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
         """Write once and return the number of bytes written, which may be less than asked."""
 
@@ -82,6 +85,10 @@ class RealFiles:
     def open_append(self, path: str) -> int:
         """Open an existing file for appending."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def open_overwrite(self, path: str) -> int:
+        """Open for writing, without truncation."""
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
         """Write once."""

@@ -95,6 +95,11 @@ class Signer:
         """Take a pair that was made since."""
         self._pairs[pair.pair_id] = pair
 
+    def drop(self, pair_id: str) -> None:
+        """Forget a pair that was retired."""
+        assert pair_id != self._pair.pair_id, "the pair in force stays"
+        self._pairs.pop(pair_id, None)
+
     def sign(self, checkpoint: Checkpoint) -> bytes:
         """Return a checkpoint as a signed note."""
         return sign_checkpoint(checkpoint, self._pair.signers(checkpoint.origin))

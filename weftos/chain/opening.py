@@ -41,6 +41,7 @@ class Opened(msgspec.Struct):
         tiles: the tree over all records; ``None`` for a log that is not signed.
         recovered_bytes: torn bytes that were set aside.
         first_events: what the writer must append before anything else.
+        announced: records whose payload must be taken away: a crash came between saying so and doing it.
     """
 
     directory: str
@@ -56,6 +57,7 @@ class Opened(msgspec.Struct):
     index: ProducerIndex
     tiles: TileStore | None
     first_events: list[NewEvent]
+    announced: list[int] = []
 
     def unlock(self, fs: Files) -> None:
         """Give up the writer's lock."""
@@ -167,6 +169,7 @@ def _resume(listing: Listing, lock: int, found: Examined, fs: Files, signer: Sig
         index=found.index,
         tiles=found.tiles,
         first_events=events,
+        announced=found.announced,
     )
 
 

@@ -27,14 +27,14 @@ from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
 from weftos.chain.frontier import leaf_hash
+from weftos.chain.locate import record_at
 from weftos.chain.note import SignaturePolicy, parse_note
 from weftos.chain.proofs import inclusion_proof, verify_inclusion
-from weftos.chain.reader import read
 from weftos.chain.record import Record, decode_header, encode_header, payload_hash, record_hash
 from weftos.chain.rotation import PublicKeys
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.chain.tile_tree import TileTree
-from weftos.errors import ChainError, ProofInvalid
+from weftos.errors import ChainCorrupted, ChainError, ProofInvalid
 
 __all__ = ["EventProof", "check_proof", "make_proof", "parse_proof"]
 
@@ -97,10 +97,12 @@ def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
             f"the newest checkpoint covers the records 0 to {stated.size - 1}, not {seq}; one is made every second "
             "while the log grows, and by `weaver chain checkpoint`"
         )
-    record = next(iter(read(path, start=seq, stop=seq + 1)), None)
-    if record is None:
-        raise ChainError(f"record {seq} is not in the log's files; it may have been archived")
-    hashes = inclusion_proof(seq, stated.size, TileTree(path, stated.size).node)
+    tree = TileTree(path, stated.size)
+    entry = tree.entry(seq)
+    record = record_at(path, seq, entry)
+    if record.header_bytes != entry:
+        raise ChainCorrupted(f"record {seq} is not the one that the tree holds; `weaver chain verify` tells more")
+    hashes = inclusion_proof(seq, stated.size, tree.node)
     return EventProof(seq, record.header_bytes, record.salted, hashes, note)
 
 

@@ -31,7 +31,7 @@ from weftos.chain.recovery import corrupted
 from weftos.chain.segments import Listing, list_log, segment_path
 from weftos.errors import ChainError
 
-__all__ = ["read", "tail"]
+__all__ = ["list_segments", "read", "segment_of", "tail"]
 
 
 def read(directory: str | os.PathLike[str], *, start: int = 0, stop: int | None = None) -> Iterator[Record]:
@@ -48,12 +48,18 @@ def read(directory: str | os.PathLike[str], *, start: int = 0, stop: int | None 
     """
     path = os.path.abspath(directory)
     try:
-        yield from _read(path, _listing(path), max(start, 0), stop)
+        yield from _read(path, list_segments(path), max(start, 0), stop)
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
 
 
-def _listing(directory: str) -> Listing:
+def list_segments(directory: str) -> Listing:
+    """Return what lies in the directory of a log that has segments.
+
+    Raises:
+        ChainError: there is no log, or it cannot be read.
+        ChainCorrupted: there are traces of a log, but no log.
+    """
     try:
         listing = list_log(directory)
     except FileNotFoundError as error:
@@ -65,7 +71,7 @@ def _listing(directory: str) -> Listing:
 
 
 def _read(directory: str, listing: Listing, start: int, stop: int | None) -> Iterator[Record]:
-    number = _segment_of(listing, start)
+    number = segment_of(listing, start)
     cursor: Cursor | None = None
     while os.path.exists(path := segment_path(directory, number)):
         with ReadFile(path) as file:
@@ -82,7 +88,7 @@ def _read(directory: str, listing: Listing, start: int, stop: int | None) -> Ite
         number += 1
 
 
-def _segment_of(listing: Listing, seq: int) -> int:
+def segment_of(listing: Listing, seq: int) -> int:
     """Return the number of the segment in which a record lies: the last that does not begin behind it."""
     low, high = 0, len(listing.segments) - 1
     while low < high:
@@ -149,7 +155,7 @@ def tail(directory: str | os.PathLike[str], count: int) -> list[Record]:
         ChainError: there is no log, or it cannot be read.
     """
     path = os.path.abspath(directory)
-    listing = _listing(path)
+    listing = list_segments(path)
     if count <= 0:
         return []
     bodies: list[bytes] = []

@@ -35,7 +35,7 @@ from weftos.errors import ChainCorrupted, ChainError
 
 __all__ = ["Examined", "examine"]
 
-_KEY_KINDS = frozenset(("key.genesis", "key.rotate"))
+_PICKED = frozenset(("key.genesis", "key.rotate", "chain.redacted"))
 
 
 class Examined(msgspec.Struct):
@@ -55,6 +55,7 @@ class Examined(msgspec.Struct):
         checkpoint: the newest, or ``None``.
         index: what the producers of the current boot have in the log.
         tiles: the tree over all records, with its tiles; ``None`` for a log that is not signed.
+        announced: records of which a record that no checkpoint covers says that their payload is gone.
     """
 
     log_id: bytes
@@ -70,6 +71,7 @@ class Examined(msgspec.Struct):
     checkpoint: Checkpoint | None
     index: ProducerIndex
     tiles: TileStore | None
+    announced: list[int]
 
 
 def corrupted(path: str, offset: int, detail: str) -> NoReturn:
@@ -108,6 +110,7 @@ class _Examination:
         self._boot_id = boot_id
         self._signer = signer
         self._index = ProducerIndex()
+        self._announced: list[int] = []
         self._keys: PublicKeys | None = None
         self._cursor = Cursor(None, 0, ZERO_HASH)
         self._records = self._begun_ns = 0
@@ -143,6 +146,7 @@ class _Examination:
             checkpoint=self._checkpoint,
             index=self._index,
             tiles=self._tree.finish(cursor.seq, self._listing) if self._tree is not None else None,
+            announced=self._announced,
         )
 
     # --- what was signed ----------------------------------------------------------------------------------------------
@@ -229,7 +233,7 @@ class _Examination:
             if fresh:
                 self._cursor = Cursor(header.log_id, header.first_seq, header.prev_hash)
             self._begun_ns = header.t_ns
-            scanner = Scanner(file, reader.offset, self._cursor, kinds=_KEY_KINDS, boot_id=self._boot_id)
+            scanner = Scanner(file, reader.offset, self._cursor, kinds=_PICKED, boot_id=self._boot_id)
             for found in scanner:
                 if isinstance(found, Batch):
                     self._records += len(found.entries)
@@ -291,12 +295,13 @@ class _Examination:
         header = record.header
         if header.boot_id == self._boot_id and header.producer is not None and header.position is not None:
             self._index.add(header.producer, header.position, Ack(header.seq, record.hash, header.t_ns))
+        covered = self._checkpoint.size if self._checkpoint is not None else 0
         if header.kind == "key.genesis":
             self._keys = Genesis.read(record.payload)
-        elif header.kind == "key.rotate" and self._signer is not None:
-            covered = self._checkpoint.size if self._checkpoint is not None else 0
-            if header.seq >= covered:
-                # The change of keys is on the log, and the checkpoint by the new ones is not there yet.
-                rotation = Rotation.from_payload(record.payload)
-                verify_rotation(rotation, self._origin, self._signer.public)
-                self._signer.use(rotation.new.pair_id)
+        elif header.kind == "chain.redacted" and header.source == "chain" and header.seq >= covered:
+            self._announced.append(int(record.payload["seq"]))
+        elif header.kind == "key.rotate" and self._signer is not None and header.seq >= covered:
+            # The change of keys is on the log, and the checkpoint by the new ones is not there yet.
+            rotation = Rotation.from_payload(record.payload)
+            verify_rotation(rotation, self._origin, self._signer.public)
+            self._signer.use(rotation.new.pair_id)

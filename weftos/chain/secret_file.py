@@ -30,9 +30,6 @@ class SecretFiles(Files, Protocol):
     def link(self, source: str, target: str) -> None:
         """Give a file a second name; fail if that name is taken."""
 
-    def open_overwrite(self, path: str) -> int:
-        """Open an existing file to write over its content from the beginning; its size stays."""
-
 
 class RealSecretFiles(RealFiles):
     """The operating system's files."""
@@ -40,10 +37,6 @@ class RealSecretFiles(RealFiles):
     def link(self, source: str, target: str) -> None:
         """``link``."""
         os.link(source, target, follow_symlinks=False)
-
-    def open_overwrite(self, path: str) -> int:
-        """Open for writing, without truncation."""
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def read_secret(path: str, most: int) -> bytes:

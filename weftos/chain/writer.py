@@ -30,9 +30,13 @@ from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
 from weftos.chain.idempotency import ProducerIndex
 from weftos.chain.kinds import check_kind, check_source, check_text
+from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
+from weftos.chain.reader import list_segments, segment_of
 from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
+from weftos.chain.redaction import check_redactable, erase_payload
+from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
 from weftos.errors import AppendRefused, ChainError, StorageFailed
 
@@ -126,6 +130,9 @@ class ChainWriter:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
+            for seq in opened.announced:
+                if not record_at(opened.directory, seq).withheld:
+                    writer._erase(seq)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
@@ -317,6 +324,48 @@ class ChainWriter:
         self._file.begin(self._seq, self._prev, self._t_ns)
         self._segment_records = 0
         self._room = self._segment_bytes - self._file.size
+
+    # --- redaction ----------------------------------------------------------------------------------------------------
+
+    def redact(self, seq: int, reason: str, by: str) -> Ack:
+        """Take the payload of a record away for good; see ``redaction``.
+
+        Args:
+            seq: number of the record.
+            reason: why, for the log.
+            by: by whose wish, for the log.
+
+        Returns:
+            The place of the record that says so.
+
+        Raises:
+            AppendRefused: the log needs the payload, or it is gone already.
+            ChainError: there is no such record.
+            StorageFailed: a call failed; it is finished when the log is opened next.
+        """
+        self.flush(sync=True)
+        record = record_at(self._directory, seq)
+        check_redactable(record)
+        payload = {
+            "seq": seq,
+            "kind": record.kind,
+            "payload_hash": record.header.payload_hash,
+            "reason": reason,
+            "by": by,
+        }
+        ack = self.append(NewEvent("chain", "chain.redacted", payload))
+        self.commit()
+        self._erase(seq)
+        return ack
+
+    def _erase(self, seq: int) -> None:
+        number = segment_of(list_segments(self._directory), seq)
+        if number == self._file.number:
+            self._roll()
+        try:
+            self._file.total -= erase_payload(self._fs, segment_path(self._directory, number), seq)
+        except OSError as error:
+            self._file.fail("erasing a payload", error)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

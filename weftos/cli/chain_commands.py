@@ -254,6 +254,74 @@ def keys(directory: Path | None, as_json: bool) -> None:
         click.echo("\n".join(lines))
 
 
+@chain.command()
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the signed note to a file."
+)
+@json_option
+def checkpoint(output: Path | None, as_json: bool) -> None:
+    """Sign how far the log has come, now, and show it.
+
+    The note is in the form of C2SP's tlog-checkpoint. Kept elsewhere, it lets `weaver chain verify --since` find out a
+    log that was put back or rewritten, and read only what is new.
+    """
+    from weftos.errors import StorageFailed
+
+    made: t.CheckpointResult = call("chain.checkpoint", t.NoParams())
+    if output is not None:
+        try:
+            output.write_text(made.note)
+        except OSError as error:
+            raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        emit_json(made)
+        return
+    pairs: list[tuple[str, Cell]] = [
+        ("Log", made.origin),
+        ("Records", f.number(made.size)),
+        ("Merkle root", made.root),
+        ("Signed by", made.pair_id),
+    ]
+    show(Panel("Checkpoint", pairs))
+
+
+@chain.command("rotate-key")
+@json_option
+def rotate_key(as_json: bool) -> None:
+    """Hand the log over to a new pair of keys.
+
+    Old and new keys sign the change, which is put on the log; then the old secret is erased. Whoever pinned the old
+    keys elsewhere can follow the change, and should pin the new ones (`weaver chain keys`).
+    """
+    changed: t.RotateResult = call("chain.rotate-key", t.NoParams())
+    if as_json:
+        emit_json(changed)
+    else:
+        click.echo(
+            f"the log was handed over from the keys {changed.old} to {changed.new}, at record {changed.size - 1}"
+        )
+
+
+@chain.command()
+@click.argument("seq", type=click.IntRange(min=0))
+@click.option("--reason", required=True, help="Why, in a sentence; it goes on the log.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
+    """Take the payload of record SEQ away for good; the log still verifies.
+
+    Number, time, kind, source and subject of the record stay, and a new record says that the payload went. This cannot
+    be undone. Copies of the log elsewhere are not changed.
+    """
+    if not yes:
+        click.confirm(f"Take the payload of record {seq} away for good?", abort=True, err=True)
+    done: t.RedactResult = call("chain.redact", t.RedactParams(seq=seq, reason=reason))
+    if as_json:
+        emit_json(done)
+    else:
+        click.echo(f"the payload of record {done.seq} is gone; record {done.record} says so")
+
+
 #: How a report's codes read for a person.
 _SIGNATURES: Final[dict[str, Cell]] = {
     "good": ("good", "good"),

@@ -102,6 +102,9 @@ class Handlers:
             "agent.logs": self.agent_logs,
             "chain.status": self.chain_status,
             "chain.local": self.chain_local,
+            "chain.checkpoint": self.chain_checkpoint,
+            "chain.rotate-key": self.chain_rotate_key,
+            "chain.redact": self.chain_redact,
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,
@@ -266,6 +269,21 @@ class Handlers:
         reply = await self._core.service.ask(p.ChainTail(params.count))
         assert isinstance(reply, p.Tail)
         return [chain_row(record) for record in reply.records]
+
+    async def chain_checkpoint(self, _params: t.NoParams) -> t.CheckpointResult:
+        values = await self._done(p.MakeCheckpoint())
+        return t.CheckpointResult(**values | {"root": values["root"].hex(), "note": values["note"].decode()})
+
+    async def chain_rotate_key(self, _params: t.NoParams) -> t.RotateResult:
+        return t.RotateResult(**await self._done(p.RotateKeys()))
+
+    async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
+        return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    async def _done(self, request: p.Request) -> dict[str, Any]:
+        reply = await self._core.service.ask(request)
+        assert isinstance(reply, p.Done)
+        return reply.values
 
     # --- messages -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from weftos.rpc.agent_types import AgentPid
 __all__ = [
     "ChainRow",
     "ChainStatus",
+    "CheckpointResult",
     "CountParams",
     "DeadLetterInfo",
     "HealthReport",
@@ -28,7 +29,10 @@ __all__ = [
     "NoParams",
     "PublishParams",
     "PublishResult",
+    "RedactParams",
+    "RedactResult",
     "RestartServiceResult",
+    "RotateResult",
     "ServiceHealth",
     "ServiceInfo",
     "ShutdownResult",
@@ -248,6 +252,51 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     dropped_replies: int | None = None
     os_pid: int | None = None
     uptime_secs: float | None = None
+
+
+class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint of the log.
+
+    Attributes:
+        origin: names the log.
+        size: records that it covers.
+        root: Merkle root, 64 hex digits.
+        pair_id: of the keys that signed it.
+        note: the signed note.
+    """
+
+    origin: str
+    size: int
+    root: str
+    pair_id: str
+    note: str
+
+
+class RotateResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of keys: ids of the old and the new pair, and the size of the log after it."""
+
+    old: str
+    new: str
+    size: int
+
+
+class RedactParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which record loses its payload, and why.
+
+    Attributes:
+        seq: number of the record.
+        reason: for the log.
+    """
+
+    seq: Annotated[int, msgspec.Meta(ge=0)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+class RedactResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The record that lost its payload, and the record that says so."""
+
+    seq: int
+    record: int
 
 
 class ChainRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
-from weftos.errors import AppendRefused, ProtocolError, StorageFailed, WeftError
+from weftos.errors import AppendRefused, CapabilityDenied, ProtocolError, StorageFailed, WeftError
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
@@ -185,6 +185,26 @@ def _ping(_desk: Desk, _caller: Caller, _position: int, _request: p.Ping) -> p.R
     return p.Pong()
 
 
+def _only_kernel(caller: Caller) -> None:
+    if not caller.kernel:
+        raise CapabilityDenied("only the kernel may ask the log for this; use `weaver chain`")
+
+
+def _make_checkpoint(desk: Desk, caller: Caller, _position: int, _request: p.MakeCheckpoint) -> p.Reply:
+    _only_kernel(caller)
+    return p.Done(desk.journal.checkpoint_now())
+
+
+def _rotate_keys(desk: Desk, caller: Caller, _position: int, _request: p.RotateKeys) -> p.Reply:
+    _only_kernel(caller)
+    return p.Done(desk.journal.rotate_keys())
+
+
+def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.Reply:
+    _only_kernel(caller)
+    return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
+
+
 #: Every request there is.
 HANDLERS: Final[dict[type, Handler]] = {
     p.Append: _append,
@@ -193,4 +213,7 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.ChainHead: _head,
     p.ChainTail: _tail,
     p.Ping: _ping,
+    p.MakeCheckpoint: _make_checkpoint,
+    p.RotateKeys: _rotate_keys,
+    p.Redact: _redact,
 }

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
+from weftos.chain.key_change import rotate_keys
+from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
@@ -42,6 +44,8 @@ class Journal:
     Args:
         writer: the chain's writer; owned by the journal from here on.
         directory: where the log is.
+        signer: its keys.
+        known_logs: path of the file of pinned keys.
 
     Attributes:
         failed: why the log cannot be written any more, or ``None``.
@@ -49,10 +53,12 @@ class Journal:
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
     """
 
-    def __init__(self, writer: chain.ChainWriter, directory: str) -> None:
+    def __init__(self, writer: chain.ChainWriter, directory: str, signer: chain.Signer, known_logs: str) -> None:
         self._writer = writer
         self._append = writer.append
         self._directory = directory
+        self._signer = signer
+        self._known_logs = known_logs
         self._forgotten: dict[str, int] = {}
         self._appends = self._durable_groups = 0
         self._dirty = False
@@ -90,7 +96,7 @@ class Journal:
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory)
+        return cls(writer, directory, signer, known_logs)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +175,52 @@ class Journal:
             pending = self._writer.begin_checkpoint()
         if pending is not None:
             self._checkpoints.start(pending)
+
+    def checkpoint_now(self) -> dict[str, Any]:
+        """Make a checkpoint and wait for it; errors as for ``write``.
+
+        Returns:
+            Origin, size, root, id of the keys, and the signed note.
+        """
+        self._settle()
+        with self._remembered("a checkpoint"):
+            made = self._writer.checkpoint()
+        assert made is not None, "the service's log is signed"
+        with open(os.path.join(self._directory, CHECKPOINT_NAME), "rb") as file:
+            note = file.read()
+        return {
+            "origin": made.origin,
+            "size": made.size,
+            "root": made.root,
+            "pair_id": self._signer.public.pair_id,
+            "note": note,
+        }
+
+    def rotate_keys(self) -> dict[str, Any]:
+        """Hand the log over to a new pair of keys, and pin it.
+
+        Raises:
+            ConfigError, ChainError: the ring refuses.
+            StorageFailed: the log cannot be written.
+        """
+        self._settle()
+        with self._remembered("a change of keys"):
+            rotation = rotate_keys(self._writer, self._signer)
+        pin_keys(self._writer, self._directory, self._signer.public, self._known_logs)
+        return {"old": rotation.old.pair_id, "new": rotation.new.pair_id, "size": self._writer.head.seq + 1}
+
+    def redact(self, seq: int, reason: str, by: str) -> dict[str, Any]:
+        """Take the payload of a record away for good; errors as for ``ChainWriter.redact``."""
+        self._settle()
+        with self._remembered("a redaction"):
+            ack = self._writer.redact(seq, reason, by)
+        return {"seq": seq, "record": ack.seq}
+
+    def _settle(self) -> None:
+        """Have no checkpoint under way, and nothing that is not on the disk."""
+        self._dirty = self.sync_wanted = False
+        self.unsynced_since = None
+        self.collect_checkpoint(wait=True)
 
     def collect_checkpoint(self, *, wait: bool = False) -> None:
         """Take note of a checkpoint that is on the disk now; errors as for ``write``."""

@@ -28,6 +28,7 @@ __all__ = [
     "ClientReport",
     "Decided",
     "DetachClient",
+    "Done",
     "Event",
     "Failed",
     "FromService",
@@ -35,11 +36,14 @@ __all__ = [
     "Head",
     "KernelReply",
     "KernelRequest",
+    "MakeCheckpoint",
     "Ping",
     "Pong",
+    "Redact",
     "Reply",
     "ReplyFrame",
     "Request",
+    "RotateKeys",
     "ServiceBootFailed",
     "ServiceFrame",
     "ServiceReady",
@@ -96,7 +100,25 @@ class Ping(msgspec.Struct, array_like=True, tag=6):
     """Ask whether the service answers."""
 
 
-Request: TypeAlias = Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping
+class MakeCheckpoint(msgspec.Struct, array_like=True, tag=7):
+    """Make a checkpoint of everything so far, now. Only the kernel may; likewise the next two."""
+
+
+class RotateKeys(msgspec.Struct, array_like=True, tag=8):
+    """Hand the log over to a new pair of keys."""
+
+
+class Redact(msgspec.Struct, array_like=True, tag=9):
+    """Take the payload of a record away for good. ``reason`` and ``by`` go on the log."""
+
+    seq: int
+    reason: str
+    by: str
+
+
+Request: TypeAlias = (
+    Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping | MakeCheckpoint | RotateKeys | Redact
+)
 
 
 class Appended(msgspec.Struct, array_like=True, tag=1, gc=False):
@@ -141,7 +163,13 @@ class Pong(msgspec.Struct, array_like=True, tag=6):
     """The service answers."""
 
 
-Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong
+class Done(msgspec.Struct, array_like=True, tag=7):
+    """It is done; what came of it, as a mapping of plain values."""
+
+    values: dict[str, Any]
+
+
+Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done
 
 
 class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
