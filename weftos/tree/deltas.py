@@ -11,6 +11,7 @@ the one that its change would give. Not guaranteed: that a change fits the tree;
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -19,6 +20,7 @@ from weftos.errors import DeltaInvalid, TreeError
 from weftos.tree import metadata
 from weftos.tree.convert import convert, to_builtins
 from weftos.tree.names import Kind, check_label
+from weftos.tree.nodes import INCARNATION
 from weftos.tree.paths import ResourcePath
 from weftos.tree.policies import Policy
 from weftos.tree.scoring import DEFAULT_SCORING, Scoring
@@ -63,6 +65,7 @@ class Created(_Change, frozen=True, tag="create"):
 
     Raises:
         NodeInvalid: the metadata is not acceptable.
+        DeltaInvalid: it sets a key that the tree keeps itself.
     """
 
     log_kind: ClassVar[str] = "tree.create"
@@ -72,6 +75,7 @@ class Created(_Change, frozen=True, tag="create"):
     scoring: Scoring = DEFAULT_SCORING
 
     def __post_init__(self) -> None:
+        _refuse_reserved(self.values)
         metadata.encode_map(self.values)
 
 
@@ -89,7 +93,7 @@ class MetadataSet(_Change, frozen=True, tag="set"):
 
     Raises:
         NodeInvalid: one is not acceptable.
-        DeltaInvalid: there is none.
+        DeltaInvalid: there is none, or the tree keeps one itself.
     """
 
     log_kind: ClassVar[str] = "tree.update-meta"
@@ -97,6 +101,7 @@ class MetadataSet(_Change, frozen=True, tag="set"):
     values: dict[str, Any]
 
     def __post_init__(self) -> None:
+        _refuse_reserved(self.values)
         if not metadata.encode_map(self.values):
             raise DeltaInvalid("a change of metadata sets at least one key")
 
@@ -109,6 +114,7 @@ class MetadataRemoved(_Change, frozen=True, tag="unset"):
 
     Raises:
         NodeInvalid: no metadata can have this key.
+        DeltaInvalid: the tree keeps this key itself.
     """
 
     log_kind: ClassVar[str] = "tree.update-meta"
@@ -117,6 +123,7 @@ class MetadataRemoved(_Change, frozen=True, tag="unset"):
 
     def __post_init__(self) -> None:
         metadata.check_key(self.key)
+        _refuse_reserved((self.key,))
 
 
 class ScoringSet(_Change, frozen=True, tag="score"):
@@ -204,3 +211,8 @@ def from_payload(kind: str, payload: object) -> Delta:
     if not same:
         raise DeltaInvalid(f"the payload of {kind} is not in the form that its change has")
     return delta
+
+
+def _refuse_reserved(keys: Container[str]) -> None:
+    if INCARNATION in keys:
+        raise DeltaInvalid(f"the tree keeps the key {INCARNATION!r} of metadata itself")

@@ -26,7 +26,7 @@ class Node(msgspec.Struct, frozen=True):
         scoring: its six figures.
         chain_seq: number of the last record in the log that changed it; -1 for a root that nothing has changed.
         created_ns, updated_ns: times of the first and of the last record about it, ns since 1970 UTC.
-        children: names of the nodes directly below it, sorted.
+        child_count: nodes directly below it.
         policies: identifiers of the access policies on it, sorted.
     """
 
@@ -37,5 +37,5 @@ class Node(msgspec.Struct, frozen=True):
     chain_seq: int
     created_ns: int
     updated_ns: int
-    children: tuple[str, ...]
+    child_count: int
     policies: tuple[str, ...]
