@@ -13,7 +13,7 @@ metadata and keeps its scores, its children, its policies and the time when it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from weftos import limits
@@ -71,6 +71,24 @@ class ResourceTree:
         self._entries: dict[ResourcePath, Entry] = {ROOT: self._root}
         self._last_seq = -1
         self._policy_generation = 0
+
+    @classmethod
+    def assemble(cls, entries: Iterable[Entry], last_seq: int) -> ResourceTree:
+        """Build a tree from entries that nobody else uses.
+
+        Args:
+            entries: with a hash for none of them; the root first, each after the one above it.
+            last_seq: number of the last record that led to them.
+
+        Raises:
+            DeltaRefused: an entry is there twice, comes before the one above it, or misses what its kind must have.
+            ResourceLimitExceeded: they are more than ``limits.TREE_NODES``.
+        """
+        tree = cls()
+        tree._last_seq = last_seq
+        for entry in entries:
+            tree._adopt(entry)
+        return tree
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -323,6 +341,29 @@ class ResourceTree:
             parent.attach(entry)
         entry.values = values
         entry.stamp(chain_seq, t_ns)
+
+    def _adopt(self, entry: Entry) -> None:
+        incarnation = entry.values.get(INCARNATION)
+        counted = None if incarnation is None else metadata.decode(incarnation)
+        if (type(counted) is not int or counted < 1) if entry.kind == _AGENT else counted is not None:
+            raise DeltaRefused(f"{entry.path} has the incarnation {counted!r}")
+        if len(entry.policies) > limits.TREE_POLICIES or entry.chain_seq > self._last_seq:
+            raise DeltaRefused(f"{entry.path} has too many policies, or is newer than the tree")
+        metadata.check_size(entry.values)
+        above = entry.path.parent
+        if above is None:
+            if len(self._entries) > 1 or entry.kind != _NAMESPACE:
+                raise DeltaRefused("the root comes first and is a namespace")
+            self._root = self._entries[ROOT] = entry
+            return
+        parent = self._entries.get(above)
+        if parent is None or entry.path in self._entries:
+            raise DeltaRefused(f"{entry.path} comes twice, or before the node above it")
+        if len(self._entries) >= limits.TREE_NODES:
+            raise ResourceLimitExceeded(f"a tree has at most {limits.TREE_NODES} nodes")
+        self._entries[entry.path] = entry
+        entry.parent = parent
+        parent.attach(entry)
 
     def _remove(self, entry: Entry) -> None:
         assert entry.parent is not None, "the root is not removed"
