@@ -73,12 +73,19 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ``durability`` is for appends that do not say it themselves: ``durable`` ones are answered when they are on disk,
     ``queued`` ones when the operating system has them; those reach the disk within ``limits.SERVICE_SYNC_S`` seconds,
     and a failure of the machine before that loses them. It holds for agents that start after it was changed.
+
+    ``witnesses`` processes cosign the checkpoints of the log; 0 is none. Each remembers in a folder of its own below
+    ``witness_dir`` (by default ``witnesses`` in the instance's folder). A kernel that runs as root can give each a user
+    of its own by ``witness_uids``; these must be able to reach ``witness_dir``. It holds from the next boot on.
     """
 
     segment_bytes: Annotated[int, msgspec.Meta(ge=limits.CHAIN_SEGMENT_MIN_BYTES, le=limits.CONFIG_MAX)] = (
         limits.CHAIN_SEGMENT_BYTES
     )
     durability: Literal["durable", "queued"] = "durable"
+    witnesses: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
+    witness_dir: str = ""
+    witness_uids: list[Annotated[int, msgspec.Meta(ge=1, le=2**31)]] = []
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

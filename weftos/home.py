@@ -87,6 +87,16 @@ class Home:
         return self.root / "known_logs"
 
     @property
+    def witnesses(self) -> Path:
+        """What the witnesses remember, a folder for each."""
+        return self.root / "witnesses"
+
+    @property
+    def known_witnesses(self) -> Path:
+        """Public keys of the witnesses."""
+        return self.root / "known_witnesses"
+
+    @property
     def config(self) -> Path:
         """The configuration file; it need not exist."""
         return self.root / "weftos.toml"

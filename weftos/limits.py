@@ -290,6 +290,10 @@ WITNESS_BACKLOG: Final = 32
 WITNESS_CLIENT_S: Final = 5.0
 #: Default patience of a client with a witness, in seconds: an answer takes two fsyncs, on a busy disk a second or more.
 WITNESS_TIMEOUT_S: Final = 10.0
+#: Patience of the service with a witness, in seconds: when the log is opened, and for a cosignature, which nobody waits
+#: for but the next checkpoint.
+WITNESS_START_S: Final = 3.0
+WITNESS_SIGN_S: Final = 5.0
 #: Between two attempts to get into a full listening queue, in seconds: nothing tells when there is room in it.
 WITNESS_RETRY_S: Final = 0.01
 #: Where the system does not report a parent's death, it is looked for this often, in seconds.

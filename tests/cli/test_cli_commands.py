@@ -83,7 +83,7 @@ CASES = [
         ["chain", "checkpoint"],
         "chain.checkpoint",
         {},
-        t.CheckpointResult(origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, note="n"),
+        t.CheckpointResult(origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, cosigned=True, note="n"),
     ),
     (["chain", "rotate-key"], "chain.rotate-key", {}, t.RotateResult(old="ab" * 8, new="cd" * 8, size=13)),
     (

@@ -28,11 +28,13 @@ class PendingCheckpoint:
     Attributes:
         checkpoint: what it says.
         note: the signed note, once it is written.
+        witnesses: how many have cosigned it.
     """
 
     def __init__(self, checkpoint: Checkpoint, signer: Signer, directory: str, fs: Files) -> None:
         self.checkpoint = checkpoint
         self.note = b""
+        self.witnesses = 0
         self._signer = signer
         self._path = os.path.join(directory, CHECKPOINT_NAME)
         self._fs = fs
@@ -46,6 +48,15 @@ class PendingCheckpoint:
         self.note = self._signer.sign(self.checkpoint)
         replace_file(self._fs, self._path, self.note)
         self._signer.raise_high_water(self.checkpoint, self._fs)
+
+    def add_cosignatures(self, note: bytes, witnesses: int) -> None:
+        """Bring the note onto the disk again, with the signatures of witnesses.
+
+        Raises:
+            OSError: a call failed; the note without them is still there.
+        """
+        self.note, self.witnesses = note, witnesses
+        replace_file(self._fs, self._path, note)
 
 
 class Checkpoints:

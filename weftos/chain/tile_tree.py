@@ -10,7 +10,7 @@ from weftos.chain.tile_paths import TILE_WIDTH, decode_bundle, entries_path
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
 
-__all__ = ["TileTree", "frontier_at"]
+__all__ = ["TileTree", "frontier_at", "root_at"]
 
 _KEPT_TILES = 64
 
@@ -93,3 +93,8 @@ def frontier_at(directory: str, size: int, published: int) -> Frontier:
     tree = TileTree(directory, published)
     levels = [level for level in range(size.bit_length() - 1, -1, -1) if size >> level & 1]
     return Frontier.restore(size, [tree.node(level, (size >> level) - 1) for level in levels])
+
+
+def root_at(directory: str, size: int, published: int) -> bytes:
+    """Return the root of an older tree, 32 bytes; otherwise as ``frontier_at``."""
+    return frontier_at(directory, size, published).root()

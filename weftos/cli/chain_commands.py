@@ -66,6 +66,9 @@ def status(directory: Path | None, as_json: bool) -> None:
         mean = f", {result.mean_group:.1f} records each" if result.mean_group else ""
         syncs = f.count(result.durable_groups, "sync")
         pairs.append(("Since start", f"{f.count(result.appends_total, 'append')}, {syncs}{mean}"))
+    if result.checkpoint_size is not None:
+        cosigned = f", {f.number(result.cosigned_size or 0)} with enough witnesses" if result.witnesses else ""
+        pairs.append(("Checkpoint", f"{f.count(result.checkpoint_size, 'record')}{cosigned}"))
     if result.os_pid is not None:
         pairs.append(("Service", f"process {result.os_pid}, up {f.age(result.uptime_secs or 0)}"))
     show(Panel("Chain", pairs))
@@ -144,7 +147,8 @@ def verify(
 
     The exit status is 5 when the log is not intact. Without --key the signatures are checked with the keys that this
     instance has pinned for the log; of a log that it does not know, with those that the log itself names. These show
-    that it was not changed by somebody without the keys, not who wrote it.
+    that it was not changed by somebody without the keys, not who wrote it. The instance's own log is also held against
+    what its witnesses remember, which finds out a log that was put back to an older state.
     """
     from weftos.cli.chain_keys import keys_for, older_checkpoint
 
@@ -153,11 +157,31 @@ def verify(
     since = older_checkpoint(home, since_file, keys) if since_file is not None else None
     show_progress = sys.stderr.isatty() and not as_json
     report = verify_files(home, keys, since=since, show_progress=show_progress)
+    if directory is None and report.valid:
+        from weftos.cli.chain_witnesses import hold_against_witnesses
+
+        for silent in hold_against_witnesses(report, home, keys):
+            note(f"not compared with {silent}")
     if as_json:
         emit_json(report)
     else:
         _show_report(report)
     ctx.exit(0 if report.valid else ChainCorrupted.exit_code)
+
+
+@chain.command()
+@json_option
+def witness(as_json: bool) -> None:
+    """Show the witnesses: how much of the log each has signed for, and what keeps it from signing."""
+    result: t.ChainStatus = call("chain.status", t.NoParams())
+    if as_json:
+        emit_json(result.witnesses)
+        return
+    table = Table(("WITNESS", "SIGNED FOR", "PROBLEM"), right=("SIGNED FOR",), empty="no witnesses are configured")
+    for one in result.witnesses:
+        signed = f.number(one.size) if one.size >= 0 else "-"
+        table.rows.append((one.name or "-", signed, (one.problem, "bad") if one.problem else "-"))
+    show(table)
 
 
 @chain.command()
@@ -281,6 +305,7 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
         ("Records", f.number(made.size)),
         ("Merkle root", made.root),
         ("Signed by", made.pair_id),
+        ("Witnesses", ("enough have signed it", "good") if made.cosigned else ("too few have signed it", "warn")),
     ]
     show(Panel("Checkpoint", pairs))
 

@@ -42,6 +42,7 @@ from weftos.kernel.service_host import ServiceHost
 from weftos.kernel.state import BootPhase, KernelState, LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views
+from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
 from weftos.shm import RingInspector, sweep
 
@@ -79,6 +80,7 @@ class Kernel:
         self._service_gone: asyncio.Future[None] | None = None
         self._service_expected = False
         self._undo: list[tuple[str, Any]] = []
+        self._witnesses = WitnessHost(core.home, core.config.chain, log_fd)
 
     # --- boot ---------------------------------------------------------------------------------------------------------
 
@@ -135,7 +137,14 @@ class Kernel:
         reaper.become_subreaper()
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
         self._undo.append(("the child watcher", self._stop_watching))
-        settings = {"segment_bytes": core.config.chain.segment_bytes}
+        self._undo.append(("the witnesses", self._witnesses.stop))
+        for name in await self._witnesses.start():
+            core.emit(log, LogLevel.WARN, f"{name} did not come up; checkpoints lack its signature")
+        settings = {
+            "segment_bytes": core.config.chain.segment_bytes,
+            "witness_sockets": self._witnesses.sockets,
+            "known_witnesses": str(core.home.known_witnesses),
+        }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
         head = await core.service.start(self._log_fd, time.time())
@@ -276,7 +285,8 @@ class Kernel:
 
     def _is_ours(self, os_pid: int) -> bool:
         child = self.core.service.child
-        return os_pid in self.core.by_os_pid or (child is not None and child.os_pid == os_pid)
+        own = child is not None and child.os_pid == os_pid
+        return own or os_pid in self.core.by_os_pid or self._witnesses.owns(os_pid)
 
     def _reaped(self, os_pid: int, status: int, usage: struct_rusage) -> None:
         if self.supervisor.ended(os_pid, status, usage):
@@ -284,6 +294,8 @@ class Kernel:
         child = self.core.service.child
         if child is not None and child.os_pid == os_pid:
             self._service_ended(status)
+        elif self._witnesses.ended(os_pid, _how(status)):
+            log.debug("a witness ended")
 
     def _end_strays(self) -> None:
         for os_pid in reaper.strays(self._is_ours):
@@ -331,7 +343,7 @@ class Kernel:
     def _service_ended(self, status: int) -> None:
         core = self.core
         ran = time.time() - core.service.started_at
-        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
+        how = _how(status)
         was_ready = core.service.ready
         core.service.exited()
         if self._service_gone is not None and not self._service_gone.done():
@@ -418,6 +430,10 @@ class Kernel:
         sweep(core.prefix)
         core.life.move(KernelState.HALTED)
         core.emit(log, LogLevel.INFO, "halted")
+
+
+def _how(status: int) -> str:
+    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
 
 
 class _ChainService:

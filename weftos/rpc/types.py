@@ -210,6 +210,20 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 # --- chain ----------------------------------------------------------------------------------------
 
 
+class WitnessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One witness of the log.
+
+    Attributes:
+        name: under which it signs; empty if it was never reached.
+        size: records that it has signed for; -1 if that is not known.
+        problem: why it did not sign last; empty if it did.
+    """
+
+    name: str
+    size: int
+    problem: str
+
+
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """State of the log. What only the service process knows is ``None`` when read from files.
 
@@ -232,6 +246,9 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
         dropped_replies: answers that found no room.
         os_pid: process of the service.
         uptime_secs: its age.
+        checkpoint_size: records that the newest checkpoint covers.
+        cosigned_size: records that enough witnesses have signed for.
+        witnesses: what is known of each witness.
     """
 
     dir: str
@@ -252,6 +269,9 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     dropped_replies: int | None = None
     os_pid: int | None = None
     uptime_secs: float | None = None
+    checkpoint_size: int | None = None
+    cosigned_size: int | None = None
+    witnesses: list[WitnessInfo] = []
 
 
 class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +282,7 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
         size: records that it covers.
         root: Merkle root, 64 hex digits.
         pair_id: of the keys that signed it.
+        cosigned: enough witnesses have signed it too.
         note: the signed note.
     """
 
@@ -269,6 +290,7 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     root: str
     pair_id: str
+    cosigned: bool
     note: str
 
 

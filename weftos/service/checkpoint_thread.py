@@ -11,18 +11,35 @@ import threading
 
 from weftos.chain.checkpointing import PendingCheckpoint
 from weftos.errors import ChainError
+from weftos.service.witnesses import Witnesses
 
-__all__ = ["CheckpointThread"]
+__all__ = ["CheckpointThread", "write_cosigned"]
+
+
+def write_cosigned(pending: PendingCheckpoint, witnesses: Witnesses) -> None:
+    """Sign a checkpoint, bring it onto the disk, and then let the witnesses sign it too.
+
+    Raises:
+        OSError, ChainError: it cannot be signed or written. That witnesses do not sign is no error.
+    """
+    pending.write()
+    note, signed = witnesses.cosign(pending.checkpoint, pending.note)
+    if signed:
+        pending.add_cosignatures(note, signed)
 
 
 class CheckpointThread:
     """One thread, made when it is first needed.
 
+    Args:
+        witnesses: are asked to cosign.
+
     Attributes:
         pending: what it is at, or ``None``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, witnesses: Witnesses) -> None:
+        self._witnesses = witnesses
         self.pending: PendingCheckpoint | None = None
         self._failure: OSError | ChainError | None = None
         self._todo = threading.Semaphore(0)
@@ -68,7 +85,7 @@ class CheckpointThread:
                 continue
             self._failure = None
             try:
-                pending.write()
+                write_cosigned(pending, self._witnesses)
             except (OSError, ChainError) as error:
                 self._failure = error
             self._done.set()

@@ -231,6 +231,7 @@ class ServiceClient:
         subject: str | None = None,
         cause: int | None = None,
         durable: bool | None = None,
+        cosigned: bool = False,
         timeout_s: float = limits.SERVICE_TIMEOUT_S,
     ) -> p.Appended:
         """Append one event to the chain and wait for the answer.
@@ -241,6 +242,7 @@ class ServiceClient:
             subject: what the event is about.
             cause: sequence number of the record that led to it.
             durable: answer when it is on disk, not when the operating system has it; see ``[chain] durability``.
+            cosigned: answer when more than half of the witnesses have signed a checkpoint that covers it.
             timeout_s: in seconds, for all of it.
 
         Raises:
@@ -250,7 +252,21 @@ class ServiceClient:
             RingFull, MessageTooLarge: as for ``submit``.
         """
         durable = self.durable if durable is None else durable
-        return self._ask(p.Append(kind, payload, subject, cause, durable), p.Appended, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        done = self._ask(p.Append(kind, payload, subject, cause, durable or cosigned), p.Appended, timeout_s)
+        if cosigned:
+            self._await_cosigned(done.seq, deadline)
+        return done
+
+    def _await_cosigned(self, seq: int, deadline: float) -> None:
+        while self.head(max(deadline - time.monotonic(), 0.0)).get("cosigned_size", 0) <= seq:
+            if time.monotonic() >= deadline:
+                raise ServiceUnavailable(
+                    f"record {seq} is on the disk, but too few witnesses have signed a checkpoint that covers it; "
+                    "`weaver chain witness` shows what keeps them"
+                )
+            # What is waited for happens in other processes, once a second at most.
+            self.pump(min(limits.POLL_LONGEST_S, max(deadline - time.monotonic(), 0.0)))
 
     def append_batch(
         self,

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
+from weftos.chain.checkpoint import Checkpoint, log_origin
+from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
@@ -27,6 +29,7 @@ from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
 from weftos.service.pinning import pin_keys
+from weftos.service.witnesses import Witnesses
 
 __all__ = ["Journal"]
 
@@ -46,6 +49,7 @@ class Journal:
         directory: where the log is.
         signer: its keys.
         known_logs: path of the file of pinned keys.
+        witnesses: of the log.
 
     Attributes:
         failed: why the log cannot be written any more, or ``None``.
@@ -53,7 +57,9 @@ class Journal:
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
     """
 
-    def __init__(self, writer: chain.ChainWriter, directory: str, signer: chain.Signer, known_logs: str) -> None:
+    def __init__(
+        self, writer: chain.ChainWriter, directory: str, signer: chain.Signer, known_logs: str, witnesses: Witnesses
+    ) -> None:
         self._writer = writer
         self._append = writer.append
         self._directory = directory
@@ -62,13 +68,24 @@ class Journal:
         self._forgotten: dict[str, int] = {}
         self._appends = self._durable_groups = 0
         self._dirty = False
-        self._checkpoints = CheckpointThread()
+        self._witnesses = witnesses
+        self._checkpoints = CheckpointThread(witnesses)
+        self._cosigned_size = 0
         self.failed: str | None = None
         self.sync_wanted = False
         self.unsynced_since: float | None = None
 
     @classmethod
-    def open(cls, directory: str, keys: str, known_logs: str, boot_id: bytes, segment_bytes: int) -> Self:
+    def open(
+        cls,
+        directory: str,
+        keys: str,
+        known_logs: str,
+        boot_id: bytes,
+        segment_bytes: int,
+        witness_sockets: Sequence[str] = (),
+        known_witnesses: str = "",
+    ) -> Self:
         """Open or make the log, with its signing key.
 
         The service of a kernel that was killed may still be writing down what it had accepted; it is waited for.
@@ -93,10 +110,13 @@ class Journal:
                 break
         try:
             pin_keys(writer, directory, signer.public, known_logs)
+            witnesses = Witnesses(witness_sockets, known_witnesses, directory, signer.public)
+            assert writer.checkpoints is not None, "the service's log is signed"
+            witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory, signer, known_logs)
+        return cls(writer, directory, signer, known_logs, witnesses)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +208,10 @@ class Journal:
         assert made is not None, "the service's log is signed"
         with open(os.path.join(self._directory, CHECKPOINT_NAME), "rb") as file:
             note = file.read()
+        if self._cosigned_size < made.size:
+            note = self._cosign(made, note)
         return {
+            "cosigned": self._cosigned_size >= made.size,
             "origin": made.origin,
             "size": made.size,
             "root": made.root,
@@ -207,6 +230,7 @@ class Journal:
         with self._remembered("a change of keys"):
             rotation = rotate_keys(self._writer, self._signer)
         pin_keys(self._writer, self._directory, self._signer.public, self._known_logs)
+        self._witnesses.handed_over(self._signer.public)
         return {"old": rotation.old.pair_id, "new": rotation.new.pair_id, "size": self._writer.head.seq + 1}
 
     def redact(self, seq: int, reason: str, by: str) -> dict[str, Any]:
@@ -215,6 +239,14 @@ class Journal:
         with self._remembered("a redaction"):
             ack = self._writer.redact(seq, reason, by)
         return {"seq": seq, "record": ack.seq}
+
+    def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
+        note, signed = self._witnesses.cosign(checkpoint, note)
+        if signed:
+            replace_file(chain.RealFiles(), os.path.join(self._directory, CHECKPOINT_NAME), note)
+        if signed >= self._witnesses.needed:
+            self._cosigned_size = checkpoint.size
+        return note
 
     def _settle(self) -> None:
         """Have no checkpoint under way, and nothing that is not on the disk."""
@@ -228,6 +260,8 @@ class Journal:
         if done is not None:
             with self._remembered("ending a checkpoint"):
                 self._writer.end_checkpoint(*done)
+            if done[0].witnesses >= self._witnesses.needed:
+                self._cosigned_size = done[0].checkpoint.size
 
     def close(self) -> None:
         """Write, sync and make a checkpoint; errors as for ``write``."""
@@ -287,6 +321,11 @@ class Journal:
             "durable_groups": self._durable_groups,
             "mean_group": self._appends / self._durable_groups if self._durable_groups else 0.0,
             "checkpoint_size": writer.checkpoints.size if writer.checkpoints is not None else 0,
+            "cosigned_size": self._cosigned_size,
+            "witnesses": [
+                {"name": one.key.name if one.key else "", "size": one.size, "problem": one.problem}
+                for one in self._witnesses.states
+            ],
             "pid": os.getpid(),
         }
 

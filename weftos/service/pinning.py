@@ -11,7 +11,7 @@ from weftos.chain.checkpoint import log_origin
 from weftos.chain.pins import Pins
 from weftos.chain.rotation import PublicKeys, Rotation
 
-__all__ = ["pin_keys"]
+__all__ = ["pin_keys", "rotations_of"]
 
 
 def pin_keys(writer: chain.ChainWriter, directory: str, keys: PublicKeys, known_logs: str) -> None:
@@ -33,9 +33,17 @@ def pin_keys(writer: chain.ChainWriter, directory: str, keys: PublicKeys, known_
     if pinned is None:
         pins.pin(origin, keys)
     elif pinned != keys:
-        rotations = [
-            Rotation.from_payload(record.payload)
-            for record in chain.read(directory)
-            if record.kind == "key.rotate" and record.source == "chain"
-        ]
-        pins.renew(origin, keys, rotations)
+        pins.renew(origin, keys, rotations_of(directory))
+
+
+def rotations_of(directory: str) -> list[Rotation]:
+    """Return all changes of keys in a log, oldest first. Reads all of it.
+
+    Raises:
+        ChainError: it cannot be read, or is damaged.
+    """
+    return [
+        Rotation.from_payload(record.payload)
+        for record in chain.read(directory)
+        if record.kind == "key.rotate" and record.source == "chain"
+    ]

@@ -67,6 +67,8 @@ class ServiceBoot:
     bell_name: str
     semaphore_prefix: str
     segment_bytes: int = limits.CHAIN_SEGMENT_BYTES
+    witness_sockets: tuple[str, ...] = ()
+    known_witnesses: str = ""
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -87,7 +89,15 @@ def run_service(boot: ServiceBoot) -> int:
     try:
         bell = Doorbell.open(boot.bell_name)
         mailbox = Mailbox(Segment.attach(boot.mailbox_fd), bell)
-        journal = Journal.open(boot.chain_dir, boot.keys_dir, boot.known_logs, boot.boot_id, boot.segment_bytes)
+        journal = Journal.open(
+            boot.chain_dir,
+            boot.keys_dir,
+            boot.known_logs,
+            boot.boot_id,
+            boot.segment_bytes,
+            boot.witness_sockets,
+            boot.known_witnesses,
+        )
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)

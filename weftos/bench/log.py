@@ -1,0 +1,110 @@
+"""A large log: appending, verifying, proving and opening, and what all that needs of memory.
+
+The log is written by the library itself, in this process, with its keys, its Merkle tree and a checkpoint
+every second, in groups of 256 with one sync each; ``tree off`` is the same without keys, and so without tree, tiles and
+checkpoints. ``open`` is what a boot does before the first append. ``proof`` makes one proof of inclusion from the
+files. Memory is the resident set of this process; ``growth`` is from the tenth part of the log to all of it.
+
+Why it is as it is: rings and processes are measured by ``chain``; here is what the format itself costs, at a size where
+anything that grows with the log shows.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from weftos.bench.model import Collector, Settings
+
+__all__ = ["run"]
+
+_RECORDS: Final = 1_000_000
+_RECORDS_QUICK: Final = 50_000
+_GROUP: Final = 256
+_CHECKPOINT_S: Final = 1.0
+_PROOFS: Final = 50
+
+
+def run(settings: Settings) -> Collector:
+    """Measure once; a log of this size needs no repetition.
+
+    Raises:
+        WeftError: the log cannot be written.
+    """
+    collector = Collector("log")
+    count = _RECORDS_QUICK if settings.quick else _RECORDS
+    with tempfile.TemporaryDirectory(prefix="weftos-bench-") as folder:
+        _measure(Path(folder), count, collector)
+    return collector
+
+
+def _measure(folder: Path, count: int, collector: Collector) -> None:
+    from weftos import chain
+    from weftos.chain.proof_file import make_proof
+
+    signer = chain.Signer.open(folder / "keys")
+    case = f"{count:,} records of 300 B"
+    plain = _write(folder / "plain", count // 10, None)
+    early, rate = _write_signed(folder / "log", count, signer)
+    collector.add(f"append in groups of {_GROUP}, tree off", "weftos", "rate", plain, "1/s")
+    collector.add(f"append in groups of {_GROUP}, {case}", "weftos", "rate", rate, "1/s")
+    collector.add(f"memory of the writer, {case}", "weftos", "growth", _rss() - early, "B")
+    for workers in (1, os.cpu_count() or 1):
+        report = chain.verify(folder / "log", keys=signer.public, workers=workers)
+        if not report.valid:
+            collector.skip("weftos", f"verify: {report.errors[0].detail}")
+            return
+        name = "one process" if workers == 1 else f"{workers} processes"
+        collector.add(f"verify, {name}", "weftos", "rate", report.records / report.elapsed_seconds, "1/s")
+    spent = []
+    for number in range(_PROOFS):
+        began = time.perf_counter()
+        make_proof(folder / "log", number * (count - 1) // (_PROOFS - 1))
+        spent.append(time.perf_counter() - began)
+    collector.add(f"proof of one record among {count:,}", "weftos", "p50", sorted(spent)[_PROOFS // 2], "s")
+    began = time.perf_counter()
+    chain.ChainWriter.open(folder / "log", boot_id=os.urandom(16), signer=signer).abandon()
+    collector.add(f"open, {case}", "weftos", "time", time.perf_counter() - began, "s")
+
+
+def _write_signed(directory: Path, count: int, signer: object) -> tuple[int, float]:
+    """Return the resident memory after a tenth, and the rate."""
+    early: list[int] = []
+    rate = _write(directory, count, signer, lambda: early.append(_rss()))
+    return early[0], rate
+
+
+def _write(directory: Path, count: int, signer: object, at_a_tenth: object = None) -> float:
+    from weftos import chain
+
+    text = "x" * 100
+    writer = chain.ChainWriter.open(directory, boot_id=os.urandom(16), signer=signer)  # type: ignore[arg-type]
+    with writer:
+        began = signed = time.perf_counter()
+        told = False
+        for first in range(0, count, _GROUP):
+            writer.append_many(
+                [
+                    chain.NewEvent("agent:7", "app.bench", {"n": n, "data": text}, "agent:7", None, "agent:7", n)
+                    for n in range(first, min(first + _GROUP, count))
+                ]
+            )
+            writer.commit()
+            if time.perf_counter() - signed >= _CHECKPOINT_S:
+                writer.checkpoint()
+                signed = time.perf_counter()
+            if not told and first >= count // 10 and callable(at_a_tenth):
+                at_a_tenth()
+                told = True
+        return count / (time.perf_counter() - began)
+
+
+def _rss() -> int:
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
