@@ -11,8 +11,10 @@ from deltas_for_tests import DELTAS, POLICIES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weftos import limits
 from weftos.chain.canonical import decode_payload, encode_payload
 from weftos.errors import DeltaInvalid, NodeInvalid, PathInvalid
+from weftos.tree import metadata
 from weftos.tree.deltas import LOG_KINDS, Created, Delta, MetadataSet, PolicySet, ScoringSet, from_payload
 from weftos.tree.names import Kind, Role
 from weftos.tree.paths import ResourcePath
@@ -166,3 +168,19 @@ def test_a_policy_has_names_and_not_texts() -> None:
     with pytest.raises(NodeInvalid):
         Policy("allow", principal="a\n")
     assert Policy("allow", role=Role("admin")).role == Role("admin")
+
+
+def test_the_largest_change_fits_into_a_record() -> None:
+    deep: Any = 0
+    for _ in range(limits.TREE_METADATA_DEPTH):
+        deep = [deep]
+    values: dict[str, Any] = {f"{number:03}".ljust(100, "k"): "" for number in range(limits.TREE_METADATA_KEYS - 2)}
+    values["deep"] = deep
+    values["long"] = "x" * 16000
+    room = limits.TREE_METADATA_BYTES - sum(len(k) + len(metadata.encode(v)) for k, v in values.items())
+    first = next(iter(values))
+    values[first] = "x" * (room - 2)
+    created = Created(path=ResourcePath(("/" + "a" * 255) * 4), kind=Kind("custom:" + "k" * 64), values=values)
+    assert from_payload(created.log_kind, decode_payload(encode_payload(created.to_payload()))) == created
+    with pytest.raises(NodeInvalid):
+        Created(path=PATH, kind=Kind("agent"), values={**values, first: "x" * (room - 1)})

@@ -62,7 +62,7 @@ def test_a_value_and_its_encoding(value: Any) -> None:
     "value",
     [math.nan, math.inf, [-math.inf], {"a": {"b": math.nan}}, {1: 2}, {b"a": 1}, 2**64, -(2**63) - 1, object(), {1},
      "\ud800", bytearray(b"a"), 1j, type("S", (str,), {})("a")],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_no_value(value: Any) -> None:
     with pytest.raises(NodeInvalid):

@@ -5,7 +5,7 @@ allowed" in the same words for what is hidden and for what does not exist outsid
 rankings are made over the visible nodes alone. A rule (of capabilities, or of an access list) can only take away.
 
 Guaranteed: every node that a view gives out lies within a prefix, by segments, and passes the rule at that moment. Not
-guaranteed: that nothing can be concluded; ``Node.child_count`` and the hash of a visible node cover hidden ones below.
+guaranteed: that nothing can be concluded; ``Node.child_count`` of a visible node counts hidden ones, too.
 """
 
 from __future__ import annotations
