@@ -87,6 +87,11 @@ class Home:
         return self.root / "known_logs"
 
     @property
+    def tree(self) -> Path:
+        """The snapshot of the resource tree; the log can make it again."""
+        return self.root / "tree"
+
+    @property
     def witnesses(self) -> Path:
         """What the witnesses remember, a folder for each."""
         return self.root / "witnesses"

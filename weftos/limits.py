@@ -327,10 +327,6 @@ TREE_POLICIES: Final = 256
 TREE_ACL_CACHE: Final = 4096
 #: Nodes in one answer about the tree; its rows must fit into a frame.
 TREE_ROWS: Final = 2000
-#: A value that the kernel's records bring into a node, in bytes: six of them stay far below TREE_METADATA_BYTES.
-TREE_FOLD_VALUE_BYTES: Final = 4096
-#: Records that the fold refused and remembers with the reason, the newest; all are counted.
-TREE_FOLD_REFUSALS: Final = 64
 #: Largest snapshot that is read, in bytes. It is held in memory as a whole.
 TREE_SNAPSHOT_BYTES: Final = 1024 * 1024 * 1024
 #: Certificates in a chain of delegations: each costs a verification (0.1 ms), so a stranger must not choose how many.

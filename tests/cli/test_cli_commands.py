@@ -10,6 +10,7 @@ from samples import CRASH, DETAIL, ROWS, STATUS, STOPPED
 
 from weftos.errors import ServiceUnavailable
 from weftos.rpc import agent_types as a
+from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.methods import METHODS
 
@@ -32,6 +33,12 @@ CHAIN = t.ChainStatus(
 CHAIN_ROW = t.ChainRow(
     sequence=11, timestamp=1.0, source="kernel", kind="agent.spawn", detail="pid=1", hash="ef" * 32, payload={"pid": 1}
 )
+
+SCORES = r.ResourceScores(trust=0.5, performance=0.5, difficulty=0.5, reward=0.5, reliability=0.5, velocity=0.5)
+NODE = r.ResourceNode(
+    path="/kernel", kind="namespace", metadata={"state": "running"}, scoring=SCORES, chain_seq=2, created_ns=1,
+    updated_ns=1, hash="cd" * 32,
+)  # fmt: skip
 
 #: command, method it must ask, parameters it must send, the answer.
 CASES = [
@@ -83,7 +90,9 @@ CASES = [
         ["chain", "checkpoint"],
         "chain.checkpoint",
         {},
-        t.CheckpointResult(origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, cosigned=True, note="n"),
+        t.CheckpointResult(
+            origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, cosigned=True, note="n"
+        ),
     ),
     (["chain", "rotate-key"], "chain.rotate-key", {}, t.RotateResult(old="ab" * 8, new="cd" * 8, size=13)),
     (
@@ -91,6 +100,45 @@ CASES = [
         "chain.redact",
         {"seq": 7, "reason": "asked to"},
         t.RedactResult(seq=7, record=14),
+    ),
+    (
+        ["resource", "tree", "/kernel"],
+        "resource.tree",
+        {"path": "/kernel", "limit": 1000},
+        r.ResourceTree(root_hash="ab" * 32, nodes=[NODE], complete=True),
+    ),
+    (
+        ["resource", "inspect", "/kernel"],
+        "resource.inspect",
+        {"path": "/kernel", "limit": 1000},
+        r.ResourceDetail(**msgspec.structs.asdict(NODE), children=["/kernel/agents"], policies={}),
+    ),
+    (
+        ["resource", "stats"],
+        "resource.stats",
+        {},
+        r.ResourceStats(
+            nodes=10,
+            by_kind={"namespace": 10},
+            depth=2,
+            widest=4,
+            policies=0,
+            metadata_bytes=0,
+            last_seq=9,
+            root_hash="ab" * 32,
+        ),
+    ),
+    (
+        ["resource", "score", "/kernel", "-n", "2"],
+        "resource.score",
+        {"path": "/kernel", "limit": 2},
+        r.ResourceScore(path="/kernel", scoring=SCORES, below=SCORES, similar=[["/apps", 1.0]]),
+    ),
+    (
+        ["resource", "rank", "-w", "trust", "2"],
+        "resource.rank",
+        {"weights": [2.0, 0.0, 0.0, 0.0, 0.0, 0.0], "limit": 10},
+        r.ResourceRank(ranked=[["/kernel", 1.0]]),
     ),
     (["ipc", "topics"], "ipc.topics", {}, [TOPIC]),
     (["ipc", "subscribe", "1", "news"], "ipc.subscribe", {"pid": 1, "topic": "news"}, {"pid": 1, "topic": "news"}),

@@ -154,6 +154,8 @@ ARGUMENTS = {
     ("agent", "send"): ["1", "hello"],
     ("ipc", "publish"): ["t", "hello"],
     ("ipc", "subscribe"): ["1", "t"],
+    ("resource", "inspect"): ["/kernel"],
+    ("resource", "score"): ["/kernel"],
 }
 WITHOUT_KERNEL = {("kernel", "start"), ("kernel", "restart"), ("version",), ("completion",), ("chain",)}
 
@@ -165,7 +167,7 @@ def test_no_command_hangs_without_a_kernel(weaver, path):
     arguments = ARGUMENTS.get(path)
     if arguments is None:
         needs_pid = any(isinstance(p, click.Argument) and p.name == "pid" for p in commands()[path].params)
-        arguments = ["1"] if needs_pid else []
+        arguments = ["1"] if needs_pid else ["/kernel"] if path in ("resource inspect", "resource score") else []
     begun = time.monotonic()
     outcome = weaver(*path, *arguments)
     assert time.monotonic() - begun < 5

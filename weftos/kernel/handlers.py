@@ -26,6 +26,7 @@ from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
+from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status
 from weftos.service import protocol as p
@@ -105,6 +106,11 @@ class Handlers:
             "chain.checkpoint": self.chain_checkpoint,
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
+            "resource.tree": self.resource_tree,
+            "resource.inspect": self.resource_inspect,
+            "resource.stats": self.resource_stats,
+            "resource.score": self.resource_score,
+            "resource.rank": self.resource_rank,
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,
@@ -279,6 +285,26 @@ class Handlers:
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
         return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    # --- resources ----------------------------------------------------------------------------------------------------
+
+    async def resource_tree(self, params: r.ResourcePathParams) -> r.ResourceTree:
+        values = await self._done(p.AskTree("tree", params.path, {"limit": params.limit}))
+        return msgspec.convert(values, r.ResourceTree)
+
+    async def resource_inspect(self, params: r.ResourcePathParams) -> r.ResourceDetail:
+        return msgspec.convert(await self._done(p.AskTree("inspect", params.path)), r.ResourceDetail)
+
+    async def resource_stats(self, _params: t.NoParams) -> r.ResourceStats:
+        return msgspec.convert(await self._done(p.AskTree("stats")), r.ResourceStats)
+
+    async def resource_score(self, params: r.ResourcePathParams) -> r.ResourceScore:
+        values = await self._done(p.AskTree("score", params.path, {"limit": params.limit}))
+        return msgspec.convert(values, r.ResourceScore)
+
+    async def resource_rank(self, params: r.ResourceRankParams) -> r.ResourceRank:
+        values = await self._done(p.AskTree("rank", "/", {"weights": params.weights, "limit": params.limit}))
+        return msgspec.convert(values, r.ResourceRank)
 
     async def _done(self, request: p.Request) -> dict[str, Any]:
         reply = await self._core.service.ask(request)

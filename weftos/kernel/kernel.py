@@ -50,6 +50,9 @@ __all__ = ["Kernel"]
 
 log = logging.getLogger(__name__)
 
+#: Records of the kernel before this one that are looked at.
+_RECENT = 32
+
 
 class Kernel:
     """One kernel. ``boot`` and ``shut_down`` are called once each, in that order, on one event loop.
@@ -144,6 +147,7 @@ class Kernel:
             "segment_bytes": core.config.chain.segment_bytes,
             "witness_sockets": self._witnesses.sockets,
             "known_witnesses": str(core.home.known_witnesses),
+            "tree_dir": str(core.home.tree),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -166,20 +170,24 @@ class Kernel:
 
     async def _recognise_the_past(self) -> None:
         """Tell from the log whether the kernel before this one shut down."""
-        reply = await self.core.service.ask(p.ChainTail(8))
+        reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
-        kinds = [record["kind"] for record in reply.records if record["kind"] != "chain.recovered"]
+        # What the service writes by itself when it opens or closes the log says nothing about the kernel.
+        own = ("tree.", "chain.", "key.rotate")
+        kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
         fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
         if not fresh and kinds[-1] != "shutdown":
             self.core.unclean_shutdown = True
-            last = reply.records[-1]
+            last = next(record for record in reversed(reply.records) if record["kind"] == kinds[-1])
             self.core.emit(log, LogLevel.WARN, "the kernel before this one ended without a shutdown")
             await self.core.record_first(
                 "kernel.unclean_shutdown", {"last_kind": kinds[-1], "last": str(last.get("kind"))}
             )
 
     async def _boot_tree(self) -> None:
-        self.core.emit(log, LogLevel.DEBUG, "no resource tree in this version")
+        reply = await self.core.service.ask(p.AskTree("stats"))
+        assert isinstance(reply, p.Done)
+        self._say(f"Resource tree: {reply.values['nodes']} nodes, root {reply.values['root_hash'][:12]}")
 
     async def _boot_agents(self) -> None:
         prepare_agents()

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos.rpc import agent_types as a
+from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 
 __all__ = ["METHODS", "Access", "Method"]
@@ -93,6 +94,11 @@ _TABLE: Final = (
     Method("chain.checkpoint", _OPERATE, t.NoParams, t.CheckpointResult, "Sign how far the log has come, now."),
     Method("chain.rotate-key", _ADMIN, t.NoParams, t.RotateResult, "Hand the log over to a new pair of keys."),
     Method("chain.redact", _ADMIN, t.RedactParams, t.RedactResult, "Take the payload of a record away for good."),
+    Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),
+    Method("resource.inspect", _READ, r.ResourcePathParams, r.ResourceDetail, "One resource, and the rules on it."),
+    Method("resource.stats", _READ, t.NoParams, r.ResourceStats, "Counts over the resource tree, and its root hash."),
+    Method("resource.score", _READ, r.ResourcePathParams, r.ResourceScore, "The figures of a resource, and its likes."),
+    Method("resource.rank", _READ, r.ResourceRankParams, r.ResourceRank, "The resources with the best figures."),
     Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
     Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
     Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),

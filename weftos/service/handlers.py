@@ -21,6 +21,7 @@ from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
+from weftos.service.tree_desk import ask_tree
 
 __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
 
@@ -205,6 +206,11 @@ def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.
     return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
 
 
+def _ask_tree(desk: Desk, caller: Caller, _position: int, request: p.AskTree) -> p.Reply:
+    _only_kernel(caller)
+    return p.Done(ask_tree(desk.journal.tree.tree, request.question, request.path, request.params))
+
+
 #: Every request there is.
 HANDLERS: Final[dict[type, Handler]] = {
     p.Append: _append,
@@ -216,4 +222,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.MakeCheckpoint: _make_checkpoint,
     p.RotateKeys: _rotate_keys,
     p.Redact: _redact,
+    p.AskTree: _ask_tree,
 }

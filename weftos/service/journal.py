@@ -29,7 +29,9 @@ from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
 from weftos.service.pinning import pin_keys
+from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
 from weftos.service.witnesses import Witnesses
+from weftos.tree.snapshot import SNAPSHOT_KIND
 
 __all__ = ["Journal"]
 
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 
 #: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
 _EVENT_BITS = 16
+#: The number of the record by which a request changes the tree, above those of its events.
+_TREE_EVENT = (1 << _EVENT_BITS) - 1
+#: Records before the end of the log among which the kernel's newest is looked for.
+_RECENT = 100
 #: Requests of one stream between two prunings of what the log remembers of it, in bytes or serial numbers.
 _FORGET_STEP = 16 * 1024
 
@@ -50,6 +56,7 @@ class Journal:
         signer: its keys.
         known_logs: path of the file of pinned keys.
         witnesses: of the log.
+        tree: the resource tree that the log adds up to.
 
     Attributes:
         failed: why the log cannot be written any more, or ``None``.
@@ -58,7 +65,13 @@ class Journal:
     """
 
     def __init__(
-        self, writer: chain.ChainWriter, directory: str, signer: chain.Signer, known_logs: str, witnesses: Witnesses
+        self,
+        writer: chain.ChainWriter,
+        directory: str,
+        signer: chain.Signer,
+        known_logs: str,
+        witnesses: Witnesses,
+        tree: TreeKeeper,
     ) -> None:
         self._writer = writer
         self._append = writer.append
@@ -69,6 +82,7 @@ class Journal:
         self._appends = self._durable_groups = 0
         self._dirty = False
         self._witnesses = witnesses
+        self.tree = tree
         self._checkpoints = CheckpointThread(witnesses)
         self._cosigned_size = 0
         self.failed: str | None = None
@@ -85,6 +99,7 @@ class Journal:
         segment_bytes: int,
         witness_sockets: Sequence[str] = (),
         known_witnesses: str = "",
+        tree_dir: str = "",
     ) -> Self:
         """Open or make the log, with its signing key.
 
@@ -113,10 +128,11 @@ class Journal:
             witnesses = Witnesses(witness_sockets, known_witnesses, directory, signer.public)
             assert writer.checkpoints is not None, "the service's log is signed"
             witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
+            tree = _open_tree(writer, tree_dir or f"{directory}.tree", directory, boot_id)
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory, signer, known_logs, witnesses)
+        return cls(writer, directory, signer, known_logs, witnesses, tree)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -139,10 +155,25 @@ class Journal:
         self._appends += 1
         event = chain.NewEvent(caller.source, kind, payload, subject, cause, caller.producer, position << _EVENT_BITS)
         try:
-            return self._append(event)
+            ack = self._append(event)
+            if caller.kernel and kind in CAUSES:
+                self._change_tree(caller, position, event, ack)
+            return ack
         except StorageFailed as error:
             self._has_failed(error)
             raise
+
+    def _change_tree(self, caller: Caller, position: int, event: chain.NewEvent, cause: chain.Ack) -> None:
+        """Write down what a record of the kernel changes in the tree, once, and change it."""
+        delta = self.tree.caused_by(event.kind, event.payload)
+        if delta is not None:
+            place = position << _EVENT_BITS | _TREE_EVENT
+            ack = self._append(
+                chain.NewEvent(
+                    TREE_SOURCE, delta.log_kind, delta.to_payload(), event.subject, cause.seq, caller.producer, place
+                )
+            )
+            self.tree.apply(delta, ack)
 
     def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
         """Take several events, all or none; errors as for ``append``."""
@@ -270,7 +301,19 @@ class Journal:
         finally:
             self._checkpoints.close()
             with self._remembered("closing the log"):
-                self._writer.close()
+                self._close()
+
+    def _close(self) -> None:
+        if self.failed is not None or self.tree.is_kept:
+            self._writer.close()
+            return
+        data, reference = self.tree.snapshot(self._writer.head.seq)
+        ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+        self._writer.close()
+        try:
+            self.tree.keep(data, ack.seq)
+        except OSError as error:
+            log.warning("the snapshot of the resource tree was not kept: %s; the next start reads the log", error)
 
     @contextmanager
     def _remembered(self, doing: str) -> Iterator[None]:
@@ -334,3 +377,15 @@ def _note_slow(what: str, begun: float) -> None:
     took = time.monotonic() - begun
     if took > limits.SERVICE_SLOW_SYNC_S:
         log.warning("%s of the log took %.0f ms", what, took * 1000)
+
+
+def _open_tree(writer: chain.ChainWriter, tree_dir: str, directory: str, boot_id: bytes) -> TreeKeeper:
+    """Rebuild the tree from the log, and add to both what every tree has."""
+    covered = writer.checkpoints.size if writer.checkpoints is not None else 0
+    keeper = TreeKeeper(tree_dir, directory, writer.log_id, writer.head.seq + 1, covered)
+    # This process may be new in a boot that goes on.
+    last = [one for one in chain.tail(directory, _RECENT) if one.source in ("kernel", "supervisor")][-1:]
+    for delta in keeper.missing(new_boot=not last or last[0].header.boot_id != boot_id):
+        keeper.apply(delta, writer.append(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
+    writer.commit()
+    return keeper

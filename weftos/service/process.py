@@ -69,6 +69,7 @@ class ServiceBoot:
     segment_bytes: int = limits.CHAIN_SEGMENT_BYTES
     witness_sockets: tuple[str, ...] = ()
     known_witnesses: str = ""
+    tree_dir: str = ""
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -97,6 +98,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.segment_bytes,
             boot.witness_sockets,
             boot.known_witnesses,
+            boot.tree_dir,
         )
     except WeftError as error:
         return _refuse_to_start(channel, error)

@@ -22,6 +22,7 @@ __all__ = [
     "Append",
     "AppendBatch",
     "Appended",
+    "AskTree",
     "AttachClient",
     "ChainHead",
     "ChainTail",
@@ -116,8 +117,16 @@ class Redact(msgspec.Struct, array_like=True, tag=9):
     by: str
 
 
+class AskTree(msgspec.Struct, array_like=True, tag=10):
+    """Ask about the resource tree: a question of ``tree_desk.QUESTIONS``, a path, and what else it takes."""
+
+    question: str
+    path: str = "/"
+    params: dict[str, Any] = {}
+
+
 Request: TypeAlias = (
-    Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping | MakeCheckpoint | RotateKeys | Redact
+    Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping | MakeCheckpoint | RotateKeys | Redact | AskTree
 )
 
 
