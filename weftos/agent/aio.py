@@ -1,8 +1,7 @@
 """The context for ``async def main(ctx)``: the same calls, awaitable.
 
 The doorbell is a semaphore, which no event loop can wait for. So one helper thread sleeps on it, and only that;
-everything else, the rings
-included, stays in the event loop's thread, as single-producer single-consumer rings require.
+everything else, the rings included, stays in the event loop's thread, as single-producer single-consumer rings require.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Calls under way: which reply belongs to which call, and which comes too late. Pure bookkeeping.
 
 A reply names the position of the message that it answers, in the ring that carried it. So ``(pid, position)`` names a
-call, and no two
-calls ever share a name.
+call, and no two calls ever share a name.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """What happens between fork and the agent's program: a clean process, held by the limits it was given.
 
 Order matters and follows the dangers: first a session of its own (so that the kernel can kill all of it), then the
-    death signal (so that
-nothing outlives the kernel), then signals, descriptors and limits. Each step that cannot be taken on this system is
-reported, not hidden;
-the returned list says what is really in force. Sources: setsid(2), prctl(2), setrlimit(2), proc(5).
+death signal (so that nothing outlives the kernel), then signals, descriptors and limits. Each step that cannot be taken
+on this system is reported, not hidden; the returned list says what is really in force. Sources: setsid(2), prctl(2),
+setrlimit(2), proc(5).
 """
 
 from __future__ import annotations

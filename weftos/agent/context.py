@@ -7,8 +7,7 @@ A useful agent::
             ctx.reply(message, message.payload.upper())
 
 A message is committed when the program asks for the next one, or returns. A program that dies before is run again and
-gets the message
-again (``message.redelivered`` counts), so handlers should bear repetition.
+gets the message again (``message.redelivered`` counts), so handlers should bear repetition.
 """
 
 from __future__ import annotations

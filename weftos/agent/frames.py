@@ -1,8 +1,7 @@
 """Frames between the kernel and an agent, on the control socketpair.
 
 The socketpair carries what is rare: grants with their descriptors, lifecycle, topics, log lines. Messages travel in
-    rings. Each frame is
-one SOCK_SEQPACKET datagram: a MessagePack array with an integer tag, and descriptors beside it.
+rings. Each frame is one SOCK_SEQPACKET datagram: a MessagePack array with an integer tag, and descriptors beside it.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """The receiving half of an agent: many rings, one stream of messages, and exact knowledge of what is done.
 
 A message is done when the program asks for the next one. That must survive a ``kill -9`` and cost nearly nothing, so
-two words of a ring
-work together: CURRENT names the message in the handler (one store for each message), and COMMIT follows once for each
-    handful. When the
-reader dies, the kernel takes everything before CURRENT as done, and CURRENT as the message that it died on.
+two words of a ring work together: CURRENT names the message in the handler (one store for each message), and COMMIT
+follows once for each handful. When the reader dies, the kernel takes everything before CURRENT as done, and CURRENT as
+the message that it died on.
 
 Order: messages of one ring are handed out in the order of the ring; a ring is left for the next one only when what was
-    taken from it is
-used up. A reply that completes a call is picked out ahead of its turn; after a crash it comes again, matches no call,
-and is dropped.
+taken from it is used up. A reply that completes a call is picked out ahead of its turn; after a crash it comes again,
+matches no call, and is dropped.
 
 What a ring may carry was decided by the kernel when it was granted; anything else that a sender puts in is dropped here
 and reported.

@@ -1,8 +1,7 @@
 """From the name of a program to its ``main``.
 
 Three forms: a built-in name (``echo``), ``module:function``, or the path of a Python file that defines ``main``. The
-    kernel only checks
-the form; the code is imported in the agent's own process, under its limits, and nowhere else.
+kernel only checks the form; the code is imported in the agent's own process, under its limits, and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The sending half of an agent: channels on first contact, sending with patience, topics and broadcast.
 
 A channel is a ring to one process. It is opened by the kernel, grows when a message asks for it, and is closed by the
-kernel. What waits for
-room waits in slices, and serves the control socket in between, so that neither a revocation nor a Shutdown waits for a
-slow reader.
+kernel. What waits for room waits in slices, and serves the control socket in between, so that neither a revocation nor
+a Shutdown waits for a slow reader.
 """
 
 from __future__ import annotations
@@ -144,8 +143,7 @@ class Outbox:
         """Return a channel that suits messages of ``size`` bytes: this one, or its larger replacement.
 
         Only what no ring's record holds travels in fragments; that takes a rendezvous with the reader, so two agents
-        that send each
-        other such messages at the same time wait for each other until their deadlines.
+        that send each other such messages at the same time wait for each other until their deadlines.
         """
         if size <= channel.easy_payload or channel.pid == KERNEL_PID or size > limits.MAX_RING_BYTES // 2 - 64:
             return channel

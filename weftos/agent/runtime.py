@@ -8,8 +8,8 @@
                                   ▲   context (what the program sees) calls in; nothing here calls the program
 
 One thread. Everything that waits, waits in ``pump``: it sleeps on the mailbox and then serves, in this order, the
-control socket, the
-replies of the service, and the incoming rings, so that a flood of messages never keeps a Shutdown from being seen.
+control socket, the replies of the service, and the incoming rings, so that a flood of messages never keeps a Shutdown
+from being seen.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A large log: appending, verifying, proving and opening, and what all that needs of memory.
 
-The log is written by the library itself, in this process, with its keys, its Merkle tree and a checkpoint
-every second, in groups of 256 with one sync each; ``tree off`` is the same without keys, and so without tree, tiles and
-checkpoints. ``open`` is what a boot does before the first append. ``proof`` makes one proof of inclusion from the
-files. Memory is the resident set of this process; ``growth`` is from the tenth part of the log to all of it.
+The log is written by the library itself, in this process, with its keys, its Merkle tree and a checkpoint every second,
+in groups of 256 with one sync each; ``tree off`` is the same without keys, and so without tree, tiles and checkpoints.
+``open`` is what a boot does before the first append. ``proof`` makes one proof of inclusion from the files. Memory is
+the resident set of this process; ``growth`` is from the tenth part of the log to all of it.
 
 Why it is as it is: rings and processes are measured by ``chain``; here is what the format itself costs, at a size where
 anything that grows with the log shows.

@@ -4,9 +4,9 @@ Why it is as it is: the hash covers bytes, so equal content must give equal byte
 (NaN, time stamps without zone, keys that are no text) must not get in. The check walks the value before encoding,
 because the encoder would accept more than that; a walk over a handful of scalars costs less than decoding again.
 
-Guaranteed: integers, floats and lengths take their shortest form (floats always 64 bit), keys are sorted by their
-UTF-8 bytes, nothing is encoded that the walk did not allow. Not guaranteed: that bytes found in a file are in this
-form; readers take any valid msgpack whose hash is right.
+Guaranteed: integers, floats and lengths take their shortest form (floats always 64 bit), keys are sorted by their UTF-8
+bytes, nothing is encoded that the walk did not allow. Not guaranteed: that bytes found in a file are in this form;
+readers take any valid msgpack whose hash is right.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ alone proves nothing; two by different processes over the same range must agree.
 logged its side yet, leaves a window without a partner: that is counted, not called an error.
 
 Only the two ends of a ring may speak for it. Who they are stands in the kernel's own ``ipc.grant`` record; a window
-from
-anybody else, or for a ring that was never granted, is counted and ignored, so that no agent can make the log look
+from anybody else, or for a ring that was never granted, is counted and ignored, so that no agent can make the log look
 false.
 
 Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count or bytes

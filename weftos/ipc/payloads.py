@@ -1,13 +1,11 @@
 """What a message carries: the payload kinds, and the one codec that puts them on a ring and takes them off.
 
 Plain Python values need no wrapper: ``str`` is Text, ``bytes`` is Bytes, an ndarray is Array, anything else that
-    MessagePack can hold is
-Json. The structured kinds (ToolCall, ToolResult, Signal, Rvf) travel as a small integer tag and a list. Nothing is ever
-unpickled.
+MessagePack can hold is Json. The structured kinds (ToolCall, ToolResult, Signal, Rvf) travel as a small integer tag and
+a list. Nothing is ever unpickled.
 
 A message on the wire is a MessagePack array ``[tag, body, correlation, trace, target]`` whose tail may be missing; that
-is why the
-common case costs two elements. ``docs/formats/message.md`` has the bytes.
+is why the common case costs two elements. ``docs/formats/message.md`` has the bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The rings between agents: one per ordered pair, what each may carry, and its place in the receiver's mailbox.
 
 Bookkeeping and descriptors, no policy: who may have a ring is decided in ``weftos.kernel.grants``. The kernel maps a
-    ring only for the
-moment in which it looks at it.
+ring only for the moment in which it looks at it.
 """
 
 from __future__ import annotations

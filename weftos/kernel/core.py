@@ -1,8 +1,7 @@
 """What all parts of the kernel share: the table, the log, the chain, the clock; and the handles of each agent.
 
 ``Core`` holds and records; it decides nothing. The parts that decide (supervisor, grants, messaging) are given it and
-each other by
-``weftos.kernel.kernel``.
+each other by ``weftos.kernel.kernel``.
 """
 
 from __future__ import annotations

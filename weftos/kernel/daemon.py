@@ -1,8 +1,7 @@
 """The kernel as a program: in the foreground, or in the background with its readiness confirmed.
 
 ``start_daemon`` runs ``python -m weftos.kernel`` in a session of its own and waits until the kernel has said, through a
-pipe, that it is
-ready, or why it is not. So a start that returns has succeeded, and a start that failed has said why.
+pipe, that it is ready, or why it is not. So a start that returns has succeeded, and a start that failed has said why.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Why a process ended: the exact record, from what the operating system said and what the kernel itself had done.
 
 Exit codes are 0 to 255 and signals are signals: nothing is negative, nothing is guessed. What the agent said about
-    itself (a note with the
-exception) is kept as its claim, beside the facts.
+itself (a note with the exception) is kept as its claim, beside the facts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Forking: how the kernel makes a child, and the handle it keeps.
 
 The kernel forks from its only thread. The child runs the steps of ``weftos.agent.confine`` and then one function, and
-leaves by
-``os._exit``: nothing of the kernel's stack, exit handlers or event loop runs twice. The handle signals through a pidfd,
-so a recycled OS
-pid is never hit.
+leaves by ``os._exit``: nothing of the kernel's stack, exit handlers or event loop runs twice. The handle signals
+through a pidfd, so a recycled OS pid is never hit.
 """
 
 from __future__ import annotations

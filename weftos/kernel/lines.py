@@ -7,8 +7,7 @@
                          └───────┘ ◀── any number of granted rings (``weftos.kernel.channels``)
 
 The kernel keeps the descriptors. What it has mapped itself is marked not to be inherited by forks, so an agent never
-finds another
-agent's memory in its own address space.
+finds another agent's memory in its own address space.
 """
 
 from __future__ import annotations

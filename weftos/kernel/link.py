@@ -1,8 +1,7 @@
 """A child's control socket inside the kernel's event loop: frames in by callback, frames out without ever blocking.
 
 What the socket does not take at once waits in an outbox; a child that reads nothing for long is cut off when the outbox
-is full, because
-a kernel that waits for one agent fails all of them.
+is full, because a kernel that waits for one agent fails all of them.
 """
 
 from __future__ import annotations

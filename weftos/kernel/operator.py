@@ -1,8 +1,7 @@
 """Messages from and to pid 0: what ``weaver agent send`` and ``ipc publish`` write, and what agents send to the kernel.
 
 The kernel writes without waiting: a full ring is an error for the operator, never a pause for everybody. A reply finds
-    its request by
-agent and position, so concurrent requests never take each other's answers.
+its request by agent and position, so concurrent requests never take each other's answers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one place that reaps. SIGCHLD is only a hint: each time, everything that has changed is taken.
 
 The kernel is a child subreaper: processes that an agent leaves behind come to it, are recognised as strangers, and end
-    here.
+here.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ def reap(
 
     Args:
         ours: whether the kernel forked an OS pid. What is left of such a child's process group is killed before the
-            child is
-            reaped, while its number cannot belong to anybody else.
+            child is reaped, while its number cannot belong to anybody else.
         ended: called with OS pid, wait status and resource usage of each child that was reaped.
         paused: called with OS pid and whether it stopped (true) or continued (false).
     """

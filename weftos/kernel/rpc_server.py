@@ -1,8 +1,7 @@
 """The control socket: JSON-RPC 2.0, one line per message, one table of methods, default deny.
 
 A connection may carry many requests, served in order. Whoever connects must run as the kernel's user (or root): the
-kernel asks the
-system who it is. Anything malformed is answered with an error and costs nothing but itself.
+kernel asks the system who it is. Anything malformed is answered with an error and costs nothing but itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Usage and limits: what agents really use, sampled by the kernel, and what happens at 80 and at more than 100 percent.
 
 The system's own limits (``setrlimit``) bite by themselves; this catches what they do not: resident memory, processes
-that root may fork
-without bound, messages. A breach ends the incarnation, with the numbers in the exit record and on the chain.
+that root may fork without bound, messages. A breach ends the incarnation, with the numbers in the exit record and on
+the chain.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ Request: TypeAlias = (
 class Appended(msgspec.Struct, array_like=True, tag=1, gc=False):
     """The events are in: sequence number of the last one, its hash (32 bytes), and whether they are on disk.
 
-    The events of a batch lie from ``first_seq`` to ``seq`` in their order. They lie without a gap, unless the
-    service was killed in the middle of writing them; then the missing ones follow behind what came between.
+    The events of a batch lie from ``first_seq`` to ``seq`` in their order. They lie without a gap, unless the service
+    was killed in the middle of writing them; then the missing ones follow behind what came between.
     """
 
     seq: int

@@ -62,8 +62,8 @@ class Verdict(msgspec.Struct, frozen=True):
         ring_id: the ring.
         start: position of the first byte.
         end: position after the last byte.
-        outcome: ``agreed``; ``differs`` (same range, different digest); ``unmatched`` (only one end committed
-            to exactly this range).
+        outcome: ``agreed``; ``differs`` (same range, different digest); ``unmatched`` (only one end committed to
+            exactly this range).
     """
 
     ring_id: int
