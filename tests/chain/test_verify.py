@@ -170,8 +170,10 @@ def test_a_rewritten_rest_needs_the_signed_head(home):
     forger.write()
     assert codes(home) == [("rewritten", 9)]
     os.unlink(home / "checkpoint")
+    assert chain.verify(home).valid, "by what the log says of itself"
     report = chain.verify(home, keys=signer.public)
-    assert (report.valid, report.signature) == (True, "absent")  # what the report says, and witnesses will close
+    assert (report.valid, report.signature, report.checks.checkpoint) == (False, "absent", False)
+    assert [(one.code, one.file) for one in report.errors] == [("checkpoint_absent", "checkpoint")]
 
 
 def test_damage_in_the_middle_does_not_hide_what_follows(home):

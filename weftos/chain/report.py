@@ -85,6 +85,7 @@ _CHECK_OF: Final = {
     "payload_withheld": "payloads",
     "time_reversed": "time",
     "window_mismatch": "windows",
+    "checkpoint_absent": "checkpoint",
     "signature_invalid": "checkpoint",
     "rolled_back": "checkpoint",
     "rewritten": "root",

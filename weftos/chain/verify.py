@@ -245,8 +245,11 @@ class _Verification:
         if isinstance(note, OSError):
             if not isinstance(note, FileNotFoundError):
                 raise note
-            if named is not None:
-                detail = "the log names signing keys but has no checkpoint: not signed yet, or it was removed"
+            detail = "the log names signing keys but has no checkpoint: not signed yet, or it was removed"
+            if self._given is not None:
+                # Whoever brings keys asks for a signed log; without its checkpoint all of it could be rewritten.
+                self._error(-1, CHECKPOINT_NAME, 0, "checkpoint_absent", "there is no checkpoint by the keys given")
+            elif named is not None:
                 report.warnings.append(Problem(-1, CHECKPOINT_NAME, 0, "checkpoint_absent", detail))
             return
         report.checks.checkpoint = True
