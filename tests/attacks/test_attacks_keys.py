@@ -87,7 +87,7 @@ def put_back(source, place):
     shutil.copytree(source, place)
 
 
-# --- 10: an older state of the folder -----------------------------------------------------------------------------------
+# --- 10: an older state of the folder ---------------------------------------------------------------------------------
 
 
 def test_attack_10_the_log_put_back(target, tmp_path):
@@ -122,7 +122,7 @@ def test_attack_10_the_log_and_its_keys_put_back(target, tmp_path, witnesses):
     assert [answer.code for answer in answers if isinstance(answer, Refused)] == ["proof"] * 3
 
 
-# --- 11: no log any more ------------------------------------------------------------------------------------------------
+# --- 11: no log any more ----------------------------------------------------------------------------------------------
 
 
 def test_attack_11_the_log_is_deleted(target):
@@ -158,7 +158,7 @@ def test_attack_11_a_segment_in_the_middle_is_deleted(tmp_path):
     assert caught.value.path.endswith("00000002.log")
 
 
-# --- 12: other keys -----------------------------------------------------------------------------------------------------
+# --- 12: other keys ---------------------------------------------------------------------------------------------------
 
 
 def impostor(tmp_path, target):
@@ -219,7 +219,7 @@ def test_attack_12_a_proof_by_other_keys(target, tmp_path):
         check_proof(proof, target.public, target.origin)
 
 
-# --- 13: fewer signatures -----------------------------------------------------------------------------------------------
+# --- 13: fewer signatures ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("line", "algorithm"), [(0, "ed25519"), (1, "ml-dsa-65")])
@@ -257,7 +257,7 @@ def test_attack_13_retired_keys_sign_no_more(target):
     assert [one.code for one in report.errors] == ["signature_invalid"]
 
 
-# --- 21: two histories --------------------------------------------------------------------------------------------------
+# --- 21: two histories ------------------------------------------------------------------------------------------------
 
 
 def fork(target, tmp_path, records):
