@@ -10,6 +10,7 @@ from weftos.chain.files import RealFiles
 from weftos.chain.frontier import Frontier, leaf_hash
 from weftos.chain.tile_paths import (
     TILE_WIDTH,
+    bundle_entry,
     decode_bundle,
     encode_bundle,
     entries_path,
@@ -68,6 +69,10 @@ def test_paths_come_back(level, index, width):
 def test_bundles_come_back_and_nothing_else_does(entries, data):
     bundle = encode_bundle(entries)
     assert decode_bundle(bundle, len(entries)) == entries
+    assert [bundle_entry(bundle, index) for index in range(len(entries))] == entries
+    for beyond in (len(entries), len(entries) + 3):
+        with pytest.raises(ChainCorrupted):
+            bundle_entry(bundle, beyond)
     for count in (len(entries) + 1, len(entries) - 1):
         if count >= 0:
             with pytest.raises(ChainCorrupted):

@@ -209,14 +209,17 @@ def find_frame(data: bytes, at: int) -> int | None:
 
     Looks for the constant bytes of a record's body first, so that long stretches of anything else pass quickly.
     """
-    places = (_find_marked(data, at, bytes((RECORD, flags))) for flags in (0, WITHHELD))
-    return min((place for place in places if place is not None), default=None)
+    plain = _find_marked(data, at, len(data), bytes((RECORD, 0)))
+    # One without a payload is rare: it is only looked for in front of what was found.
+    end = len(data) if plain is None else plain + PROLOGUE.size
+    withheld = _find_marked(data, at, end, bytes((RECORD, WITHHELD)))
+    return plain if withheld is None else withheld
 
 
-def _find_marked(data: bytes, at: int, mark: bytes) -> int | None:
-    found = data.find(mark, at + PROLOGUE.size)
+def _find_marked(data: bytes, at: int, end: int, mark: bytes) -> int | None:
+    found = data.find(mark, at + PROLOGUE.size, end)
     while found >= 0:
         if read_frame_at(data, found - PROLOGUE.size) is not None:
             return found - PROLOGUE.size
-        found = data.find(mark, found + 1)
+        found = data.find(mark, found + 1, end)
     return None

@@ -23,7 +23,9 @@ from weftos.errors import ChainCorrupted, ChainError
 __all__ = ["record_at"]
 
 #: Below this many bytes walking is faster than halving.
-_NEAR = 32 * 1024
+_NEAR = 8 * 1024
+#: Bytes that are looked at first.
+_SMALL_WINDOW = 4 * 1024
 
 
 def record_at(directory: str | os.PathLike[str], seq: int, entry: bytes | None = None) -> Record:
@@ -74,25 +76,30 @@ def _near(file: ReadFile, log_id: bytes, seq: int) -> int:
     low, high = 0, file.size
     while high - low > _NEAR:
         middle = (low + high) // 2
-        data = file.read(middle, 2 * MAX_FRAME)
-        at = find_frame(data, 0)
-        header = None
-        while at is not None:
-            body = read_frame_at(data, at)
-            assert body is not None, "find_frame returns good frames only"
-            try:
-                header = parse(body)[0]
-            except msgspec.DecodeError:
-                header = None
-            if header is not None and header.log_id == log_id:
-                break
-            # Content of a payload that looks like a frame.
-            header, at = None, find_frame(data, at + 1)
-        if header is None or at is None or header.seq > seq:
+        # A record is small as a rule; only for a large one the window must hold two of the largest.
+        found = _next(file.read(middle, _SMALL_WINDOW), log_id) or _next(file.read(middle, 2 * MAX_FRAME), log_id)
+        if found is None or found[1] > seq:
             high = middle
         else:
-            low = middle + at
+            low = middle + found[0]
     return low
+
+
+def _next(data: bytes, log_id: bytes) -> tuple[int, int] | None:
+    """Return offset and number of the first record of a log in some bytes."""
+    at = find_frame(data, 0)
+    while at is not None:
+        body = read_frame_at(data, at)
+        assert body is not None, "find_frame returns good frames only"
+        try:
+            header = parse(body)[0]
+        except msgspec.DecodeError:
+            header = None
+        if header is not None and header.log_id == log_id:
+            return at, header.seq
+        # Content of a payload that looks like a frame.
+        at = find_frame(data, at + 1)
+    return None
 
 
 def _walk(file: ReadFile, offset: int, seq: int) -> bytes | None:

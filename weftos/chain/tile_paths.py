@@ -16,7 +16,15 @@ from typing import Final
 
 from weftos.errors import ChainCorrupted
 
-__all__ = ["TILE_WIDTH", "decode_bundle", "encode_bundle", "entries_path", "parse_tile_path", "tile_path"]
+__all__ = [
+    "TILE_WIDTH",
+    "bundle_entry",
+    "decode_bundle",
+    "encode_bundle",
+    "entries_path",
+    "parse_tile_path",
+    "tile_path",
+]
 
 #: Hashes in a full tile, entries in a full bundle.
 TILE_WIDTH: Final = 256
@@ -99,3 +107,22 @@ def decode_bundle(data: bytes, count: int) -> list[bytes]:
     if len(entries) != count or at != len(data):
         raise ChainCorrupted(f"a bundle of {count} entries has {len(entries)} whole ones in {len(data)} bytes")
     return entries
+
+
+def bundle_entry(data: bytes, index: int) -> bytes:
+    """Return one entry of a bundle without taking the others out.
+
+    Args:
+        data: the bundle.
+        index: of the entry in it.
+
+    Raises:
+        ChainCorrupted: the bundle ends before it, or in it.
+    """
+    at, end = 0, len(data)
+    for _ in range(index):
+        at += 2 + (data[at] << 8 | data[at + 1]) if at + 2 <= end else end
+    stop = at + 2 + (data[at] << 8 | data[at + 1]) if at + 2 <= end else end + 1
+    if stop > end:
+        raise ChainCorrupted(f"a bundle of {end} bytes has no entry {index}")
+    return data[at + 2 : stop]

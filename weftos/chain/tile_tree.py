@@ -6,7 +6,7 @@ import os
 from collections import OrderedDict
 
 from weftos.chain.frontier import Frontier, node_hash
-from weftos.chain.tile_paths import TILE_WIDTH, decode_bundle, entries_path
+from weftos.chain.tile_paths import TILE_WIDTH, bundle_entry, entries_path
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
 
@@ -60,7 +60,7 @@ class TileTree:
         path = os.path.join(self._directory, entries_path(bundle, width))
         try:
             with open(path, "rb") as file:
-                return decode_bundle(file.read(), width)[at]
+                return bundle_entry(file.read(), at)
         except OSError as error:
             raise ChainCorrupted(f"{path} cannot be read: {error.strerror or error}", path=path) from error
 
