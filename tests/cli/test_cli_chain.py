@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -244,3 +245,35 @@ def test_a_log_that_may_not_be_read_says_so(weaver, log):
     outcome = weaver("chain", "verify")
     (weaver.home / "chain").chmod(0o700)
     assert outcome.status == 1
+
+
+def test_tail_shows_the_newest_and_follows(weaver, log):
+    lines = weaver("chain", "tail", "-n", "3").out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == [29, 30, 31]
+    assert [json.loads(line)["seq"] for line in weaver("chain", "tail", "-n", "2", "--json").out.splitlines()] == [
+        30,
+        31,
+    ]
+    assert weaver("chain", "tail", "-n", "0").out == ""
+
+
+def test_export_of_every_record(weaver, log, tmp_path):
+    lines = weaver("chain", "export").out.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(32))
+    assert weaver("chain", "export", "-o", str(tmp_path / "log.jsonl")).status == 0
+    assert (tmp_path / "log.jsonl").read_text().splitlines() == lines
+    assert weaver("chain", "export", "-o", str(tmp_path / "no" / "such")).status == 1
+
+
+def test_export_of_tiles_verifies_by_itself(weaver, log, tmp_path):
+    from weftos.chain.checkpoint import parse_text
+    from weftos.chain.note import parse_note
+    from weftos.chain.tile_tree import root_at
+
+    target = tmp_path / "mirror"
+    assert weaver("chain", "export", "--format", "tiles", "-o", str(target)).status == 0
+    stated = parse_text(parse_note((target / "checkpoint").read_bytes()).text)
+    assert root_at(str(target), stated.size, stated.size) == stated.root
+    again = weaver("chain", "export", "--format", "tiles", "-o", str(target))
+    assert (again.status, "not empty" in again.err) == (2, True)
+    assert weaver("chain", "export", "--format", "tiles").status == 2
