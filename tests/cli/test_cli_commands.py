@@ -102,6 +102,22 @@ CASES = [
         t.RedactResult(seq=7, record=14),
     ),
     (
+        ["custody", "attest"],
+        "custody.attest",
+        {},
+        t.AttestResult(
+            record=9,
+            origin="weftos/log/" + "ab" * 16,
+            attestation={
+                "device_id": "cd" * 32,
+                "size": 9,
+                "head_hash": "ef" * 32,
+                "roots": {"log": "ab" * 32},
+                "t_ns": 1,
+            },
+        ),
+    ),
+    (
         ["resource", "tree", "/kernel"],
         "resource.tree",
         {"path": "/kernel", "limit": 1000},

@@ -157,7 +157,14 @@ ARGUMENTS = {
     ("resource", "inspect"): ["/kernel"],
     ("resource", "score"): ["/kernel"],
 }
-WITHOUT_KERNEL = {("kernel", "start"), ("kernel", "restart"), ("version",), ("completion",), ("chain",)}
+WITHOUT_KERNEL = {
+    ("kernel", "start"),
+    ("kernel", "restart"),
+    ("version",),
+    ("completion",),
+    ("chain",),
+    ("custody", "check"),
+}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ EXPECTED = {
     "kernel.kill-process", "kernel.restart-service", "agent.spawn", "agent.stop", "agent.restart", "agent.suspend",
     "agent.resume", "agent.list", "agent.inspect", "agent.send", "agent.logs", "chain.status", "chain.local",
     "chain.checkpoint", "chain.rotate-key", "chain.redact", "ipc.topics", "ipc.publish", "ipc.subscribe",
-    "ipc.dead-letters", "resource.tree", "resource.inspect", "resource.stats", "resource.score", "resource.rank",
+    "ipc.dead-letters", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
+    "resource.score", "resource.rank",
 }  # fmt: skip
 
 

@@ -90,6 +90,12 @@ class KeyPair:
         """Return the content of the pair's file. It is secret."""
         return _MAGIC + b"".join(self._seeds)
 
+    def sign_statement(self, message: bytes) -> bytes:
+        """Sign a statement with Ed25519. Its tag must keep it apart from notes and from changes of keys."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._seeds[0]).sign(message)
+
     def prove(self, message: bytes) -> tuple[bytes, bytes]:
         """Sign a statement about a change of keys; the Ed25519 signature first."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -104,6 +104,10 @@ class Signer:
         """Return a checkpoint as a signed note."""
         return sign_checkpoint(checkpoint, self._pair.signers(checkpoint.origin))
 
+    def sign_statement(self, message: bytes) -> bytes:
+        """Return an Ed25519 signature by the pair in force."""
+        return self._pair.sign_statement(message)
+
     def recognise(self, note: bytes, origin: str) -> Checkpoint:
         """Verify a checkpoint that one of these pairs signed, and put that pair in force.
 

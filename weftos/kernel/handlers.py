@@ -28,7 +28,7 @@ from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
-from weftos.rpc.chain_view import chain_row, chain_status
+from weftos.rpc.chain_view import chain_row, chain_status, plain
 from weftos.service import protocol as p
 
 __all__ = ["Handlers"]
@@ -106,6 +106,7 @@ class Handlers:
             "chain.checkpoint": self.chain_checkpoint,
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
+            "custody.attest": self.custody_attest,
             "resource.tree": self.resource_tree,
             "resource.inspect": self.resource_inspect,
             "resource.stats": self.resource_stats,
@@ -285,6 +286,10 @@ class Handlers:
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
         return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
+        values = await self._done(p.Attest())
+        return t.AttestResult(**values | {"attestation": plain(values["attestation"])})
 
     # --- resources ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import msgspec
 from weftos.errors import ProtocolError
 from weftos.rpc.types import ChainRow, ChainStatus
 
-__all__ = ["chain_row", "chain_status", "detail_line"]
+__all__ = ["chain_row", "chain_status", "detail_line", "plain"]
 
 #: Members of payloads that tell most, in the order in which a reader wants them; the others follow.
 _FIRST: Final = (
@@ -84,3 +84,14 @@ def _text(value: Any) -> str:
 
 def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def plain(value: Any) -> Any:
+    """Return a value with all bytes in it as hex digits, so that JSON can hold it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value

@@ -13,6 +13,7 @@ import msgspec
 from weftos.rpc.agent_types import AgentPid
 
 __all__ = [
+    "AttestResult",
     "ChainRow",
     "ChainStatus",
     "CheckpointResult",
@@ -292,6 +293,20 @@ class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
     pair_id: str
     cosigned: bool
     note: str
+
+
+class AttestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A custody attestation.
+
+    Attributes:
+        record: number of its record on the log.
+        origin: of the log.
+        attestation: its fields; bytes as hex digits.
+    """
+
+    record: int
+    origin: str
+    attestation: dict[str, Any]
 
 
 class RotateResult(msgspec.Struct, frozen=True, kw_only=True):

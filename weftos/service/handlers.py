@@ -211,6 +211,11 @@ def _ask_tree(desk: Desk, caller: Caller, _position: int, request: p.AskTree) ->
     return p.Done(ask_tree(desk.journal.tree.tree, request.question, request.path, request.params))
 
 
+def _attest(desk: Desk, caller: Caller, _position: int, _request: p.Attest) -> p.Reply:
+    _only_kernel(caller)
+    return p.Done(desk.journal.attest())
+
+
 #: Every request there is.
 HANDLERS: Final[dict[type, Handler]] = {
     p.Append: _append,
@@ -223,4 +228,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.RotateKeys: _rotate_keys,
     p.Redact: _redact,
     p.AskTree: _ask_tree,
+    p.Attest: _attest,
 }

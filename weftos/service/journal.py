@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from weftos import chain, limits
 from weftos.chain.checkpoint import Checkpoint, log_origin
+from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
 from weftos.chain.segments import CHECKPOINT_NAME
@@ -263,6 +264,30 @@ class Journal:
         pin_keys(self._writer, self._directory, self._signer.public, self._known_logs)
         self._witnesses.handed_over(self._signer.public)
         return {"old": rotation.old.pair_id, "new": rotation.new.pair_id, "size": self._writer.head.seq + 1}
+
+    def attest(self) -> dict[str, Any]:
+        """Sign what this instance holds, and put that on the log; errors as for ``write``.
+
+        Returns:
+            The attestation as a payload, and the number of its record.
+        """
+        self._settle()
+        with self._remembered("an attestation"):
+            made = self._writer.checkpoint()
+            assert made is not None, "the service's log is signed"
+            head = self._writer.head
+            attestation = attest(
+                self._signer.sign_statement,
+                self._signer.public.ed25519,
+                epoch=made.size,
+                head_hash=head.hash,
+                size=made.size,
+                roots={"log": made.root, "tree": self.tree.tree.root_hash()},
+                t_ns=time.time_ns(),
+            )
+            ack = self._append(chain.NewEvent("chain", CUSTODY_KIND, attestation.to_payload()))
+            self._writer.commit()
+        return {"record": ack.seq, "origin": made.origin, "attestation": attestation.to_payload()}
 
     def redact(self, seq: int, reason: str, by: str) -> dict[str, Any]:
         """Take the payload of a record away for good; errors as for ``ChainWriter.redact``."""

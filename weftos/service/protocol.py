@@ -24,6 +24,7 @@ __all__ = [
     "Appended",
     "AskTree",
     "AttachClient",
+    "Attest",
     "ChainHead",
     "ChainTail",
     "ClientReport",
@@ -125,8 +126,22 @@ class AskTree(msgspec.Struct, array_like=True, tag=10):
     params: dict[str, Any] = {}
 
 
+class Attest(msgspec.Struct, array_like=True, tag=11):
+    """Sign what this instance holds: its log and its resource tree."""
+
+
 Request: TypeAlias = (
-    Append | AppendBatch | GateCheck | ChainHead | ChainTail | Ping | MakeCheckpoint | RotateKeys | Redact | AskTree
+    Append
+    | AppendBatch
+    | GateCheck
+    | ChainHead
+    | ChainTail
+    | Ping
+    | MakeCheckpoint
+    | RotateKeys
+    | Redact
+    | AskTree
+    | Attest
 )
 
 
