@@ -59,7 +59,10 @@ def decode_payload(data: bytes) -> dict[str, Any]:
     Raises:
         msgspec.DecodeError: it is no msgpack map with text keys.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets them through
+        raise msgspec.DecodeError(f"a text is not UTF-8, or the nesting too deep: {error}") from error
 
 
 def _check_map(value: dict[Any, Any], depth: int) -> None:

@@ -153,6 +153,8 @@ def parse(body: bytes) -> tuple[Header, bytes, bytes]:
     Raises:
         msgspec.DecodeError: it is no record, or its header does not decode.
     """
+    if len(body) < _BODY_BYTES:
+        raise msgspec.DecodeError(f"no record: {len(body)} bytes")
     kind, flags, length = _unpack_body(body)
     stop = _BODY_BYTES + length
     rest = len(body) - stop

@@ -102,10 +102,12 @@ def decode_segment_header(body: bytes) -> SegmentHeader:
     Raises:
         msgspec.DecodeError: it is none, or of a version that is not known here.
     """
-    kind, flags, length = BODY.unpack_from(body)
-    if kind != SEGMENT or flags != 0 or BODY.size + length != len(body):
+    if len(body) < BODY.size or BODY.unpack_from(body) != (SEGMENT, 0, len(body) - BODY.size):
         raise msgspec.DecodeError("the file does not begin with a segment header")
-    header = _decode_segment_header(body[BODY.size :])
+    try:
+        header = _decode_segment_header(body[BODY.size :])
+    except UnicodeDecodeError as error:  # msgspec lets it through
+        raise msgspec.DecodeError(f"a text in the segment header is not UTF-8: {error}") from error
     if header.magic != _MAGIC:
         raise msgspec.DecodeError("the file is no segment of a chain")
     if header.version != 1:

@@ -140,7 +140,7 @@ class Signer:
                 return msgspec.json.decode(file.read(0, _MARK_BYTES), type=HighWater)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # msgspec lets some errors of Python through
             raise ChainError(
                 f"{path} cannot be understood: {error}; it says how long the log must be. Put it back from its copy, "
                 "or verify the log against a witness and remove it"

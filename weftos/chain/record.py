@@ -123,7 +123,19 @@ class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 #: Encodes a header given as ``Header`` or as a tuple of its fields, which is faster to make.
 encode_header = msgspec.msgpack.Encoder().encode
-decode_header = msgspec.msgpack.Decoder(Header).decode
+_decode_header = msgspec.msgpack.Decoder(Header).decode
+
+
+def decode_header(data: bytes) -> Header:
+    """Decode a header part.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    try:
+        return _decode_header(data)
+    except UnicodeDecodeError as error:  # msgspec lets it through
+        raise msgspec.DecodeError(f"a text is not UTF-8: {error}") from error
 
 
 def record_hash(header: bytes) -> bytes:

@@ -13,7 +13,7 @@ segments the headers. Not guaranteed: that older records are intact; ``verify`` 
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -218,7 +218,7 @@ class _Examination:
                 for body in frames:
                     record = self._take(path, 0, body)
                     if record.kind == "key.genesis":
-                        self._keys = Genesis.read(record.payload)
+                        self._keys = Genesis.read(_payload_of(record))
                     if record.seq >= 3:
                         break
 
@@ -297,11 +297,21 @@ class _Examination:
             self._index.add(header.producer, header.position, Ack(header.seq, record.hash, header.t_ns))
         covered = self._checkpoint.size if self._checkpoint is not None else 0
         if header.kind == "key.genesis":
-            self._keys = Genesis.read(record.payload)
+            self._keys = Genesis.read(_payload_of(record))
         elif header.kind == "chain.redacted" and header.source == "chain" and header.seq >= covered:
-            self._announced.append(int(record.payload["seq"]))
+            seq = _payload_of(record).get("seq")
+            if type(seq) is not int or not 0 <= seq < header.seq:
+                raise ChainCorrupted(f"record {header.seq} announces that the payload of {seq!r:.40} is gone")
+            self._announced.append(seq)
         elif header.kind == "key.rotate" and self._signer is not None and header.seq >= covered:
             # The change of keys is on the log, and the checkpoint by the new ones is not there yet.
-            rotation = Rotation.from_payload(record.payload)
+            rotation = Rotation.from_payload(_payload_of(record))
             verify_rotation(rotation, self._origin, self._signer.public)
             self._signer.use(rotation.new.pair_id)
+
+
+def _payload_of(record: Record) -> dict[str, Any]:
+    try:
+        return record.payload
+    except msgspec.DecodeError as error:
+        raise ChainCorrupted(f"the payload of record {record.header.seq} is no map: {error}") from error

@@ -21,7 +21,7 @@ from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, SegmentHeader, decode_segment_header, read_frame_at
 from weftos.chain.frontier import Frontier
 from weftos.chain.good_run import Picked
-from weftos.chain.record import Header
+from weftos.chain.record import decode_header
 from weftos.chain.report import Problem
 from weftos.chain.scanner import Batch, Scanner
 
@@ -203,7 +203,7 @@ class _Segment:
     def _count(self, first: int, last: int, last_hash: bytes, t_ns: int, entry: bytes) -> None:
         found = self._found
         if found.first_seq < 0:
-            header = msgspec.msgpack.decode(entry, type=Header)
+            header = decode_header(entry)
             found.first_seq, found.first_prev, found.first_t_ns = first, header.prev_hash, header.t_ns
         found.last_seq, found.last_hash, found.last_t_ns = last, last_hash, t_ns
 
