@@ -19,8 +19,11 @@ from logs_for_tests import note, open_log
 
 from weftos import chain
 from weftos.chain.canonical import encode_payload
+from weftos.chain.files import RealFiles
+from weftos.chain.locate import record_at
 from weftos.chain.log_signer import HIGH_WATER_NAME
 from weftos.chain.proof_file import check_proof, parse_proof
+from weftos.chain.redaction import erase_payload
 from weftos.chain.rotation import Genesis, Rotation
 from weftos.chain.seals import Seal
 from weftos.errors import ChainCorrupted, ProofInvalid, SealInvalid, WeftError
@@ -292,3 +295,8 @@ def test_a_header_with_text_that_is_no_utf_8(tmp_path):
     assert [(one.code, one.seq) for one in report.errors] == [("header_invalid", 3)]
     with pytest.raises(ChainCorrupted, match="header_invalid"):
         open_log(tmp_path / "chain", signer=signer)
+    with pytest.raises(ChainCorrupted):
+        record_at(tmp_path / "chain", 3)
+    with pytest.raises(ChainCorrupted) as caught:
+        erase_payload(RealFiles(), str(tmp_path / "chain" / "00000001.log"), 3)
+    assert caught.value.offset == report.errors[0].offset

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from weftos.chain.cursor import parse
 from weftos.chain.files import Files, ReadFile, write_all
 from weftos.chain.frames import FRAME_OVERHEAD, RECORD, WITHHELD, FrameReader, encode_frame
@@ -105,7 +107,10 @@ def _find(path: str, seq: int) -> tuple[int, bytes] | None:
         next(frames, None)  # the segment's header
         before = reader.offset
         for body in frames:
-            header, _, salted = parse(body)
+            try:
+                header, _, salted = parse(body)
+            except msgspec.DecodeError as error:
+                raise ChainCorrupted(f"{path}, offset {before}: {error}", path=path, offset=before) from error
             if header.seq == seq:
                 return (before, body) if salted else None
             before = reader.offset
