@@ -115,7 +115,7 @@ def model(tmp_path):
     return seq
 
 
-@pytest.mark.parametrize("power", [None, 0.0])
+@pytest.mark.parametrize("power", [0.0, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_world_ends_at_each_call_of_a_redaction(tmp_path, power):
     seq = model(tmp_path)
     home, signer = copy_of(tmp_path, "rehearsal")
