@@ -154,7 +154,7 @@ def test_too_many_processes_end_the_agent_and_all_of_them(kernel):
     kernel.call("agent.send", pid=agent.pid, message={"do": "fork", "n": 8}, wait=False)
     record = gone(kernel, agent.pid)
     assert "processes" in record.message
-    assert "resource.breach" in kernel.kinds()
+    kernel.until(lambda: "resource.breach" in kernel.kinds())
 
     def members():
         found = []
@@ -197,7 +197,7 @@ def test_a_killed_agent_is_restarted_under_its_pid(kernel):
     assert row.os_pid != agent.os_pid
     assert row.last_exit.signal == "SIGKILL"
     assert kernel.call("agent.send", pid=agent.pid, message="again").reply == "again"
-    assert "agent.restart" in kernel.kinds()
+    kernel.until(lambda: "agent.restart" in kernel.kinds())
 
 
 def test_a_crash_loop_ends_in_quarantine(cold):
@@ -263,7 +263,7 @@ def test_a_child_gets_no_more_than_its_parent(kernel):
     assert answer["error"] == "process.limit"
     leaf = kernel.spawn("tester", capabilities={"can_spawn": False})
     assert tell(kernel, leaf.pid, do="spawn", program="echo")["error"] == "gate.capability"
-    assert "capability.deny" in kernel.kinds()
+    kernel.until(lambda: "capability.deny" in kernel.kinds())
 
 
 def test_an_async_agent_has_several_calls_under_way(kernel):

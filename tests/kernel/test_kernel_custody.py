@@ -13,7 +13,8 @@ from weftos.cli.main import root
 
 
 def test_an_attestation_names_log_and_tree_and_verifies_elsewhere(kernel, tmp_path, monkeypatch):
-    kernel.spawn("echo")
+    path = f"/kernel/agents/{kernel.spawn('echo').agent_id}"
+    kernel.until(lambda: kernel.call("resource.inspect", path=path).metadata["state"] == "running")
     made = kernel.call("custody.attest")
     record = next(r for r in chain.read(str(kernel.home.chain), start=made.record, stop=made.record + 1))
     assert (record.kind, record.source) == ("custody.attestation", "chain")

@@ -179,7 +179,7 @@ def test_a_poisoned_message_is_delivered_three_times_and_then_a_dead_letter(kern
     letters = kernel.call("ipc.dead-letters", count=0)
     assert [(x.reason, x.target, x.deliveries, x.payload_type) for x in letters] == [("poisoned", agent.pid, 3, "text")]
     assert "SIGKILL" in letters[0].detail
-    assert "ipc.dead_letter" in kernel.kinds()
+    kernel.until(lambda: "ipc.dead_letter" in kernel.kinds())
 
 
 def test_unread_messages_of_an_ended_agent_are_dead_letters_and_its_senders_are_told(kernel):
