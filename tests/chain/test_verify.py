@@ -272,7 +272,12 @@ def window(side, start=0, end=4096, digest=b"d" * 32, ring=1, **more):
 
 
 def grants(*rings):
-    return [chain.NewEvent("kernel", "ipc.grant", {"ring": ring, "from": 1, "to": 2}) for ring in rings]
+    return [grant(ring) for ring in rings]
+
+
+def grant(ring, source="kernel"):
+    payload = {"ring": ring, "from": 1, "to": 2, "direct": True, "broadcast": False, "topics": []}
+    return chain.NewEvent(source, "ipc.grant", payload | {"capacity_bytes": 65536})
 
 
 def test_windows_that_agree(home):
@@ -326,7 +331,7 @@ def test_windows_of_other_rings_and_boots_do_not_meet(home):
 def test_nobody_but_the_ends_of_a_ring_can_make_the_log_look_false(home, source):
     liar = chain.NewEvent(source, "ipc.window", window("producer", digest=b"e" * 32).payload)
     ungranted = [window("producer", ring=9), window("consumer", ring=9, digest=b"e" * 32)]
-    forged = chain.NewEvent("agent:3", "ipc.grant", {"ring": 9, "from": 1, "to": 2})
+    forged = grant(9, "agent:3")
     with open_log(home) as writer:
         writer.append_many([*grants(1), window("producer"), liar, window("consumer"), forged, *ungranted])
     report = chain.verify(home)
@@ -336,8 +341,6 @@ def test_nobody_but_the_ends_of_a_ring_can_make_the_log_look_false(home, source)
 
 def test_a_repeated_window_is_no_pair(home):
     with open_log(home) as writer:
-        writer.append_many(
-            [*grants(1), window("producer"), window("producer"), chain.NewEvent("a", "ipc.window", {"ring": "x"})]
-        )
+        writer.append_many([*grants(1), window("producer"), window("producer")])
     checks = chain.verify(home).checks
     assert (checks.windows_paired, checks.windows_unpaired) == (0, 1)

@@ -30,7 +30,7 @@ def test_every_field_comes_back(home):
     payload = {"z": None, "a": [1, -2, 1 << 63, True, {"k": b"\0\xff"}], "ü": "text", "f": 0.5, "": {}}
     with open_log(home) as writer:
         ack = writer.append(chain.NewEvent("agent:7", "app.x", payload, "me", 0, "ring-9", (1 << 64) - 1, "permit-3"))
-        writer.append(chain.NewEvent("kernel", "agent.spawn", {}, None, None, 9, 0))
+        writer.append(chain.NewEvent("kernel", "boot.services", {"count": 3}, None, None, 9, 0))
     record = list(chain.read(home))[ack.seq]
     h = record.header
     assert record.payload == payload

@@ -97,13 +97,13 @@ def run_campaign(kernel, clients, kills, seed):
         if done == kills:
             over[0] = 1
         elif time.monotonic() >= next_kill:
-            serials = [kernel.post(p.Append("log.info", {"kill": done, "k": k})) for k in range(3)]
+            serials = [kernel.post(p.Append("app.info", {"kill": done, "k": k})) for k in range(3)]
             kernel.kill_service()
             done += 1
             assert isinstance(kernel.start(), p.ServiceReady)
             for k, serial in enumerate(serials):
                 if serial not in kernel.replies:
-                    kernel.send(p.KernelRequest(serial, "kernel", p.Append("log.info", {"kill": done - 1, "k": k})))
+                    kernel.send(p.KernelRequest(serial, "kernel", p.Append("app.info", {"kill": done - 1, "k": k})))
                     kernel_acks[serial] = kernel.result(serial)
                 else:
                     kernel_acks[serial] = kernel.replies[serial]
@@ -122,7 +122,7 @@ def check_log(kernel, readers, kernel_acks):
         if record.kind == "app.n":
             found.setdefault(record.payload["pid"], []).append((record.payload["i"], record.seq))
             assert record.source == f"agent:{record.payload['pid']}"
-        elif record.kind == "log.info":
+        elif record.kind == "app.info":
             kernel_seqs.append(record.seq)
     for pid, reader in enumerate(readers, 1):
         written = found[pid]

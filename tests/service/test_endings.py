@@ -39,14 +39,14 @@ def test_the_end_of_the_kernel_is_noticed_and_nothing_accepted_is_lost(kernel):
     client = kernel.agent(1).client()
     client.append("app.first", {})
     pendings = [client.submit(p.Append("app.accepted", {"i": i}, durable=False)) for i in range(500)]
-    serial = kernel.post(p.Append("agent.exit", {"pid": 1}))
+    serial = kernel.post(p.Append("boot.services", {"count": 1}))
     started = time.monotonic()
     kernel.channel.close()
     assert kernel.service.wait() == 0
     assert time.monotonic() - started < 5
     assert all(pending.result(1) for pending in pendings)
     assert kinds(kernel).count("app.accepted") == 500
-    assert kinds(kernel).count("agent.exit") == 1, serial
+    assert kinds(kernel).count("boot.services") == 1, serial
     assert leftovers(kernel.prefix), "out of reach is not dead: the kernel may still need its semaphores"
 
 
@@ -128,7 +128,7 @@ def test_when_the_disk_is_full_the_gate_shuts_and_the_service_still_answers(kern
     assert head["state"] == "failed"
     assert head["failure"]
     assert client.ping() < 5
-    refused = kernel.ask(p.Append("agent.exit", {}))
+    refused = kernel.ask(p.Append("boot.services", {"count": 1}))
     assert isinstance(refused, p.Failed)
     assert refused.code == "chain.storage"
     assert kernel.stop_service() == StorageFailed.exit_code

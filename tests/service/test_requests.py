@@ -82,9 +82,12 @@ def test_an_agent_that_poses_as_the_kernel_is_refused_and_written_down(running, 
 
 def test_an_agent_may_write_its_side_of_the_audit(running):
     client = running.agent(1).client()
-    client.append("ipc.dead_letter", {"reason": "full"})
-    client.append_batch([p.Event("ipc.window", {"ring": 1, "from": 0, "to": 8, "digest": b"\0" * 32})])
-    assert kinds(client, 2) == ["ipc.dead_letter", "ipc.window"]
+    window = {"ring": 1, "side": "producer", "from": 0, "to": 8, "count": 1, "bytes": 8, "digest": b"\0" * 32}
+    client.append_batch([p.Event("ipc.window", window)])
+    assert kinds(client, 1) == ["ipc.window"]
+    for wrong in ({"from": -1}, {"digest": b"short"}, {"ring": "1"}, {"more": 1}):
+        with pytest.raises(AppendRefused, match="form"):
+            client.append("ipc.window", window | wrong)
 
 
 @pytest.mark.parametrize("payload", [{"x": float("nan")}, {"x": 1 << 63, "y": {"z": float("inf")}}])
@@ -126,7 +129,7 @@ def test_nobody_asks_the_gate_in_the_name_of_another(running):
 
 def test_the_kernel_asks_and_appends_over_the_socket(running):
     running.agent(1, AgentCapabilities(can_network=False))
-    ack = running.ask(p.Append("agent.spawn", {"pid": 1}, "agent:1"), source="kernel")
+    ack = running.ask(p.Append("service.unregister", {"name": "x", "pid": 1}, "agent:1"), source="kernel")
     assert isinstance(ack, p.Appended)
     permit = running.ask(p.GateCheck("agent.spawn", {}, on_behalf=1))
     deny = running.ask(p.GateCheck("net.connect", {}, on_behalf=1))
@@ -135,17 +138,17 @@ def test_the_kernel_asks_and_appends_over_the_socket(running):
     assert isinstance(deny.decision, Deny)
     assert isinstance(unknown.decision, Deny)
     tail = running.ask(p.ChainTail(3))
-    assert [r["kind"] for r in tail.records] == ["agent.spawn", "gate.deny", "gate.deny"], (
+    assert [r["kind"] for r in tail.records] == ["service.unregister", "gate.deny", "gate.deny"], (
         "permits are the kernel's to log"
     )
     assert tail.records[0]["source"] == "kernel"
 
 
 def test_the_same_serial_again_is_the_same_event(running):
-    first = running.ask(p.Append("agent.exit", {"pid": 4}))
+    first = running.ask(p.Append("boot.services", {"count": 4}))
     head = running.head()["head_seq"]
     running.replies.clear()
-    running.send(p.KernelRequest(1, "kernel", p.Append("agent.exit", {"pid": 4})))
+    running.send(p.KernelRequest(1, "kernel", p.Append("boot.services", {"count": 4})))
     again = running.result(1)
     assert (again.seq, again.hash) == (first.seq, first.hash)
     assert running.head()["head_seq"] == head
@@ -249,7 +252,7 @@ def test_a_kernel_that_does_not_read_loses_nothing(running):
     room = select.poll()
     room.register(running.channel, select.POLLOUT)
     while room.poll(300):
-        if running.channel.send(p.KernelRequest(sent + 1, "kernel", p.Append("log.info", {"i": sent}))):
+        if running.channel.send(p.KernelRequest(sent + 1, "kernel", p.Append("app.info", {"i": sent}))):
             sent += 1
             running._notify()
     assert 50 < sent < 20_000, "in the end the service stopped reading too"

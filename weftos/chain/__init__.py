@@ -5,7 +5,6 @@ A pure library: no process, no socket, no ring. The service process owns the wri
 
 from weftos.chain.clock import Clock, SystemClock
 from weftos.chain.files import Files, RealFiles
-from weftos.chain.kinds import APP_PREFIX, KINDS
 from weftos.chain.log_signer import Signer
 from weftos.chain.reader import read, tail
 from weftos.chain.record import Ack, Head, Header, NewEvent, Record
@@ -16,8 +15,6 @@ from weftos.chain.verify import verify
 from weftos.chain.writer import ChainWriter
 
 __all__ = [
-    "APP_PREFIX",
-    "KINDS",
     "Ack",
     "ChainStatistics",
     "ChainWriter",

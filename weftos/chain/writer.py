@@ -39,6 +39,7 @@ from weftos.chain.redaction import check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
 from weftos.errors import AppendRefused, ChainError, StorageFailed
+from weftos.events import SCHEMAS, check_payload
 
 __all__ = ["ChainWriter"]
 
@@ -202,7 +203,10 @@ class ChainWriter:
             raise AppendRefused("producer and position are given together or not at all")
         if position is not None and (type(position) is not int or not 0 <= position < _U64):
             raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
-        return encode_payload(event.payload)
+        data = encode_payload(event.payload)
+        if event.kind in SCHEMAS:
+            check_payload(event.kind, event.payload)
+        return data
 
     @staticmethod
     def _check_names(event: NewEvent) -> None:

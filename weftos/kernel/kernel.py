@@ -180,9 +180,7 @@ class Kernel:
             self.core.unclean_shutdown = True
             last = next(record for record in reversed(reply.records) if record["kind"] == kinds[-1])
             self.core.emit(log, LogLevel.WARN, "the kernel before this one ended without a shutdown")
-            await self.core.record_first(
-                "kernel.unclean_shutdown", {"last_kind": kinds[-1], "last": str(last.get("kind"))}
-            )
+            await self.core.record_first("kernel.unclean_shutdown", {"last_kind": kinds[-1], "last_seq": last["seq"]})
 
     async def _boot_tree(self) -> None:
         reply = await self.core.service.ask(p.AskTree("stats"))

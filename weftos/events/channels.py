@@ -1,0 +1,90 @@
+"""Events of messages between agents: channels, topics, audit windows, dead letters."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from weftos.events.event import Bytes32, Event, Natural, Pid
+
+
+class Grant(Event, frozen=True, kw_only=True):
+    """A channel between two agents was granted."""
+
+    kind: ClassVar[str] = "ipc.grant"
+    ring: Natural
+    sender: Pid = msgspec.field(name="from")
+    receiver: Pid = msgspec.field(name="to")
+    direct: bool
+    broadcast: bool
+    topics: list[str]
+    capacity_bytes: Natural
+
+
+class Revoke(Event, frozen=True, kw_only=True):
+    """A channel was closed by the kernel."""
+
+    kind: ClassVar[str] = "ipc.revoke"
+    ring: Natural
+    sender: Pid = msgspec.field(name="from")
+    receiver: Pid = msgspec.field(name="to")
+    reason: str
+
+
+class Denied(Event, frozen=True, kw_only=True):
+    """A channel or a topic was refused."""
+
+    kind: ClassVar[str] = "ipc.deny"
+    pid: Pid
+    action: str
+    context: dict[str, Any]
+    reason: str
+
+
+class Window(Event, frozen=True, kw_only=True):
+    """One end of a ring commits to the bytes that passed."""
+
+    kind: ClassVar[str] = "ipc.window"
+    ring: Natural
+    side: str
+    start: Natural = msgspec.field(name="from")
+    end: Natural = msgspec.field(name="to")
+    count: int
+    bytes: Natural
+    digest: Bytes32
+    complete: bool = True
+
+
+class DeadLetter(Event, frozen=True, kw_only=True):
+    """A message nobody will handle was put aside."""
+
+    kind: ClassVar[str] = "ipc.dead_letter"
+    message_id: str
+    sender: Pid = msgspec.field(name="from")
+    target: Pid
+    reason: str
+    detail: str
+    payload_type: str
+    deliveries: Natural
+    count: Natural
+    last_message_id: str = ""
+
+
+class _Subscription(Event, frozen=True, kw_only=True):
+    """Who and what."""
+
+    pid: Pid
+    topic: str
+
+
+class Subscribe(_Subscription, frozen=True, kw_only=True):
+    """An agent subscribed to a topic."""
+
+    kind: ClassVar[str] = "ipc.subscribe"
+
+
+class Unsubscribe(_Subscription, frozen=True, kw_only=True):
+    """An agent left a topic."""
+
+    kind: ClassVar[str] = "ipc.unsubscribe"
