@@ -57,7 +57,7 @@ def test_every_command_and_exit_status_is_described():
 
 
 def test_stale_pages_are_found_and_written(tmp_path, capsys):
-    assert [path.name for path in docs.write_pages(tmp_path, check=True)] == ["cli.md", "rpc.md"]
+    assert [path.name for path in docs.write_pages(tmp_path, check=True)] == ["cli.md", "rpc.md", "events.md"]
     assert list(tmp_path.iterdir()) == []
     docs.write_pages(tmp_path)
     assert docs.write_pages(tmp_path, check=True) == []

@@ -41,7 +41,7 @@ def test_fields_are_all_there_and_no_other(names):
     if names == set(READY):
         check_payload("boot.ready", payload)
         return
-    with pytest.raises(AppendRefused, match="boot.ready"):
+    with pytest.raises(AppendRefused, match=r"boot\.ready"):
         check_payload("boot.ready", payload)
 
 

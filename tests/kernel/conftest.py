@@ -77,6 +77,11 @@ class Driver:
             self.call("kernel.shutdown")
             assert await_end(self.os_pid), f"the kernel did not halt\n{self.log()}"
 
+    def check_log(self) -> None:
+        """Everything the kernel wanted to write on the chain is there, unless the chain itself had failed."""
+        lost = [line for line in self.log().splitlines() if "is not on the chain" in line and "form" in line]
+        assert not lost, "\n".join(lost)
+
     def kill(self) -> None:
         os.kill(self.os_pid, signal.SIGKILL)
         assert await_end(self.os_pid)
@@ -95,6 +100,7 @@ def cold(weftos_home: Path) -> Iterator[Driver]:
             finally:
                 if not await_end(driver.os_pid, 0):
                     driver.kill()
+        driver.check_log()
 
 
 @pytest.fixture

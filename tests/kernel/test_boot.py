@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,6 +105,37 @@ def test_a_boot_that_fails_leaves_nothing(cold):
         (key_folder / name).rmdir()
     cold.start()
     assert cold.call("ping") == "pong"
+
+
+def test_something_in_the_place_of_the_socket_is_named(cold):
+    cold.home.ensure()
+    cold.home.socket.mkdir()
+    with pytest.raises(ConfigError, match=r"in the way of the control socket.*move it away"):
+        cold.start()
+
+
+def test_a_boot_that_fails_late_says_so_on_the_log_and_is_no_unclean_end(cold):
+    cold.start()
+    cold.stop()
+    cold.home.socket.touch()
+    held = os.open(cold.home.chain, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            booting = pool.submit(cold.start)
+            # The first step removes what it takes for a leftover; then the service waits for the lock on the log.
+            cold.until(lambda: not cold.home.socket.exists())
+            cold.home.socket.mkdir()
+        finally:
+            os.close(held)
+        with pytest.raises(ConfigError, match="control socket"):
+            booting.result(20)
+    (failed,) = [record.payload for record in cold.events() if record.kind == "boot.failed"]
+    assert failed["step"] == "NETWORK"
+    assert str(cold.home.socket) in failed["reason"]
+    cold.home.socket.rmdir()
+    cold.start()
+    assert cold.call("kernel.status").unclean_shutdown is False
 
 
 @pytest.mark.parametrize(

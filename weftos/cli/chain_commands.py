@@ -15,6 +15,7 @@ import click
 
 from weftos.cli import formats as f
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
+from weftos.cli.chain_kinds import kinds
 from weftos.cli.chain_reading import export, tail
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
@@ -350,6 +351,7 @@ def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
 
 chain.add_command(tail)
 chain.add_command(export)
+chain.add_command(kinds)
 
 
 #: How a report's codes read for a person.

@@ -1,5 +1,5 @@
-"""Writes ``docs/cli.md`` from the click tree and ``docs/rpc.md`` from the table of methods: ``python -m
-weftos.cli.docs``.
+"""Writes ``docs/cli.md`` from the click tree, ``docs/rpc.md`` from the table of methods and ``docs/events.md`` from the
+table of kinds: ``python -m weftos.cli.docs``.
 
 The reference pages cannot lag behind the code, because they are made of it; a test compares them with what this module
 would write. ``--check`` writes nothing and ends with status 1 when a page is out of date.
@@ -19,10 +19,11 @@ import click
 import msgspec
 
 from weftos.cli.main import EXIT_CODES, root
+from weftos.events import APP_PREFIX, KINDS, fields_of
 from weftos.rpc import wire
 from weftos.rpc.methods import METHODS, Method
 
-__all__ = ["cli_page", "rpc_page", "write_pages"]
+__all__ = ["cli_page", "events_page", "rpc_page", "write_pages"]
 
 _WIDTH: Final = 100
 _GENERATED: Final = "<!-- Written by `python -m weftos.cli.docs`; edit the code instead. -->"
@@ -195,6 +196,33 @@ def _type_text(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:
     return _PLAIN[kind]
 
 
+# --- events --------------------------------------------------------------------------------------
+
+
+def events_page() -> str:
+    """The whole of ``docs/events.md``."""
+    lines = [
+        "# Events",
+        "",
+        _GENERATED,
+        "",
+        "What the kernel writes on the log, by kind. A payload has all fields without a question mark, each of its",
+        "type, and no others; anything else is refused when it is appended. A kind may get further optional fields",
+        f"later; what it has keeps its name and meaning. Kinds that begin with `{APP_PREFIX}` belong to agents, who",
+        "put into them what they like. `weaver chain kinds` shows the same.",
+        "",
+        "| Kind | Says | Payload |",
+        "|---|---|---|",
+    ]
+    for kind, about in KINDS.items():
+        fields = (
+            f"`{name}`{'' if required else '?'} {text.replace('|', chr(92) + '|')}"
+            for name, text, required in fields_of(kind)
+        )
+        lines.append(f"| `{kind}` | {about} | {', '.join(fields)} |")
+    return "\n".join(lines) + "\n"
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -209,7 +237,7 @@ def write_pages(directory: Path, *, check: bool = False) -> list[Path]:
         The pages that differ.
     """
     stale = []
-    for name, text in (("cli.md", cli_page()), ("rpc.md", rpc_page())):
+    for name, text in (("cli.md", cli_page()), ("rpc.md", rpc_page()), ("events.md", events_page())):
         path = directory / name
         if path.is_file() and path.read_text("utf-8") == text:
             continue
@@ -223,7 +251,7 @@ def write_pages(directory: Path, *, check: bool = False) -> list[Path]:
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 when a page is out of date.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("docs"))
 def main(check: bool, directory: Path) -> None:
-    """Write docs/cli.md and docs/rpc.md."""
+    """Write docs/cli.md, docs/rpc.md and docs/events.md."""
     stale = write_pages(directory, check=check)
     for path in stale:
         click.echo(f"{path} {'is out of date' if check else 'written'}")

@@ -110,8 +110,14 @@ class Kernel:
                 log.debug("boot phase %s done in %.1f ms", phase.value, (time.monotonic() - begun) * 1000)
         except BaseException as error:
             self.core.emit(log, LogLevel.ERROR, f"boot failed: {error}")
+            self._record_failure(error)
             await self._roll_back()
             raise
+
+    def _record_failure(self, error: BaseException) -> None:
+        service = getattr(self.core, "service", None)
+        if service is not None and service.ready:
+            self.core.record("boot.failed", {"step": self.core.phase.value, "reason": str(error) or repr(error)})
 
     def _say(self, message: str) -> None:
         self.core.emit(log, LogLevel.INFO, message)
@@ -176,7 +182,7 @@ class Kernel:
         own = ("tree.", "chain.", "key.rotate")
         kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
         fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
-        if not fresh and kinds[-1] != "shutdown":
+        if not fresh and kinds[-1] not in ("shutdown", "boot.failed"):
             self.core.unclean_shutdown = True
             last = next(record for record in reversed(reply.records) if record["kind"] == kinds[-1])
             self.core.emit(log, LogLevel.WARN, "the kernel before this one ended without a shutdown")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from weftos.errors import ConfigError
 from weftos.home import Home
 from weftos.shm import fence, sweep
 
@@ -26,6 +27,9 @@ def clean(home: Home, prefix: str) -> list[str]:
 
     Returns:
         One sentence for each thing that was found.
+
+    Raises:
+        ConfigError: something that is no socket lies where the control socket has to be.
     """
     found = []
     names = sweep(prefix)
@@ -37,7 +41,12 @@ def clean(home: Home, prefix: str) -> list[str]:
             found.append(f"OS process {os_pid} of an earlier boot was killed")
         except ProcessLookupError:
             continue
-    home.socket.unlink(missing_ok=True)
+    try:
+        home.socket.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{home.socket} is in the way of the control socket and cannot be removed: {error.strerror}; move it away"
+        ) from error
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from weftos import limits
-from weftos.errors import MethodNotFound, PeerRefused, WeftError
+from weftos.errors import ConfigError, MethodNotFound, PeerRefused, WeftError
 from weftos.kernel.state import LogLevel
 from weftos.rpc import wire
 from weftos.rpc.methods import METHODS
@@ -53,12 +53,19 @@ class RpcServer:
         self.refused = 0
 
     async def start(self) -> None:
-        """Bind and listen. The instance lock is held, so a socket file that is here is a leftover."""
-        self._path.unlink(missing_ok=True)
+        """Bind and listen. The instance lock is held, so a socket file that is here is a leftover.
+
+        Raises:
+            ConfigError: the socket cannot be made.
+        """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"the control socket {self._path} cannot be made: {error.strerror or error}") from error
         finally:
             os.umask(mask)
         self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=_CHUNK)
