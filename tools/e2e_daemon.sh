@@ -13,6 +13,13 @@ service_replaced() {
     [ "$(field 'd[0]["os_pid"]')" != "$1" ]
 }
 
+# What the kernel holds is what its log adds up to, before each further step.
+audited() {
+  expect 0 weaver kernel audit
+  shows "kernel and log agree"
+  say "$*"
+}
+
 say "no kernel: every command says so with status 6"
 expect 6 weaver kernel status
 expect 6 weaver kernel stop
@@ -26,7 +33,7 @@ expect 0 weaver kernel status --json
 [ "$(field 'd["state"]')" = running ] || die "the state is not running"
 kernel_pid="$(field 'd["os_pid"]')"
 
-say "an agent: spawn, send, inspect"
+audited "an agent: spawn, send, inspect"
 expect 0 weaver agent spawn echo --json
 [ "$(field 'd["pid"]')" = 1 ] || die "the first agent is not 1"
 expect 0 weaver agent send 1 hello --json
@@ -36,13 +43,13 @@ agent_pid="$(field 'd["os_pid"]')"
 expect 1 weaver agent inspect 99
 expect 2 weaver agent spawn
 
-say "kill -9 of the agent: it is restarted and answers"
+audited "kill -9 of the agent: it is restarted and answers"
 kill -9 "$agent_pid"
 within 20 incarnation_is 2
 expect 0 weaver agent send 1 again --json
 [ "$(field 'd["reply"]')" = again ] || die "the second incarnation did not answer"
 
-say "kill -9 of the service process: it is replaced, and the log is whole"
+audited "kill -9 of the service process: it is replaced, and the log is whole"
 expect 0 weaver kernel services --json
 service_pid="$(field 'd[0]["os_pid"]')"
 kill -9 "$service_pid"
@@ -50,7 +57,7 @@ within 20 service_replaced "$service_pid"
 expect 0 weaver agent spawn echo --name second
 expect 0 weaver chain verify
 
-say "kill -9 of the kernel: its agents end with it, and status is 6"
+audited "kill -9 of the kernel: its agents end with it, and status is 6"
 kill -9 "$kernel_pid"
 within 10 ended "$kernel_pid"
 expect 6 weaver kernel status
@@ -65,12 +72,12 @@ expect 0 weaver kernel ps --json
 expect 0 weaver agent spawn echo
 expect 0 weaver chain verify
 
-say "restart keeps the instance"
+audited "restart keeps the instance"
 expect 0 weaver kernel restart
 expect 0 weaver kernel status --json
 [ "$(field 'd["clean_start"]')" = True ] || die "an orderly restart is taken for a crash"
 
-say "stop: done when it returns, and nothing remains"
+audited "stop: done when it returns, and nothing remains"
 expect 0 weaver kernel stop
 expect 6 weaver kernel status
 within 5 nothing_remains

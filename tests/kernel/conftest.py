@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from weftos import chain
 from weftos.home import Home
 from weftos.kernel.daemon import start_daemon
+from weftos.kernel.folding import Fold, differences
 from weftos.rpc.client import RpcClient
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -60,8 +62,6 @@ class Driver:
         return found
 
     def events(self) -> list[Any]:
-        from weftos import chain
-
         return list(chain.read(str(self.home.chain)))
 
     def kinds(self) -> list[str]:
@@ -82,6 +82,13 @@ class Driver:
         lost = [line for line in self.log().splitlines() if "is not on the chain" in line and "form" in line]
         assert not lost, "\n".join(lost)
 
+    def audit(self) -> None:
+        """The kernel holds what its log adds up to, and nothing else."""
+        held = self.call("kernel.state")
+        records = chain.read(str(self.home.chain), stop=held.seq + 1)
+        found = differences(held, Fold(bytes.fromhex(held.boot_id)).take_all(records))
+        assert not found, "\n".join(found)
+
     def kill(self) -> None:
         os.kill(self.os_pid, signal.SIGKILL)
         assert await_end(self.os_pid)
@@ -96,6 +103,7 @@ def cold(weftos_home: Path) -> Iterator[Driver]:
     finally:
         if driver.os_pid and not await_end(driver.os_pid, 0):
             try:
+                driver.audit()
                 driver.stop()
             finally:
                 if not await_end(driver.os_pid, 0):

@@ -279,9 +279,9 @@ def test_the_life_of_an_agent_is_on_the_chain_in_order(kernel):
     kernel.call("agent.suspend", pid=agent.pid)
     kernel.call("agent.resume", pid=agent.pid)
     kernel.call("agent.stop", pid=agent.pid)
-    kernel.until(lambda: "agent.exit" in kernel.kinds())
-    kinds = [kind for kind in kernel.kinds() if kind.startswith("agent.")]
-    assert kinds == ["agent.spawn", "agent.ready", "agent.suspend", "agent.resume", "agent.stop", "agent.exit"]
+    kernel.until(lambda: "agent.gone" in kernel.kinds())
+    kinds = [kind.removeprefix("agent.") for kind in kernel.kinds() if kind.startswith("agent.")]
+    assert kinds == ["spawn", "ready", "suspend", "resume", "stop", "exit", "gone"]
     assert chain.verify(str(kernel.home.chain)).valid
 
 

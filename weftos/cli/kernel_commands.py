@@ -10,6 +10,7 @@ import click
 from weftos import limits
 from weftos.cli import formats as f
 from weftos.cli.follow import attach, logs
+from weftos.cli.kernel_audit import audit
 from weftos.cli.kernel_life import restart, start, stop
 from weftos.cli.output import Panel, Table, emit_json, redrawn, show, tone
 from weftos.cli.processes import process_table
@@ -25,7 +26,7 @@ def kernel() -> None:
     """Start, stop and watch the kernel."""
 
 
-for command in (start, stop, restart, logs, attach):
+for command in (start, stop, restart, logs, attach, audit):
     kernel.add_command(command)
 
 

@@ -50,6 +50,7 @@ class Restart(_Life, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "agent.restart"
     because: str
+    parent_pid: Pid = 0
 
 
 class Stop(_Life, frozen=True, kw_only=True):
@@ -83,6 +84,22 @@ class Escalate(_Life, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "agent.escalate"
     why: str
+
+
+class Gone(_Life, frozen=True, kw_only=True):
+    """An agent is gone for good; its rings close, and its children are stopped."""
+
+    kind: ClassVar[str] = "agent.gone"
+    reason: str
+
+
+class Monitor(Event, frozen=True, kw_only=True):
+    """An agent watches another one, or is linked with it."""
+
+    kind: ClassVar[str] = "agent.monitor"
+    pid: Pid
+    target: Pid
+    link: bool
 
 
 class _Measured(Event, frozen=True, kw_only=True):

@@ -84,6 +84,12 @@ class Subscribe(_Subscription, frozen=True, kw_only=True):
     kind: ClassVar[str] = "ipc.subscribe"
 
 
+class Publish(_Subscription, frozen=True, kw_only=True):
+    """An agent was allowed to publish to a topic."""
+
+    kind: ClassVar[str] = "ipc.publish"
+
+
 class Unsubscribe(_Subscription, frozen=True, kw_only=True):
     """An agent left a topic."""
 

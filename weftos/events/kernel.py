@@ -82,6 +82,22 @@ class ServiceExit(Event, frozen=True, kw_only=True):
     incarnation: Natural
 
 
+class WitnessStart(Event, frozen=True, kw_only=True):
+    """A witness process runs."""
+
+    kind: ClassVar[str] = "witness.start"
+    name: str
+    os_pid: Natural
+
+
+class WitnessExit(Event, frozen=True, kw_only=True):
+    """A witness process ended without having been asked to."""
+
+    kind: ClassVar[str] = "witness.exit"
+    name: str
+    how: str
+
+
 class ServiceRegister(Event, frozen=True, kw_only=True):
     """An agent offers a service under a name."""
 

@@ -188,11 +188,14 @@ class AgentRequests:
             entry = self._core.table.get(body.pid)
             # As in Erlang: watching the dead tells at once.
             agent.signal_frame(f.SignalFrame(KernelSignal.MONITOR_DOWN, _down(entry)))
-        elif body.link:
-            target.links.add(agent.pid)
-            agent.links.add(target.pid)
-        else:
-            target.watchers.add(agent.pid)
+            return {}, None, []
+        known = target.links if body.link else target.watchers
+        if agent.pid not in known:
+            known.add(agent.pid)
+            if body.link:
+                agent.links.add(target.pid)
+            payload = {"pid": agent.pid, "target": target.pid, "link": body.link}
+            self._core.record("agent.monitor", payload, subject=agent.entry.agent_id)
         return {}, None, []
 
     async def _describe(self, _agent: Agent, body: f.Describe) -> Grant:

@@ -113,6 +113,8 @@ class Core:
         self.channels = ChannelTable(self.next_ring_id)
         self.topics = TopicTable()
         self.dead_letters = DeadLetters()
+        #: Incarnation of the service process, as far as the log has been told of it.
+        self.service_on_log = 1
         self.service: ServiceHost
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.

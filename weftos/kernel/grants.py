@@ -89,7 +89,9 @@ class Grants:
             {"topic": body.topic},
             lambda: check_topic(agent.entry.spec.capabilities, agent.pid, body.topic),
         )
-        self._core.topics.publish(agent.pid, body.topic)
+        self._still_here(agent)
+        if self._core.topics.publish(agent.pid, body.topic):
+            self._core.record("ipc.publish", {"pid": agent.pid, "topic": body.topic}, subject=agent.entry.agent_id)
         members = []
         for pid in self._core.topics.subscribers(body.topic):
             subscriber = self._core.agents.get(pid)
@@ -299,5 +301,9 @@ class Grants:
                 try:
                     self.revoke(record, reason, DeadLetterReason.AGENT_EXITED)
                 except WeftError as error:
+                    core.record(
+                        "ipc.revoke",
+                        {"ring": record.ring_id, "from": record.src, "to": record.dst, "reason": str(error)},
+                    )
                     core.channels.remove(record)
                     core.emit(log, LogLevel.ERROR, f"ring {record.ring_id} of ended agent {record.src}: {error}")

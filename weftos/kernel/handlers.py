@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 import weftos
+from weftos import limits
 from weftos.agent.frames import SpawnSpec
-from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState
+from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState, error_for_code
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
@@ -29,6 +30,7 @@ from weftos.rpc import agent_types as a
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
+from weftos.rpc.state_types import KernelHeld
 from weftos.service import protocol as p
 
 __all__ = ["Handlers"]
@@ -86,6 +88,7 @@ class Handlers:
             "ping": self.ping,
             "kernel.status": self.kernel_status,
             "kernel.ps": self.agent_list,
+            "kernel.state": self.kernel_state,
             "kernel.services": self.kernel_services,
             "kernel.logs": self.kernel_logs,
             "kernel.health": self.kernel_health,
@@ -143,6 +146,16 @@ class Handlers:
             log=str(core.home.log),
             config=core.config_path,
         )
+
+    async def kernel_state(self, _params: t.NoParams) -> KernelHeld:
+        # In one turn of the loop: whatever was decided before was submitted before, and nothing else was.
+        asked = self._core.service.submit(p.ChainHead(), "kernel")
+        held = self._views.held(-1)
+        reply = await asyncio.wait_for(asked, limits.SERVICE_TIMEOUT_S)
+        if isinstance(reply, p.Failed):
+            raise error_for_code(reply.code, reply.message)
+        assert isinstance(reply, p.Head)
+        return msgspec.structs.replace(held, seq=reply.values["head_seq"])
 
     async def kernel_services(self, _params: t.NoParams) -> list[t.ServiceInfo]:
         await self._registry.check()

@@ -172,6 +172,7 @@ class Kernel:
             },
         )
         core.record("boot.services", {"count": len(self.registry.records())})
+        self._witnesses.attach_log(core.record)
         self._say("Service registry ready")
 
     async def _recognise_the_past(self) -> None:
@@ -199,7 +200,7 @@ class Kernel:
 
     async def _boot_network(self) -> None:
         core = self.core
-        views = Views(core, self.registry, self.sampler)
+        views = Views(core, self.registry, self.sampler, lambda: self._witnesses.running)
         handlers = Handlers(
             core,
             self.supervisor,
@@ -385,6 +386,7 @@ class Kernel:
             core.emit(log, LogLevel.ERROR, f"the service process did not start again: {error}")
             return
         core.emit(log, LogLevel.WARN, f"the service process is back, incarnation {core.service.incarnation}")
+        core.service_on_log = core.service.incarnation
         core.record("service.start", {"incarnation": core.service.incarnation, "records": int(head.get("records", 0))})
 
     async def _replace_service(self) -> tuple[int | None, int | None]:

@@ -260,7 +260,7 @@ class Supervisor:
         entry.move(ProcessState.STARTING)
         entry.incarnation += 1
         entry.restarts += 1
-        payload = entry.life_payload() | {"because": reason}
+        payload = entry.life_payload() | {"because": reason, "parent_pid": entry.spec.parent}
         log.info("agent %d begins incarnation %d: %s", entry.pid, entry.incarnation, reason)
         self._core.record("agent.restart", payload, source="supervisor", subject=entry.agent_id)
         try:
@@ -376,6 +376,8 @@ class Supervisor:
         log.debug("agent %d is gone for good: %s", entry.pid, reason)
         if entry.state is not ProcessState.EXITED:
             entry.move(ProcessState.EXITED)
+        payload = entry.life_payload() | {"reason": reason}
+        core.record("agent.gone", payload, source="supervisor", subject=entry.agent_id)
         for child in core.table.descendants(entry.pid):
             living = core.agents.get(child)
             if living is not None:

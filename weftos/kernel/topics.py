@@ -28,9 +28,11 @@ class TopicTable:
         self._discard(self._subscribers, pid, topic)
         return known
 
-    def publish(self, pid: int, topic: str) -> None:
-        """Remember that an agent publishes to a topic."""
+    def publish(self, pid: int, topic: str) -> bool:
+        """Remember that an agent publishes to a topic; return whether it is new."""
+        fresh = pid not in self._publishers[topic]
         self._publishers[topic].add(pid)
+        return fresh
 
     def subscribers(self, topic: str) -> list[int]:
         """Pids that subscribe, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,12 +14,14 @@ from weftos.ipc.payloads import payload_type
 from weftos.kernel.channels import RingRecord
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.exits import ExitRecord
+from weftos.kernel.holding import held_by
 from weftos.kernel.inspect import observe
 from weftos.kernel.process import ProcessEntry
 from weftos.kernel.registry import ServiceRegistry
 from weftos.kernel.sampler import Sampler, cpu_seconds, resident_bytes
 from weftos.rpc import agent_types as a
 from weftos.rpc import types as t
+from weftos.rpc.state_types import KernelHeld
 from weftos.shm import RingInspector
 
 __all__ = ["Views"]
@@ -31,12 +34,20 @@ class Views:
         core: shared state.
         registry: services.
         sampler: usage and rates.
+        witnesses: names of those that run.
     """
 
-    def __init__(self, core: Core, registry: ServiceRegistry, sampler: Sampler) -> None:
+    def __init__(
+        self, core: Core, registry: ServiceRegistry, sampler: Sampler, witnesses: Callable[[], list[str]]
+    ) -> None:
         self._core = core
+        self._witnesses = witnesses
         self._registry = registry
         self._sampler = sampler
+
+    def held(self, seq: int) -> KernelHeld:
+        """What the kernel holds; ``seq`` is the record up to which the log says the same."""
+        return held_by(self._core, self._registry, self._witnesses(), seq)
 
     def row(self, entry: ProcessEntry) -> a.ProcessInfo:
         """One row of the process table."""

@@ -11,7 +11,9 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from weftos import limits
 from weftos.config import ChainSection
@@ -21,6 +23,9 @@ from weftos.kernel.restart import RestartTracker
 from weftos.witness.server import WitnessBoot, run_witness
 
 __all__ = ["WitnessHost"]
+
+#: Puts an event on the log: its kind and payload.
+Record: TypeAlias = Callable[[str, dict[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ class _Witness:
         self.uid = uid
         self.child: ChildHandle | None = None
         self.started_at = 0.0
+        self.on_log = False
         self.tracker = RestartTracker(backoff_max_s=limits.SERVICE_RESTART_BACKOFF_MAX_S)
 
 
@@ -52,6 +58,7 @@ class WitnessHost:
         self._base = base
         self._log_fd = log_fd
         self._ending = False
+        self._record: Record | None = None
         uids = [*config.witness_uids, *[None] * config.witnesses]
         self._all = [
             _Witness(number, base / str(number), home.socket.parent / f"witness-{number}.sock", uids[number - 1])
@@ -62,6 +69,22 @@ class WitnessHost:
     def sockets(self) -> tuple[str, ...]:
         """Where they listen."""
         return tuple(str(one.socket_path) for one in self._all)
+
+    @property
+    def running(self) -> list[str]:
+        """Names of those whose process the log knows of."""
+        return sorted(one.name for one in self._all if one.on_log)
+
+    def attach_log(self, record: Record) -> None:
+        """From now on put their lives on the log; those that run already go there at once."""
+        self._record = record
+        for one in self._all:
+            self._began(one)
+
+    def _began(self, one: _Witness) -> None:
+        if self._record is not None and one.child is not None:
+            one.on_log = True
+            self._record("witness.start", {"name": one.name, "os_pid": one.child.os_pid})
 
     async def start(self) -> list[str]:
         """Start all, and wait a while until they listen.
@@ -116,6 +139,9 @@ class WitnessHost:
                 continue
             one.child.close()
             one.child = None
+            if one.on_log and self._record is not None and not self._ending:
+                one.on_log = False
+                self._record("witness.exit", {"name": one.name, "how": how})
             if not self._ending:
                 delay = one.tracker.next_delay(time.monotonic(), time.monotonic() - one.started_at)
                 if delay is None:
@@ -129,6 +155,7 @@ class WitnessHost:
     def _again(self, one: _Witness) -> None:
         if not self._ending and one.child is None:
             os.close(self._fork(one))
+            self._began(one)
 
     async def stop(self) -> None:
         """End all; those that do not go are killed."""

@@ -15,6 +15,7 @@ import msgspec
 from weftos.rpc import agent_types as a
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
+from weftos.rpc.state_types import KernelHeld
 
 __all__ = ["METHODS", "Access", "Method"]
 
@@ -53,6 +54,7 @@ _READ, _OPERATE, _ADMIN = Access.READ, Access.OPERATE, Access.ADMIN
 _TABLE: Final = (
     Method("ping", _READ, t.NoParams, str, "Answers `pong`: the kernel's loop turns."),
     Method("kernel.status", _READ, t.NoParams, t.KernelStatus, "State, age and places of the kernel."),
+    Method("kernel.state", _READ, t.NoParams, KernelHeld, "What the kernel holds, as of a record of the log."),
     Method("kernel.ps", _READ, a.ListParams, list[a.ProcessInfo], "The process table."),
     Method("kernel.services", _READ, t.NoParams, list[t.ServiceInfo], "Services, the service process first."),
     Method("kernel.logs", _READ, t.LogsParams, list[t.LogEntry], "Lines of the kernel's log, oldest first."),

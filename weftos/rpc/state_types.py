@@ -1,0 +1,113 @@
+"""What the kernel holds at a moment: the answer of ``kernel.state``, and what a fold over the log must come to."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
+
+
+class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
+    """An agent that is there: alive, or about to be restarted.
+
+    Attributes:
+        pid: of the agent.
+        agent_id: its name on the log.
+        name: as it was spawned.
+        program: as it was spawned.
+        parent_pid: its parent; 0 for the kernel.
+        restart: its restart policy.
+        state: ``starting``, ``running``, ``suspended``, ``stopping`` or ``exited``.
+        incarnation: which life, from 1.
+        os_pid: its process once it is ready, else ``None``.
+        watchers: agents that are told when it ends.
+        links: agents that are told, and that it is told of.
+    """
+
+    pid: int
+    agent_id: str
+    name: str
+    program: str
+    parent_pid: int
+    restart: str
+    state: str
+    incarnation: int
+    os_pid: int | None = None
+    watchers: list[int] = []
+    links: list[int] = []
+
+
+class RingHeld(msgspec.Struct, kw_only=True):
+    """A ring between two agents.
+
+    Attributes:
+        ring: its number.
+        src: who writes.
+        dst: who reads.
+        direct: whether direct messages may pass.
+        broadcast: whether broadcasts may pass.
+        topics: whose messages may pass.
+        capacity_bytes: of its data area.
+    """
+
+    ring: int
+    src: int
+    dst: int
+    direct: bool
+    broadcast: bool
+    topics: list[str]
+    capacity_bytes: int
+
+
+class TopicHeld(msgspec.Struct, kw_only=True):
+    """A topic.
+
+    Attributes:
+        topic: its name.
+        subscribers: pids.
+        publishers: pids of agents that were allowed to publish in their present life.
+    """
+
+    topic: str
+    subscribers: list[int] = []
+    publishers: list[int] = []
+
+
+class ServiceHeld(msgspec.Struct, kw_only=True):
+    """A service that an agent offers.
+
+    Attributes:
+        name: of the service.
+        pid: of the agent.
+        methods: as it offered them.
+    """
+
+    name: str
+    pid: int
+    methods: list[str] = []
+
+
+class KernelHeld(msgspec.Struct, kw_only=True):
+    """What the kernel holds.
+
+    Attributes:
+        boot_id: of this boot, hex digits.
+        seq: number of the newest record of the log of which all this is the sum; -1 for none.
+        service_incarnation: of the service process.
+        agents: by pid.
+        rings: by number.
+        topics: by name.
+        services: by name; those of agents.
+        witnesses: names of the witnesses that run.
+        dead_letters: put aside since the boot, those that were dropped since included.
+    """
+
+    boot_id: str
+    seq: int
+    service_incarnation: int = 1
+    agents: list[AgentHeld] = []
+    rings: list[RingHeld] = []
+    topics: list[TopicHeld] = []
+    services: list[ServiceHeld] = []
+    witnesses: list[str] = []
+    dead_letters: int = 0
