@@ -1,7 +1,9 @@
 """The chain: durable appends a second by 1, 4 and 16 agents, and how fast the log is verified.
 
 An append counts when its acknowledgement is here, which is after the data is on disk. ``window W`` means that an agent
-has up to W requests under way; ``one at a time`` waits for each before the next. The yardstick is SQLite on the same
+has up to W requests under way; ``one at a time`` waits for each before the next; ``batches of B`` are requests of B
+events each. ``acknowledgement`` is the time from a request to its answer while 16 agents together append at half of the
+rate that was measured just before. The yardstick is SQLite on the same
 disk in the same run: WAL, ``synchronous=FULL``, one transaction for each event, one writer.
 
 Why it is as it is: what an append costs is the wait for the disk, so the figures say how many appends share one wait.
@@ -10,10 +12,13 @@ Why it is as it is: what an append costs is the wait for the disk, so the figure
 from __future__ import annotations
 
 import sqlite3
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from weftos.bench.crew import Crew
 from weftos.bench.kernel_run import KernelRun
@@ -25,6 +30,8 @@ __all__ = ["run"]
 
 _APPENDERS: Final = (1, 4, 16)
 _WINDOW: Final = 64
+_BATCH: Final = 64
+_BATCH_WINDOW: Final = 4
 _WARM_S: Final = 0.1
 _TIMEOUT_S: Final = 20.0
 
@@ -54,6 +61,10 @@ def run(settings: Settings) -> Collector:
                 case = f"durable appends, {count} appender{'s' if count > 1 else ''}, window {_WINDOW}"
                 attempt(case, "weftos", lambda count=count: _appends(kernel, count, _WINDOW, settings.seconds))  # type: ignore[misc]
                 attempt(case, "sqlite3", lambda: _sqlite(kernel.folder / "yardstick.db", settings.seconds))
+            most = _APPENDERS[-1]
+            case = f"durable appends, {most} appenders, batches of {_BATCH}"
+            attempt(case, "weftos", lambda: _appends(kernel, most, _BATCH_WINDOW, settings.seconds, batch=_BATCH))  # noqa: B023
+            _acknowledgements(collector, kernel, most, settings)
             report = verify(str(kernel.home.chain))
             if report.valid:
                 collector.add("verify", "weftos", "rate", report.records / report.elapsed_seconds, "1/s")
@@ -62,19 +73,35 @@ def run(settings: Settings) -> Collector:
     return collector
 
 
-def _appends(kernel: KernelRun, count: int, window: int, seconds: float) -> float:
+def _acknowledgements(collector: Collector, kernel: KernelRun, count: int, settings: Settings) -> None:
+    case = f"acknowledgement, {count} appenders at half of their rate"
+    try:
+        full = _appends(kernel, count, _WINDOW, settings.seconds)
+        found = _ordered(kernel, count, Appends(_WINDOW, 0.0, settings.seconds, "", rate=full / 2 / count))
+    except WeftError as error:
+        collector.skip("weftos", f"{case}: {error}")
+        return
+    for metric in ("p50", "p99"):
+        # Of the percentiles of the agents the middle one: they all wait for the same disk.
+        collector.add(case, "weftos", metric, statistics.median(one[metric] for one in found), "s")
+
+
+def _appends(kernel: KernelRun, count: int, window: int, seconds: float, *, batch: int = 0) -> float:
+    return float(sum(_ordered(kernel, count, Appends(window, 0.0, seconds, "", batch=batch))))
+
+
+def _ordered(kernel: KernelRun, count: int, order: Appends) -> list[Any]:
+    """Have agents carry out an order at the same time; return their answers."""
     agents = [kernel.spawn("appender") for _ in range(count)]
     try:
         begin = time.monotonic() + _WARM_S
         paths = [kernel.answer_path() for _ in agents]
         for (pid, _), path in zip(agents, paths, strict=True):
-            kernel.order(pid, Appends(window, begin, seconds, path))
-        return float(
-            sum(
-                kernel.answer(os_pid, path, seconds + _TIMEOUT_S)
-                for (_, os_pid), path in zip(agents, paths, strict=True)
-            )
-        )
+            kernel.order(pid, msgspec.structs.replace(order, begin=begin, path=path))
+        return [
+            kernel.answer(os_pid, path, order.seconds + _TIMEOUT_S)
+            for (_, os_pid), path in zip(agents, paths, strict=True)
+        ]
     finally:
         for pid, _ in agents:
             kernel.stop(pid)

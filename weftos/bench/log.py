@@ -2,7 +2,8 @@
 
 The log is written by the library itself, in this process, with its keys, its Merkle tree and a checkpoint every second,
 in groups of 256 with one sync each; ``tree off`` is the same without keys, and so without tree, tiles and checkpoints.
-``open`` is what a boot does before the first append. ``proof`` makes one proof of inclusion from the files. Memory is
+``open`` is what a boot does before the first append. ``proof`` makes proofs of inclusion, one after the other, from
+the files. Memory is
 the resident set of this process; ``growth`` is from the tenth part of the log to all of it.
 
 Why it is as it is: rings and processes are measured by ``chain``; here is what the format itself costs, at a size where
@@ -46,7 +47,7 @@ def run(settings: Settings) -> Collector:
 
 def _measure(folder: Path, count: int, collector: Collector) -> None:
     from weftos import chain
-    from weftos.chain.proof_file import make_proof
+    from weftos.chain.proof_file import Prover
 
     signer = chain.Signer.open(folder / "keys")
     case = f"{count:,} records of 300 B"
@@ -63,9 +64,10 @@ def _measure(folder: Path, count: int, collector: Collector) -> None:
         name = "one process" if workers == 1 else f"{workers} processes"
         collector.add(f"verify, {name}", "weftos", "rate", report.records / report.elapsed_seconds, "1/s")
     spent = []
+    prover = Prover(folder / "log")
     for number in range(_PROOFS):
         began = time.perf_counter()
-        make_proof(folder / "log", number * (count - 1) // (_PROOFS - 1))
+        prover.prove(number * (count - 1) // (_PROOFS - 1))
         spent.append(time.perf_counter() - began)
     collector.add(f"proof of one record among {count:,}", "weftos", "p50", sorted(spent)[_PROOFS // 2], "s")
     began = time.perf_counter()

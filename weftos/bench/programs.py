@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from itertools import repeat
+from itertools import count, islice, repeat
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,13 +22,16 @@ from weftos.bench.loops import Load, count_until
 from weftos.bench.samples import percentiles, time_calls
 from weftos.errors import BenchFailed
 from weftos.service.client import Pending
-from weftos.service.protocol import Append
+from weftos.service.protocol import Append, AppendBatch, Event
 
 __all__ = ["Appends", "OneWay", "RoundTrips", "appender", "caller", "drain", "receiver", "sender", "write_answer"]
 
 
 T = TypeVar("T")
 _PATIENCE_S: Final = 10.0
+#: Between two looks whether something is due, in seconds.
+_PACE_S: Final = 0.004
+_TEXT: Final = "x" * 30
 #: A sender that nobody has ended by then ends itself, seconds after the measurement.
 _OVERTIME_S: Final = 30.0
 
@@ -75,12 +78,16 @@ class Appends(msgspec.Struct, frozen=True):
         begin: ``time.monotonic()`` at which counting begins.
         seconds: how long to count.
         path: named pipe for the answer.
+        batch: events in each request; 0 for requests of one event.
+        rate: events to submit each second; 0 for as many as possible. The answer is then how long each one took.
     """
 
     window: int
     begin: float
     seconds: float
     path: str
+    batch: int = 0
+    rate: float = 0.0
 
 
 def write_answer(path: str, answer: Any) -> None:
@@ -169,23 +176,50 @@ def caller(ctx: Context) -> None:
 def appender(ctx: Context) -> None:
     """Append to the chain, durable, with some requests under way; count acknowledgements."""
     order = _order(ctx, Appends)
-    submit, text = ctx.service.submit, "x" * 30
+    if order.rate:
+        write_answer(order.path, percentiles(_paced(ctx, order)))
+        return
+    submit = ctx.service.submit
     waiting: deque[Pending] = deque()
-    n = 0
+    numbers = count()
+    each = order.batch or 1
+
+    def request() -> Append | AppendBatch:
+        if not order.batch:
+            return Append("app.bench", {"n": next(numbers), "data": _TEXT}, None, None, True)
+        return AppendBatch([Event("app.bench", {"n": n, "data": _TEXT}) for n in islice(numbers, order.batch)], True)
 
     def chunk() -> int:
-        nonlocal n
         while len(waiting) < order.window:
-            waiting.append(submit(Append("app.bench", {"n": n, "data": text}, None, None, True)))
-            n += 1
-        count = 1
+            waiting.append(submit(request()))
+        done = 1
         waiting.popleft().result()
         while waiting and waiting[0].done:
             waiting.popleft().result()
-            count += 1
-        return count
+            done += 1
+        return done * each
 
     rate = count_until(chunk, order.begin, order.seconds)
     while waiting:
         waiting.popleft().result()
     write_answer(order.path, rate)
+
+
+def _paced(ctx: Context, order: Appends) -> list[float]:
+    """Append at a given rate, a few at once; return the seconds from each request to its acknowledgement."""
+    service, now = ctx.service, time.monotonic
+    samples: list[float] = []
+    end = order.begin + order.seconds
+    sent = 0
+    while (at := now()) < end or service.in_flight:
+        due = int((min(at, end) - order.begin) * order.rate) if at > order.begin else 0
+        while sent < due:
+            begun = now()
+            event = Append("app.bench", {"n": sent, "data": _TEXT}, None, None, True)
+            service.submit(event).on_done(lambda _, begun=begun: samples.append(now() - begun))  # type: ignore[misc]
+            sent += 1
+        if not service.on_ready():
+            service.pump(_PACE_S)
+    if not samples:
+        raise BenchFailed("no append was acknowledged")
+    return samples

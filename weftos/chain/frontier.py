@@ -34,6 +34,12 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\1" + left + right).digest()
 
 
+def parents(row: list[bytes]) -> list[bytes]:
+    """Return the hashes of the nodes above a row of nodes, as far as they have both children."""
+    children = iter(row)
+    return [sha256(b"\1" + left + right).digest() for left, right in zip(children, children, strict=False)]
+
+
 class Frontier:
     """The complete subtrees of the leaves from ``begin`` to ``size``.
 

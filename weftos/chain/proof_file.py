@@ -36,7 +36,7 @@ from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.chain.tile_tree import TileTree
 from weftos.errors import ChainCorrupted, ChainError, ProofInvalid
 
-__all__ = ["EventProof", "check_proof", "make_proof", "parse_proof"]
+__all__ = ["EventProof", "Prover", "check_proof", "make_proof", "parse_proof"]
 
 _FIRST_LINE: Final = "c2sp.org/tlog-proof@v1"
 _MOST_BYTES: Final = limits.NOTE_BYTES + 2 * (limits.CHAIN_HEADER_BYTES + limits.CHAIN_PAYLOAD_BYTES)
@@ -72,38 +72,62 @@ class EventProof(msgspec.Struct, frozen=True):
         return "\n".join([*lines, "", ""]).encode() + self.checkpoint
 
 
-def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
-    """Make a proof from the files of a log.
+class Prover:
+    """Makes proofs against the newest checkpoint of a log, from its files.
+
+    What proofs have in common is read and computed once, so many proofs cost less than each alone.
 
     Args:
         directory: of the log.
-        seq: number of the record.
+
+    Attributes:
+        size: records that the checkpoint covers.
 
     Raises:
-        ChainError: there is no checkpoint, or it does not cover the record yet, or a file cannot be read.
-        ChainCorrupted: record or tiles are damaged.
+        ChainError: there is no checkpoint, or it cannot be read.
+        ChainCorrupted: it is malformed.
     """
-    path = os.path.abspath(directory)
-    try:
-        with ReadFile(os.path.join(path, CHECKPOINT_NAME)) as file:
-            note = file.read(0, limits.NOTE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise ChainError(f"the log in {path} has no checkpoint, so there is nothing to prove against") from error
-    except OSError as error:
-        raise ChainError(f"the checkpoint cannot be read: {error}") from error
-    stated = parse_text(parse_note(note).text)
-    if not 0 <= seq < stated.size:
-        raise ChainError(
-            f"the newest checkpoint covers the records 0 to {stated.size - 1}, not {seq}; one is made every second "
-            "while the log grows, and by `weaver chain checkpoint`"
-        )
-    tree = TileTree(path, stated.size)
-    entry = tree.entry(seq)
-    record = record_at(path, seq, entry)
-    if record.header_bytes != entry:
-        raise ChainCorrupted(f"record {seq} is not the one that the tree holds; `weaver chain verify` tells more")
-    hashes = inclusion_proof(seq, stated.size, tree.node)
-    return EventProof(seq, record.header_bytes, record.salted, hashes, note)
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = os.path.abspath(directory)
+        try:
+            with ReadFile(os.path.join(self._directory, CHECKPOINT_NAME)) as file:
+                self._note = file.read(0, limits.NOTE_BYTES + 1)
+        except FileNotFoundError as error:
+            raise ChainError(
+                f"the log in {self._directory} has no checkpoint, so there is nothing to prove against"
+            ) from error
+        except OSError as error:
+            raise ChainError(f"the checkpoint cannot be read: {error}") from error
+        self.size = parse_text(parse_note(self._note).text).size
+        self._tree = TileTree(self._directory, self.size)
+
+    def prove(self, seq: int) -> EventProof:
+        """Make a proof.
+
+        Args:
+            seq: number of the record.
+
+        Raises:
+            ChainError: the checkpoint does not cover the record yet, or a file cannot be read.
+            ChainCorrupted: record or tiles are damaged.
+        """
+        if not 0 <= seq < self.size:
+            raise ChainError(
+                f"the newest checkpoint covers the records 0 to {self.size - 1}, not {seq}; one is made every second "
+                "while the log grows, and by `weaver chain checkpoint`"
+            )
+        entry = self._tree.entry(seq)
+        record = record_at(self._directory, seq, entry, self.size)
+        if record.header_bytes != entry:
+            raise ChainCorrupted(f"record {seq} is not the one that the tree holds; `weaver chain verify` tells more")
+        hashes = inclusion_proof(seq, self.size, self._tree.node)
+        return EventProof(seq, record.header_bytes, record.salted, hashes, self._note)
+
+
+def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
+    """Make one proof from the files of a log; arguments and errors as for ``Prover``."""
+    return Prover(directory).prove(seq)
 
 
 def parse_proof(data: bytes) -> EventProof:

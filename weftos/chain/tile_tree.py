@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
-from weftos.chain.frontier import Frontier, node_hash
+from weftos.chain.frontier import Frontier, parents
 from weftos.chain.tile_paths import TILE_WIDTH, bundle_entry, entries_path
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
@@ -26,7 +26,7 @@ class TileTree:
     def __init__(self, directory: str, size: int) -> None:
         self._directory = directory
         self.size = size
-        self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree, 32 bytes.
@@ -41,12 +41,10 @@ class TileTree:
         assert (index + 1) << level <= self.size, "a complete subtree of this tree"
         tile_level, above = divmod(level, 8)
         first = index << above
-        hashes = self._tile(tile_level, first // TILE_WIDTH)
-        begin = first % TILE_WIDTH
-        nodes = hashes[begin : begin + (1 << above)]
-        while len(nodes) > 1:
-            nodes = [node_hash(a, b) for a, b in zip(nodes[0::2], nodes[1::2], strict=True)]
-        return nodes[0]
+        rows = self._tile(tile_level, first // TILE_WIDTH)
+        while len(rows) <= above:
+            rows.append(parents(rows[-1]))
+        return rows[above][first % TILE_WIDTH >> above]
 
     def entry(self, index: int) -> bytes:
         """Return an entry.
@@ -64,12 +62,13 @@ class TileTree:
         except OSError as error:
             raise ChainCorrupted(f"{path} cannot be read: {error.strerror or error}", path=path) from error
 
-    def _tile(self, level: int, index: int) -> list[bytes]:
+    def _tile(self, level: int, index: int) -> list[list[bytes]]:
+        """Return the rows of a tile that were needed so far: its own hashes, those above them, and so on."""
         key = level, index
         found = self._tiles.get(key)
         if found is None:
             width = min(TILE_WIDTH, (self.size >> 8 * level) - index * TILE_WIDTH)
-            found = self._tiles[key] = read_tile(self._directory, level, index, width)
+            found = self._tiles[key] = [read_tile(self._directory, level, index, width)]
             if len(self._tiles) > _KEPT_TILES:
                 self._tiles.popitem(last=False)
         else:
