@@ -19,11 +19,9 @@ from blake3 import blake3
 from weftos import limits
 from weftos.chain.cursor import Cursor
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, MAX_BODY, PROLOGUE, RECORD
-from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Header, decode_header, encode_header
+from weftos.chain.record import HEADER_DECODER, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Header, encode_header
 
 __all__ = ["Picked", "pass_good_records"]
-
-_RECORD_MARK = bytes((RECORD, 0))
 
 
 class Picked(NamedTuple):
@@ -70,34 +68,29 @@ def pass_good_records(
         return at
     hasher = blake3()  # one for all: making one takes longer than hashing a record
     reset, update, digest = hasher.reset, hasher.update, hasher.digest
-    unpack, body_length, decode, encode, tag = (
+    unpack, unpack_body, decode, encode, tag = (
         PROLOGUE.unpack_from,
         BODY.unpack_from,
-        decode_header,
+        HEADER_DECODER.decode,
         encode_header,
         LEAF_TAG,
     )
     log_id, seq, prev_hash, t_ns = cursor.log_id, cursor.seq, cursor.prev_hash, cursor.t_ns
-    end, mark, append, longest = (
-        len(data) - FRAME_OVERHEAD - BODY.size,
-        _RECORD_MARK,
-        entries.append,
-        limits.CHAIN_HEADER_BYTES,
-    )
+    end, append, longest = len(data) - FRAME_OVERHEAD - BODY.size, entries.append, limits.CHAIN_HEADER_BYTES
     while at < end:
         size, crc = unpack(data, at)
         start = at + 8
         stop = start + size
         if size > MAX_BODY or data[at : at + 4] != data[stop : stop + 4]:
             break
-        body = data[start:stop]
-        if crc32(body, size) != crc or body[:2] != mark:
+        kind, flags, length = unpack_body(data, start)
+        if crc32(data[start:stop], size) != crc or kind != RECORD or flags:
             break
-        header_stop = 4 + body_length(body)[2]
-        raw, salted = body[4:header_stop], body[header_stop:]
+        header_stop = start + 4 + length
+        raw, salted = data[start + 4 : header_stop], data[header_stop:stop]
         try:
             header = decode(raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):  # the second is not wrapped by msgspec
             break
         reset()
         update(salted)
@@ -109,7 +102,7 @@ def pass_good_records(
             or header.v != RECORD_VERSION
             or header.payload_hash != digest()
             or len(salted) != header.payload_len + SALT_BYTES
-            or header_stop > longest + 4
+            or length > longest
             or encode(header) != raw
         ):
             break

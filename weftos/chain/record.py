@@ -123,7 +123,9 @@ class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 #: Encodes a header given as ``Header`` or as a tuple of its fields, which is faster to make.
 encode_header = msgspec.msgpack.Encoder().encode
-_decode_header = msgspec.msgpack.Decoder(Header).decode
+#: Decodes a header part; lets ``UnicodeDecodeError`` through, which ``decode_header`` does not.
+HEADER_DECODER: Final = msgspec.msgpack.Decoder(Header)
+_decode_header = HEADER_DECODER.decode
 
 
 def decode_header(data: bytes) -> Header:
