@@ -337,10 +337,6 @@ DELEGATION_ACTIONS: Final = 64
 DELEGATION_BYTES: Final = 8192
 #: Longest life of a certificate, in nanoseconds: one year. Whoever forgets to revoke is limited by it.
 DELEGATION_LIFE_NS: Final = 366 * 24 * 3600 * 1_000_000_000
-#: Revoked certificates remembered, about 300 bytes each.
-DELEGATION_REVOCATIONS: Final = 1_000_000
-#: Longest reason given with a revocation, in bytes of UTF-8.
-DELEGATION_REASON_BYTES: Final = 256
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,6 @@ from weftos import chain
 from weftos.errors import (
     CapabilityDenied,
     DelegationRevoked,
-    DeltaInvalid,
-    DeltaRefused,
     GateDeferred,
     GovernanceDenied,
     PathInvalid,
@@ -37,7 +35,6 @@ from weftos.tree.deltas import Created, MetadataSet, PolicyRemoved, PolicySet
 from weftos.tree.names import Action, Kind, Role
 from weftos.tree.paths import ResourcePath as P
 from weftos.tree.policies import Policy
-from weftos.tree.revocations import RevocationAdded, Revocations
 from weftos.tree.snapshot import load_snapshot, make_snapshot
 from weftos.tree.tree import ResourceTree
 from weftos.tree.view import TreeView
@@ -255,54 +252,45 @@ def test_attack_28_the_memory_of_the_access_list_is_never_stale():
 # --- 30: the list of what was revoked ---------------------------------------------------------------------------------
 
 
-def test_attack_30_a_damaged_revocation_does_not_empty_the_list(tmp_path):
-    with chain.ChainWriter.open(tmp_path / "chain", boot_id=LOG_ID) as writer:
-        for number in (1, 2):
-            payload = RevocationAdded(certificate=bytes([number]) * 32, reason="stolen").to_payload()
-            writer.append(chain.NewEvent("tree", "app.revocation", payload))
-    first, second = list(chain.read(tmp_path / "chain"))[-2:]
-    kind, revoked = RevocationAdded.log_kind, Revocations()
-    revoked.apply(Revocations.from_payload(kind, first.payload), first.seq, first.t_ns)
-    for bad in ({}, {**second.payload, "certificate": b""}, {**second.payload, "x": 1}, [], None):
-        with pytest.raises(DeltaInvalid) as caught:
-            Revocations.from_payload(kind, bad)
-        assert (caught.value.code, caught.value.exit_code) == ("tree.delta", 5)
-    with pytest.raises(DeltaRefused):
-        revoked.apply(Revocations.from_payload(kind, first.payload), first.seq, first.t_ns)
-    assert bytes([1]) * 32 in revoked
-    # There is no file of revocations to empty: they are records, so who damages one damages the log.
-    path = tmp_path / "chain" / "00000001.log"
-    data = bytearray(path.read_bytes())
-    data[data.index(b"\x01" * 32)] ^= 1
-    path.write_bytes(data)
-    report = chain.verify(tmp_path / "chain")
-    assert [(one.code, one.seq) for one in report.errors] == [("bad_crc", first.seq)]
+def test_attack_30_a_damaged_revocation_does_not_empty_the_list(instance):
+    """There is no file of revocations to empty: they are records, so who damages one damages the log."""
+    instance.start()
+    issued = instance.call("resource.delegate", subject="agent:echo.1", actions=["read"], reason="a test")
+    instance.call("resource.revoke", id=issued.id, reason="stolen")
+    instance.stop()
+    for kind in ("tree.create", "revocation.add"):
+        about = [one for one in instance.records() if one.kind == kind and issued.id.encode() in one.payload_bytes]
+        about = about or [one for one in instance.records() if one.kind == kind]
+        record = about[-1]
+        path = instance.home.chain / "00000001.log"
+        good = path.read_bytes()
+        data = bytearray(good)
+        data[data.index(record.salted) + 20] ^= 1
+        path.write_bytes(data)
+        report = chain.verify(instance.home.chain)
+        assert [(one.code, one.seq) for one in report.errors][:1] == [("bad_crc", record.seq)]
+        path.write_bytes(good)
+    # The snapshot is no way around it either.
+    (instance.home.tree / "snapshot").unlink()
+    instance.start()
+    (row,) = instance.call("resource.delegations").certificates
+    assert (row.id, row.revoked) == (issued.id, True)
+    instance.stop()
 
 
-def test_attack_30_a_revoked_certificate_stays_without_authority():
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from weftos.tree.authority import verify_chain
-    from weftos.tree.delegation import agent_subject, issue
-
-    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
-    certificate = issue(
-        key,
-        subject=agent_subject("a"),
-        prefix=P("/kernel/agents"),
-        actions=frozenset((READ,)),
-        not_before_ns=1,
-        not_after_ns=100,
-        nonce=bytes(16),
-        max_depth=0,
-    )
-    revoked = Revocations()
-    arguments = {"trusted": {key.public_key().public_bytes_raw(): P("/")}, "now_ns": 50}
-    assert verify_chain((certificate,), revoked=revoked, **arguments).subject == "agent:a"
-    revoked.apply(RevocationAdded(certificate=certificate.id, reason="stolen"), 1, 1)
-    with pytest.raises(DelegationRevoked) as caught:
-        verify_chain((certificate,), revoked=revoked, **arguments)
-    assert (caught.value.code, caught.value.exit_code) == ("delegation.revoked", 4)
+def test_attack_30_a_revoked_certificate_stays_without_authority(instance):
+    instance.start()
+    issued = instance.call("resource.delegate", subject="agent:echo.1", actions=["read"], reason="a test")
+    shown = {"certificates": [issued.certificate], "subject": "agent:echo.1", "path": "/apps"}
+    assert instance.call("resource.authorize", **shown).prefix == "/"
+    instance.call("resource.revoke", id=issued.id, reason="stolen")
+    for _ in range(2):
+        with pytest.raises(DelegationRevoked) as caught:
+            instance.call("resource.authorize", **shown)
+        assert (caught.value.code, caught.value.exit_code) == ("delegation.revoked", 4)
+        instance.stop()
+        instance.start()
+    instance.stop()
 
 
 # --- 16, 32: the instance as a whole ----------------------------------------------------------------------------------

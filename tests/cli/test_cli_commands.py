@@ -9,6 +9,7 @@ import pytest
 from samples import CRASH, DETAIL, ROWS, STATUS, STOPPED
 
 from weftos.errors import ServiceUnavailable
+from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
@@ -156,6 +157,86 @@ CASES = [
         {"weights": [2.0, 0.0, 0.0, 0.0, 0.0, 0.0], "limit": 10},
         r.ResourceRank(ranked=[["/kernel", 1.0]]),
     ),
+    (
+        ["resource", "acl", "show", "/apps"],
+        "resource.acl",
+        {"path": "/apps"},
+        x.AclView(path="/apps", rules=[x.AclRule(path="/", policy_id="p", effect="deny", principal="echo.1")]),
+    ),
+    (
+        ["resource", "acl", "set", "/apps", "allow", "--id", "p", "--action", "read", "--reason", "why"],
+        "resource.set-rule",
+        {
+            "path": "/apps",
+            "policy_id": "p",
+            "effect": "allow",
+            "principal": None,
+            "role": None,
+            "action": "read",
+            "reason": "why",
+        },
+        x.TreeChanged(record=7),
+    ),
+    (
+        ["resource", "acl", "remove", "/apps", "p", "--reason", "why"],
+        "resource.remove-rule",
+        {"path": "/apps", "policy_id": "p", "reason": "why"},
+        x.TreeChanged(record=8),
+    ),
+    (
+        ["resource", "acl", "check", "/apps", "echo.1"],
+        "resource.decide",
+        {"path": "/apps", "principal": "echo.1", "role": "viewer", "action": "read"},
+        x.AclDecision(allowed=True, reason="policy p", path="/apps", policy_id="p"),
+    ),
+    (
+        ["resource", "delegate", "issue", "agent:echo.1", "--action", "read", "--for", "2h", "--reason", "why"],
+        "resource.delegate",
+        {
+            "subject": "agent:echo.1",
+            "prefix": "/",
+            "actions": ["read"],
+            "valid_secs": 7200.0,
+            "max_depth": 0,
+            "reason": "why",
+        },
+        x.DelegateResult(id="ab" * 32, certificate="AAAA", not_after_ns=10**18, record=9),
+    ),
+    (
+        ["resource", "delegate", "list"],
+        "resource.delegations",
+        {},
+        x.CertificateList(
+            certificates=[
+                x.CertificateRow(
+                    id="ab" * 32,
+                    subject="agent:a",
+                    prefix="/",
+                    actions=["read"],
+                    not_before_ns=1,
+                    not_after_ns=2,
+                    max_depth=0,
+                    issuer="cd" * 32,
+                    record=9,
+                    revoked=True,
+                )
+            ],
+            revoked_elsewhere=["ef" * 32],
+            issuers={"cd" * 32: "/"},
+        ),
+    ),
+    (
+        ["resource", "delegate", "revoke", "ab" * 32, "--reason", "why"],
+        "resource.revoke",
+        {"id": "ab" * 32, "reason": "why"},
+        x.TreeChanged(record=10),
+    ),
+    (
+        ["resource", "delegate", "restore", "ab" * 32, "--reason", "why"],
+        "resource.restore",
+        {"id": "ab" * 32, "reason": "why"},
+        x.TreeChanged(record=11),
+    ),
     (["ipc", "topics"], "ipc.topics", {}, [TOPIC]),
     (["ipc", "subscribe", "1", "news"], "ipc.subscribe", {"pid": 1, "topic": "news"}, {"pid": 1, "topic": "news"}),
     (
@@ -189,7 +270,7 @@ def test_a_command_asks_its_method_and_shows_the_answer(weaver, args, method, pa
 def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
     # These are tested on their own: spawning and sending below, shutting down, following and auditing in their files.
-    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state"}
+    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state", "resource.authorize"}
     assert asked == set(METHODS) - {"ping"}
 
 

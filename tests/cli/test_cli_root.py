@@ -156,6 +156,13 @@ ARGUMENTS = {
     ("ipc", "subscribe"): ["1", "t"],
     ("resource", "inspect"): ["/kernel"],
     ("resource", "score"): ["/kernel"],
+    ("resource", "acl", "show"): ["/kernel"],
+    ("resource", "acl", "set"): ["/kernel", "allow", "--id", "p", "--reason", "r"],
+    ("resource", "acl", "remove"): ["/kernel", "p", "--reason", "r"],
+    ("resource", "acl", "check"): ["/kernel", "echo.1"],
+    ("resource", "delegate", "issue"): ["agent:echo.1", "--action", "read", "--reason", "r"],
+    ("resource", "delegate", "revoke"): ["ab" * 32, "--reason", "r"],
+    ("resource", "delegate", "restore"): ["ab" * 32, "--reason", "r"],
 }
 WITHOUT_KERNEL = {
     ("kernel", "start"),
@@ -164,6 +171,11 @@ WITHOUT_KERNEL = {
     ("completion",),
     ("chain",),
     ("custody", "check"),
+    # These work on files, and are tested with their kernel in test_kernel_access.
+    ("resource", "delegate", "check"),
+    ("resource", "delegate", "hand-on"),
+    ("resource", "delegate", "keygen"),
+    ("resource", "delegate", "show"),
 }
 
 

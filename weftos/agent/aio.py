@@ -19,7 +19,7 @@ from weftos.ipc.frames import close_all
 from weftos.ipc.message import Message
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
-from weftos.service.protocol import Append, GateCheck, Reply, Request
+from weftos.service.protocol import Append, AskTree, GateCheck, Reply, Request
 from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]
@@ -264,6 +264,12 @@ class AsyncService:
         if durable is None:
             durable = self._context._runtime.service.durable
         return await self.request(Append(kind, payload, subject, None, durable))
+
+    async def resources(
+        self, question: str, path: str = "/", *, certificates: Sequence[bytes] = (), **params: Any
+    ) -> Reply:
+        """Ask about the resource tree: ``tree``, ``inspect`` or ``rank``; see ``Resources``."""
+        return await self.request(AskTree(question, path, params, list(certificates)))
 
     async def gate(self, action: str, context: dict[str, Any] | None = None) -> Reply:
         """Ask the gate; it fails closed."""

@@ -25,6 +25,7 @@ from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, 
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
+from weftos.service.resources import Resources
 
 __all__ = ["Context"]
 
@@ -42,6 +43,7 @@ class Context:
         incarnation: 1 in its first life, one more after each restart.
         parent: pid of the agent that spawned it, 0 for the kernel.
         service: the chain and the gate: ``append``, ``append_batch``, ``gate``, ``require``, ``head``, ``tail``.
+        resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
     def __init__(self, runtime: AgentRuntime) -> None:
@@ -53,6 +55,7 @@ class Context:
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
+        self.resources = Resources(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]

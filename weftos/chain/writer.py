@@ -38,7 +38,7 @@ from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head,
 from weftos.chain.redaction import check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
-from weftos.errors import AppendRefused, ChainError, StorageFailed
+from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
 from weftos.events import SCHEMAS, check_payload
 
 __all__ = ["ChainWriter"]
@@ -132,8 +132,7 @@ class ChainWriter:
             if opened.first_events:
                 writer.commit()
             for seq in opened.announced:
-                if not record_at(opened.directory, seq).withheld:
-                    writer._erase(seq)
+                writer._finish_redaction(seq)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
@@ -176,6 +175,10 @@ class ChainWriter:
             if event.producer is not None and event.position is not None:
                 self._index.check(event.producer, event.position)
         return self._take(events, checked)
+
+    def known(self, producer: str | int, position: int) -> Ack | None:
+        """Return the acknowledgement that this place in a producer's stream got, as far as it is remembered."""
+        return self._index.recall(producer, position)
 
     def forget_before(self, producer: str | int, position: int) -> None:
         """Forget what a producer submitted below ``position``; if it comes again all the same, it is refused."""
@@ -361,6 +364,21 @@ class ChainWriter:
         self.commit()
         self._erase(seq)
         return ack
+
+    def _finish_redaction(self, seq: int) -> None:
+        """Erase what was announced behind the newest checkpoint, before a crash."""
+        record = record_at(self._directory, seq)
+        if record.withheld:
+            return
+        try:
+            check_redactable(record)
+        except AppendRefused as error:
+            # No writer announces that.
+            path = segment_path(self._directory, segment_of(list_segments(self._directory), seq))
+            raise ChainCorrupted(
+                f"a record announces an erasure that cannot be: {error}", path=path, offset=0
+            ) from error
+        self._erase(seq)
 
     def _erase(self, seq: int) -> None:
         number = segment_of(list_segments(self._directory), seq)

@@ -40,7 +40,7 @@ _COMMANDS: Final = {
     "kernel": ("weftos.cli.kernel_commands:kernel", "Start, stop and watch the kernel."),
     "agent": ("weftos.cli.agent_commands:agent", "Start, inspect, message and stop agents."),
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
-    "resource": ("weftos.cli.resource_commands:resource", "Look at the resource tree."),
+    "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),

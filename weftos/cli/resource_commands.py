@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.access_commands import acl, delegate
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, write_line
 from weftos.cli.session import call, json_option
 from weftos.rpc import tree_types as r
@@ -21,7 +22,7 @@ _DIMENSIONS = ("trust", "performance", "difficulty", "reward", "reliability", "v
 
 @click.group()
 def resource() -> None:
-    """Look at the resource tree.
+    """The resource tree, and who may do what there.
 
     It holds agents, services and namespaces, and what is known of each. Every change of it is a record on the log;
     `weaver chain local` shows them as tree.create and so on.
@@ -136,3 +137,7 @@ def rank(weights: tuple[tuple[str, float], ...], limit: int, as_json: bool) -> N
         return
     rows: list[Sequence[Cell]] = [[f"{value:.3f}", path] for path, value in found.ranked]
     show(Table(("SUM", "PATH"), rows, right=("SUM",), empty="there are no resources"))
+
+
+resource.add_command(acl)
+resource.add_command(delegate)

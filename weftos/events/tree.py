@@ -72,3 +72,41 @@ class Snapshot(Event, frozen=True, kw_only=True):
     root: Bytes32
     nodes: Natural
     digest: Bytes32
+
+
+class _Wish(Event, frozen=True, kw_only=True):
+    """Who wanted it, and why."""
+
+    by: str
+    reason: str
+
+
+class AclRequest(_Wish, frozen=True, kw_only=True):
+    """Somebody wants a rule on a resource, or away from it; the change follows."""
+
+    kind: ClassVar[str] = "acl.request"
+    path: str
+    policy_id: str
+    op: Literal["set", "remove"]
+
+
+class DelegationIssue(_Wish, frozen=True, kw_only=True):
+    """A certificate was signed by which somebody may act."""
+
+    kind: ClassVar[str] = "delegation.issue"
+    id: Bytes32
+    certificate: bytes
+
+
+class RevocationAdd(_Wish, frozen=True, kw_only=True):
+    """A certificate, and what rests on it, is valid no more."""
+
+    kind: ClassVar[str] = "revocation.add"
+    certificate: Bytes32
+
+
+class RevocationRemove(_Wish, frozen=True, kw_only=True):
+    """The revocation of a certificate was taken back."""
+
+    kind: ClassVar[str] = "revocation.remove"
+    certificate: Bytes32

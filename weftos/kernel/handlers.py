@@ -22,12 +22,12 @@ from weftos.kernel.grants import Grants
 from weftos.kernel.inherit import limits_from
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import ServiceRegistry, overall
+from weftos.kernel.resource_handlers import ResourceHandlers
 from weftos.kernel.sampler import resident_bytes
 from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
-from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
 from weftos.rpc.state_types import KernelHeld
@@ -110,11 +110,7 @@ class Handlers:
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
             "custody.attest": self.custody_attest,
-            "resource.tree": self.resource_tree,
-            "resource.inspect": self.resource_inspect,
-            "resource.stats": self.resource_stats,
-            "resource.score": self.resource_score,
-            "resource.rank": self.resource_rank,
+            **ResourceHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,
@@ -303,26 +299,6 @@ class Handlers:
     async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
         values = await self._done(p.Attest())
         return t.AttestResult(**values | {"attestation": plain(values["attestation"])})
-
-    # --- resources ----------------------------------------------------------------------------------------------------
-
-    async def resource_tree(self, params: r.ResourcePathParams) -> r.ResourceTree:
-        values = await self._done(p.AskTree("tree", params.path, {"limit": params.limit}))
-        return msgspec.convert(values, r.ResourceTree)
-
-    async def resource_inspect(self, params: r.ResourcePathParams) -> r.ResourceDetail:
-        return msgspec.convert(await self._done(p.AskTree("inspect", params.path)), r.ResourceDetail)
-
-    async def resource_stats(self, _params: t.NoParams) -> r.ResourceStats:
-        return msgspec.convert(await self._done(p.AskTree("stats")), r.ResourceStats)
-
-    async def resource_score(self, params: r.ResourcePathParams) -> r.ResourceScore:
-        values = await self._done(p.AskTree("score", params.path, {"limit": params.limit}))
-        return msgspec.convert(values, r.ResourceScore)
-
-    async def resource_rank(self, params: r.ResourceRankParams) -> r.ResourceRank:
-        values = await self._done(p.AskTree("rank", "/", {"weights": params.weights, "limit": params.limit}))
-        return msgspec.convert(values, r.ResourceRank)
 
     async def _done(self, request: p.Request) -> dict[str, Any]:
         reply = await self._core.service.ask(request)

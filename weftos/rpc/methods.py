@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
@@ -102,6 +103,15 @@ _TABLE: Final = (
     Method("resource.stats", _READ, t.NoParams, r.ResourceStats, "Counts over the resource tree, and its root hash."),
     Method("resource.score", _READ, r.ResourcePathParams, r.ResourceScore, "The figures of a resource, and its likes."),
     Method("resource.rank", _READ, r.ResourceRankParams, r.ResourceRank, "The resources with the best figures."),
+    Method("resource.acl", _READ, x.AclParams, x.AclView, "The rules that count for a resource."),
+    Method("resource.decide", _READ, x.AclDecisionParams, x.AclDecision, "What the rules say to a question, and why."),
+    Method("resource.set-rule", _ADMIN, x.AclSetParams, x.TreeChanged, "Puts a rule on a resource."),
+    Method("resource.remove-rule", _ADMIN, x.AclRemoveParams, x.TreeChanged, "Takes a rule from a resource."),
+    Method("resource.delegate", _ADMIN, x.DelegateParams, x.DelegateResult, "Signs a certificate."),
+    Method("resource.delegations", _READ, t.NoParams, x.CertificateList, "What was delegated, and what is revoked."),
+    Method("resource.authorize", _READ, x.AuthorizeParams, x.GrantView, "What a chain of certificates gives now."),
+    Method("resource.revoke", _ADMIN, x.CertificateParams, x.TreeChanged, "Revokes a certificate."),
+    Method("resource.restore", _ADMIN, x.CertificateParams, x.TreeChanged, "Takes a revocation back."),
     Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
     Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
     Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),

@@ -253,7 +253,7 @@ class ServiceClient:
         """
         durable = self.durable if durable is None else durable
         deadline = time.monotonic() + timeout_s
-        done = self._ask(p.Append(kind, payload, subject, cause, durable or cosigned), p.Appended, timeout_s)
+        done = self.ask(p.Append(kind, payload, subject, cause, durable or cosigned), p.Appended, timeout_s)
         if cosigned:
             self._await_cosigned(done.seq, deadline)
         return done
@@ -277,7 +277,7 @@ class ServiceClient:
     ) -> p.Appended:
         """Append several events in order, all or none, with one answer; arguments and errors as for ``append``."""
         durable = self.durable if durable is None else durable
-        return self._ask(p.AppendBatch(list(events), durable), p.Appended, timeout_s)
+        return self.ask(p.AppendBatch(list(events), durable), p.Appended, timeout_s)
 
     def gate(
         self, action: str, context: dict[str, Any] | None = None, timeout_s: float = limits.GATE_TIMEOUT_S
@@ -293,7 +293,7 @@ class ServiceClient:
             GateUnavailable: there is no answer. The action must not be done.
         """
         try:
-            return self._ask(p.GateCheck(action, context or {}), p.Decided, timeout_s).decision
+            return self.ask(p.GateCheck(action, context or {}), p.Decided, timeout_s).decision
         except WeftError as error:
             raise GateUnavailable(f"{action} must not be done, because the gate cannot be asked: {error}") from error
 
@@ -315,16 +315,16 @@ class ServiceClient:
 
     def head(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> dict[str, Any]:
         """Return the state of chain and service; see ``protocol.Head``. Errors as for ``Pending.result``."""
-        return self._ask(p.ChainHead(), p.Head, timeout_s).values
+        return self.ask(p.ChainHead(), p.Head, timeout_s).values
 
     def tail(self, count: int = 20, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> list[dict[str, Any]]:
         """Return the newest records, newest last; fewer than ``count`` if they do not fit one answer."""
-        return self._ask(p.ChainTail(count), p.Tail, timeout_s).records
+        return self.ask(p.ChainTail(count), p.Tail, timeout_s).records
 
     def ping(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> float:
         """Return how long the service took to answer, in seconds."""
         started = time.monotonic()
-        self._ask(p.Ping(), p.Pong, timeout_s)
+        self.ask(p.Ping(), p.Pong, timeout_s)
         return time.monotonic() - started
 
     # --- for the runtime ----------------------------------------------------------------------------------------------
@@ -410,7 +410,8 @@ class ServiceClient:
             self._lost += 1
             self._pending.pop(first).settle(_LOST)
 
-    def _ask(self, request: p.Request, kind: type[R], timeout_s: float) -> R:
+    def ask(self, request: p.Request, kind: type[R], timeout_s: float) -> R:
+        """Send a request and wait for its answer, which must be of the given kind; errors as for ``Pending.result``."""
         started = time.monotonic()
         pending = self.submit(request, timeout_s)
         reply = pending.result(max(timeout_s - (time.monotonic() - started), 0))

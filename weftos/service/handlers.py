@@ -16,12 +16,21 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
-from weftos.errors import AppendRefused, CapabilityDenied, ProtocolError, StorageFailed, WeftError
-from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
+from weftos.errors import (
+    AppendRefused,
+    CapabilityDenied,
+    DelegationError,
+    ProtocolError,
+    StorageFailed,
+    WeftError,
+)
+from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subject
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
-from weftos.service.tree_desk import ask_tree
+from weftos.service.tree_changes import change_tree
+from weftos.service.tree_desk import ask_as_agent, ask_tree, fitting
+from weftos.tree.acl import EffectiveAcl
 
 __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
 
@@ -43,13 +52,22 @@ class Desk:
         journal: takes events.
         gate: decides.
         head: gives the state of chain and service.
+        subject: gives what the kernel said about an agent.
     """
 
-    __slots__ = ("encoder", "gate", "head", "journal", "refused")
+    __slots__ = ("acl", "encoder", "gate", "head", "journal", "refused", "subject")
 
-    def __init__(self, journal: Journal, gate: GateBackend, head: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        gate: GateBackend,
+        head: Callable[[], dict[str, Any]],
+        subject: Callable[[str], Subject | None],
+    ) -> None:
         self.journal = journal
         self.gate = gate
+        self.subject = subject
+        self.acl = EffectiveAcl(journal.tree.tree)
         self.head = head
         self.encoder = msgspec.msgpack.Encoder()
         self.refused = 0
@@ -206,9 +224,23 @@ def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.
     return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
 
 
-def _ask_tree(desk: Desk, caller: Caller, _position: int, request: p.AskTree) -> p.Reply:
+def _ask_tree(desk: Desk, caller: Caller, position: int, request: p.AskTree) -> p.Reply:
+    tree = desk.journal.tree.tree
+    if caller.kernel:
+        return p.Done(ask_tree(tree, request.question, request.path, request.params))
+    subject = desk.subject(caller.agent_id)
+    try:
+        values = ask_as_agent(tree, desk.acl, subject.agent_id if subject is not None else "", request)
+    except (CapabilityDenied, DelegationError) as error:
+        payload = {"action": "resource.read", "pid": int(caller.agent_id), "reason": str(error)}
+        desk.journal.append(caller, position, "capability.deny", payload, subject=caller.source)
+        raise
+    return p.Done(fitting(values, caller.reply_bytes - _FRAME_BYTES, desk.encoder))
+
+
+def _change_tree(desk: Desk, caller: Caller, position: int, request: p.ChangeTree) -> p.Reply:
     _only_kernel(caller)
-    return p.Done(ask_tree(desk.journal.tree.tree, request.question, request.path, request.params))
+    return p.Done(change_tree(desk.journal, caller, position, request))
 
 
 def _attest(desk: Desk, caller: Caller, _position: int, _request: p.Attest) -> p.Reply:
@@ -229,4 +261,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.Redact: _redact,
     p.AskTree: _ask_tree,
     p.Attest: _attest,
+    p.ChangeTree: _change_tree,
 }

@@ -24,14 +24,17 @@ from weftos.chain.checkpoint import Checkpoint, log_origin
 from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
+from weftos.chain.locate import record_at
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
+from weftos.service.delegations import DelegationKey
 from weftos.service.pinning import pin_keys
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
 from weftos.service.witnesses import Witnesses
+from weftos.tree.deltas import Delta
 from weftos.tree.snapshot import SNAPSHOT_KIND
 
 __all__ = ["Journal"]
@@ -84,6 +87,7 @@ class Journal:
         self._dirty = False
         self._witnesses = witnesses
         self.tree = tree
+        self.delegation_key = DelegationKey(signer.folder)
         self._checkpoints = CheckpointThread(witnesses)
         self._cosigned_size = 0
         self.failed: str | None = None
@@ -175,6 +179,36 @@ class Journal:
                 )
             )
             self.tree.apply(delta, ack)
+
+    def known(self, caller: Caller, position: int) -> chain.Ack | None:
+        """Return where the first event of a request lies, if it was carried out before."""
+        return self._writer.known(caller.producer, position << _EVENT_BITS)
+
+    def change_tree(self, caller: Caller, position: int, kind: str, payload: dict[str, Any], delta: Delta) -> int:
+        """Change the tree, with a record in front that says why; on the disk when this returns.
+
+        Returns:
+            The number of the record of the change.
+
+        Raises:
+            TreeError: it does not fit the tree; nothing was written.
+            StorageFailed: the log has failed.
+        """
+        if self.known(caller, position) is None:
+            self.tree.tree.check(delta)
+        cause = self.append(caller, position, kind, payload, subject=str(payload.get("by", "")) or None)
+        place = position << _EVENT_BITS | _TREE_EVENT
+        event = chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload(), None, cause.seq, caller.producer, place)
+        ack = self._append(event)
+        self.tree.apply(delta, ack)
+        self.sync()
+        return ack.seq
+
+    def change_by_itself(self, delta: Delta) -> None:
+        """Change the tree without anybody having asked; on the disk with the next ``write``."""
+        with self._remembered("a change of the tree"):
+            self.tree.apply(delta, self._append(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
+        self._dirty = True
 
     def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
         """Take several events, all or none; errors as for ``append``."""
@@ -361,6 +395,15 @@ class Journal:
             self._writer.flush(sync)
 
     # --- looking ------------------------------------------------------------------------------------------------------
+
+    def record(self, seq: int) -> chain.Record:
+        """Return one record.
+
+        Raises:
+            ChainError: the log cannot be read, or has no such record.
+        """
+        self.write()
+        return record_at(self._directory, seq)
 
     def tail(self, count: int) -> list[dict[str, Any]]:
         """Return the newest records, oldest first, as mappings of plain values.

@@ -30,6 +30,7 @@ from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.journal import Journal
 from weftos.service.loop import ServiceLoop
+from weftos.service.tree_changes import trust_ourselves
 from weftos.shm import Doorbell, Mailbox, Segment, sweep
 
 __all__ = ["ServiceBoot", "run_service"]
@@ -100,6 +101,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.known_witnesses,
             boot.tree_dir,
         )
+        trust_ourselves(journal)
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)

@@ -114,6 +114,10 @@ ACTIONS = {
     ),
     "stop": lambda turn: done(turn.ctx.stop(turn["pid"])),
     "monitor": lambda turn: done(turn.ctx.monitor(turn["pid"])),
+    # the resource tree
+    "look": lambda turn: getattr(turn.ctx.resources, turn["question"])(
+        turn.get("path", "/"), certificates=[bytes.fromhex(one) for one in turn.get("certificates", [])]
+    ),
     # the log and the gate
     "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
