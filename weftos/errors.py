@@ -34,6 +34,7 @@ __all__ = [
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "IdempotencyConflict",
     "InvalidRequest",
     "InvalidStateTransition",
     "KernelAlreadyRunning",
@@ -313,6 +314,20 @@ class AppendRefused(ChainError):
     """The event itself is not acceptable: unknown kind, too large, or not canonical."""
 
     code = "chain.append_refused"
+
+
+class IdempotencyConflict(AppendRefused):
+    """The place in a stream, or the key, under which an event was submitted belongs to another event on the log.
+
+    Attributes:
+        seq: number of the record that has it; -1 where only the message names it, as behind a process boundary.
+    """
+
+    code = "chain.conflict"
+
+    def __init__(self, message: str, *, seq: int = -1) -> None:
+        super().__init__(message)
+        self.seq = seq
 
 
 class StorageFailed(ChainError):

@@ -22,7 +22,7 @@ from weftos.chain.checkpoint import Checkpoint, log_origin, parse_text
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, SegmentHeader, decode_segment_header
-from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.idempotency import ProducerIndex, record_digest
 from weftos.chain.log_signer import Signer
 from weftos.chain.note import parse_note
 from weftos.chain.record import ZERO_HASH, Ack, Record
@@ -294,7 +294,8 @@ class _Examination:
     def _remember(self, record: Record) -> None:
         header = record.header
         if header.boot_id == self._boot_id and header.producer is not None and header.position is not None:
-            self._index.add(header.producer, header.position, Ack(header.seq, record.hash, header.t_ns))
+            ack = Ack(header.seq, record.hash, header.t_ns)
+            self._index.add(header.producer, header.position, ack, record_digest(record))
         covered = self._checkpoint.size if self._checkpoint is not None else 0
         if header.kind == "key.genesis":
             self._keys = Genesis.read(_payload_of(record))

@@ -5,9 +5,9 @@ Taking a record is pure computation on one buffer; only ``flush`` and a full seg
 says where the record lies; it may be told to someone who asked for durability only after ``commit``.
 
 Guaranteed: what was committed survives ``kill -9`` and loss of power. A batch is checked whole before any of it is
-taken. An event submitted again (same producer and position) gets its first acknowledgement and no second record. After
-a failed write or sync nothing is taken any more. Not guaranteed: that what was never committed is absent after a crash;
-it may be there, whole and in order, up to some record.
+taken. An event submitted again (same producer and position) gets its first acknowledgement and no second record;
+another event in its place is refused. After a failed write or sync nothing is taken any more. Not guaranteed: that what
+was never committed is absent after a crash; it may be there, whole and in order, up to some record.
 
 Single-threaded, one writer per directory (held by a lock on it).
 """
@@ -163,7 +163,8 @@ class ChainWriter:
             Its place in the log; that of its first submission if there was one.
 
         Raises:
-            AppendRefused: the event is not acceptable.
+            AppendRefused: the event is not acceptable; ``IdempotencyConflict`` if its place in the producer's stream is
+                taken by another event.
             StorageFailed: the log has failed, now or before.
         """
         return self.append_many((event,))[0]
@@ -171,10 +172,8 @@ class ChainWriter:
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
-        for event in events:
-            if event.producer is not None and event.position is not None:
-                self._index.check(event.producer, event.position)
-        return self._take(events, checked)
+        digests = self._index.check_all(events, checked)
+        return self._take(events, checked, digests)
 
     def forget_before(self, producer: str | int, position: int) -> None:
         """Forget what a producer submitted below ``position``; if it comes again all the same, it is refused."""
@@ -216,7 +215,7 @@ class ChainWriter:
         elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
             raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
 
-    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> list[Ack]:
+    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes], digests: Sequence[int]) -> list[Ack]:
         """Give each event its place. One loop with few calls in it, because it is run for every event there is."""
         if self._file.stopped:
             raise StorageFailed(self._file.stopped)
@@ -227,7 +226,7 @@ class ChainWriter:
         self._t_ns = now = max(self._wall(), self._t_ns)
         mono = self._mono()
         entries = self._entries
-        for event, data in zip(events, payloads, strict=True):
+        for event, data, content in zip(events, payloads, digests, strict=True):
             producer, position = event.producer, event.position
             if producer is not None and position is not None:
                 known = index.recall(producer, position)
@@ -280,7 +279,7 @@ class ChainWriter:
             self._segment_records += 1
             ack = Ack(seq, hashed, now)
             if producer is not None and position is not None:
-                index.add(producer, position, ack)
+                index.add(producer, position, ack, content)
             acks.append(ack)
         return acks
 
