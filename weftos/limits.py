@@ -224,6 +224,10 @@ CHAIN_KIND_BYTES: Final = 64
 CHAIN_SUBJECT_BYTES: Final = 1024
 CHAIN_PRODUCER_BYTES: Final = 128
 CHAIN_PERMIT_BYTES: Final = 128
+#: Longest key under which an agent appends, in bytes of UTF-8: an order number, a digest in hex. With the scope in
+#: front of it, which is at most CHAIN_KEY_SCOPE_BYTES, it fits a producer's name.
+CHAIN_KEY_BYTES: Final = 64
+CHAIN_KEY_SCOPE_BYTES: Final = 56
 #: Longest header part that a reader accepts: the sum of the above and of the fixed fields (about 230 bytes), rounded
 #: up.
 CHAIN_HEADER_BYTES: Final = 2048
@@ -260,6 +264,11 @@ KEY_LOCK_POLL_S: Final = 0.01
 
 #: Missing epochs that a verification of seals steps over, one second of hashing; a larger gap is no gap but nonsense.
 CHAIN_SEAL_GAP_EPOCHS: Final = 100_000
+#: Between two seals, in seconds, unless the configuration says otherwise: what a thief of the sealing key can rewrite
+#: unnoticed. A quarter of an hour is what journald takes; a seal costs some syncs in a thread and one record.
+SEAL_INTERVAL_S: Final = 900.0
+#: New records that call for a seal before its time.
+SEAL_RECORDS: Final = 100_000
 #: Names in a lineage event and in a custody attestation, and a lineage event's description, in bytes of UTF-8.
 CHAIN_NAME_BYTES: Final = 256
 CHAIN_DESCRIPTION_BYTES: Final = 4096

@@ -17,10 +17,10 @@ from weftos.chain.cursor import Cursor, parse
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, find_frame, read_frame_at
 from weftos.chain.reader import list_segments, read, segment_header, segment_of
-from weftos.chain.record import Record
+from weftos.chain.record import Record, record_hash
 from weftos.errors import ChainCorrupted, ChainError
 
-__all__ = ["record_at"]
+__all__ = ["known_record", "record_at"]
 
 #: Below this many bytes walking is faster than halving.
 _NEAR = 8 * 1024
@@ -62,6 +62,30 @@ def record_at(directory: str | os.PathLike[str], seq: int, entry: bytes | None =
             "{}: record {}: {}: {}".format(file.path, seq, *cursor.findings[0]), path=file.path, offset=0
         )
     return record
+
+
+def known_record(directory: str | os.PathLike[str], seq: int, digest: bytes) -> Record | None:
+    """Return the record that has this number and this hash; ``None`` if the log has no such record.
+
+    Args:
+        directory: of the log.
+        seq: its number.
+        digest: hash of the record, 32 bytes; what is found counts only if it has this one.
+
+    Raises:
+        ChainError: there is no log, or it cannot be read.
+    """
+    path = os.path.abspath(directory)
+    listing = list_segments(path)
+    try:
+        with ReadFile(listing.path(segment_of(listing, seq))) as file:
+            body = _walk(file, _near(file, segment_header(file).log_id, seq), seq)
+        if body is not None and record_hash(parse(body)[1]) == digest:
+            return record_at(path, seq, parse(body)[1])
+    except OSError as error:
+        raise ChainError(f"the log cannot be read: {error}") from error
+    found = next(iter(read(path, start=seq, stop=seq + 1)), None)
+    return found if found is not None and found.hash == digest else None
 
 
 def _read_through(directory: str, seq: int) -> Record:

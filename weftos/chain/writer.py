@@ -34,7 +34,7 @@ from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
 from weftos.chain.reader import list_segments, segment_of
-from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
+from weftos.chain.record import KEY_PREFIX, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
 from weftos.chain.redaction import check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
@@ -197,7 +197,11 @@ class ChainWriter:
         if cause is not None and (type(cause) is not int or not 0 <= cause < self._seq):
             raise AppendRefused(f"a cause is the number of an earlier record, not {cause!r}")
         position = event.position
-        if (event.producer is None) != (position is None):
+        if event.key is not None:
+            check_text("a key", event.key, limits.CHAIN_PRODUCER_BYTES - len(KEY_PREFIX))
+            if event.producer is not None:
+                raise AppendRefused("an event has a producer or a key, not both")
+        elif (event.producer is None) != (position is None):
             raise AppendRefused("producer and position are given together or not at all")
         if position is not None and (type(position) is not int or not 0 <= position < _U64):
             raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
@@ -212,6 +216,8 @@ class ChainWriter:
         producer = event.producer
         if type(producer) is str:
             check_text("a producer", producer, limits.CHAIN_PRODUCER_BYTES)
+            if producer.startswith(KEY_PREFIX):
+                raise AppendRefused(f"a producer does not begin with {KEY_PREFIX!r}: such names are those of keys")
         elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
             raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
 
@@ -234,6 +240,8 @@ class ChainWriter:
                     self._duplicates += 1
                     acks.append(known)
                     continue
+            elif event.key is not None:
+                producer, position = KEY_PREFIX + event.key, position or 0
             if self._bytes >= limits.CHAIN_BUFFER_BYTES:
                 self.flush(sync=False)
                 entries = self._entries
@@ -278,8 +286,8 @@ class ChainWriter:
             self._buffered += 1
             self._segment_records += 1
             ack = Ack(seq, hashed, now)
-            if producer is not None and position is not None:
-                index.add(producer, position, ack, content)
+            if event.producer is not None and position is not None:
+                index.add(event.producer, position, ack, content)
             acks.append(ack)
         return acks
 

@@ -232,6 +232,7 @@ class ServiceClient:
         cause: int | None = None,
         durable: bool | None = None,
         cosigned: bool = False,
+        key: str | None = None,
         timeout_s: float = limits.SERVICE_TIMEOUT_S,
     ) -> p.Appended:
         """Append one event to the chain and wait for the answer.
@@ -243,9 +244,13 @@ class ServiceClient:
             cause: sequence number of the record that led to it.
             durable: answer when it is on disk, not when the operating system has it; see ``[chain] durability``.
             cosigned: answer when more than half of the witnesses have signed a checkpoint that covers it.
+            key: a name of your own for this event, such as ``"order-17"``. Under one key there is one event on the log,
+                for good: submitted again, by this agent or one spawned anew under its name, before or after any
+                restart, it gets the answer of the first time.
             timeout_s: in seconds, for all of it.
 
         Raises:
+            IdempotencyConflict: the key has another event (kind, payload, subject or cause differ).
             AppendRefused: the event is not acceptable, or its kind is not for agents.
             StorageFailed: the log cannot be written.
             ServiceUnavailable: no answer in time.
@@ -253,7 +258,7 @@ class ServiceClient:
         """
         durable = self.durable if durable is None else durable
         deadline = time.monotonic() + timeout_s
-        done = self._ask(p.Append(kind, payload, subject, cause, durable or cosigned), p.Appended, timeout_s)
+        done = self._ask(p.Append(kind, payload, subject, cause, durable or cosigned, key), p.Appended, timeout_s)
         if cosigned:
             self._await_cosigned(done.seq, deadline)
         return done

@@ -33,16 +33,20 @@ class Caller:
         producer: names the stream of requests; with the position in it, the idempotency pair.
         kernel: whether all kinds and subjects are open to it.
         reply_bytes: longest answer that can be sent.
+        scope: to which its keys belong, see ``keyed``.
     """
 
-    __slots__ = ("agent_id", "kernel", "producer", "reply_bytes", "source")
+    __slots__ = ("agent_id", "kernel", "producer", "reply_bytes", "scope", "source")
 
-    def __init__(self, agent_id: str, source: str, producer: str, *, kernel: bool, reply_bytes: int) -> None:
+    def __init__(
+        self, agent_id: str, source: str, producer: str, *, kernel: bool, reply_bytes: int, scope: str
+    ) -> None:
         self.agent_id = agent_id
         self.source = source
         self.producer = producer
         self.kernel = kernel
         self.reply_bytes = reply_bytes
+        self.scope = scope
 
 
 class Client:
@@ -105,6 +109,7 @@ class Client:
             f"ring:{frame.ring_id}",
             kernel=False,
             reply_bytes=producer.geometry.max_payload,
+            scope=frame.scope or frame.agent_id,
         )
         self.replies: list[tuple[int, p.Reply]] = []
         self.early = -1

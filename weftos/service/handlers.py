@@ -108,9 +108,12 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
     kind = request.kind
     if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
         raise _refuse_kind(desk, caller, position, kind)
-    journal = desk.journal
+    journal, durable = desk.journal, request.durable
+    if request.key is not None:
+        seq, digest = journal.append_once(caller, position, request.key, request)
+        journal.sync_wanted |= durable
+        return p.Appended(seq, digest, durable, seq)
     ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
-    durable = request.durable
     if durable:
         journal.sync_wanted = True
     return p.Appended(ack.seq, ack.hash, durable, ack.seq)

@@ -29,6 +29,8 @@ from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
+from weftos.service.keyed import full_key
+from weftos.service.ledgers import Ledgers, LedgerSettings
 from weftos.service.pinning import pin_keys
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
 from weftos.service.witnesses import Witnesses
@@ -58,6 +60,7 @@ class Journal:
         known_logs: path of the file of pinned keys.
         witnesses: of the log.
         tree: the resource tree that the log adds up to.
+        ledgers: where the rest is kept beside the log.
 
     Attributes:
         failed: why the log cannot be written any more, or ``None``.
@@ -73,6 +76,7 @@ class Journal:
         known_logs: str,
         witnesses: Witnesses,
         tree: TreeKeeper,
+        ledgers: LedgerSettings,
     ) -> None:
         self._writer = writer
         self._append = writer.append
@@ -84,6 +88,7 @@ class Journal:
         self._dirty = False
         self._witnesses = witnesses
         self.tree = tree
+        self.ledgers = Ledgers(ledgers, writer, directory, self.put)
         self._checkpoints = CheckpointThread(witnesses)
         self._cosigned_size = 0
         self.failed: str | None = None
@@ -100,7 +105,7 @@ class Journal:
         segment_bytes: int,
         witness_sockets: Sequence[str] = (),
         known_witnesses: str = "",
-        tree_dir: str = "",
+        ledgers: LedgerSettings | None = None,
     ) -> Self:
         """Open or make the log, with its signing key.
 
@@ -111,6 +116,7 @@ class Journal:
             SignatureInvalid: the log has other keys than those that were pinned for it.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
+        ledgers = ledgers or LedgerSettings()
         signer = chain.Signer.open(keys)
         deadline = time.monotonic() + limits.SERVICE_LOCK_S
         while True:
@@ -129,11 +135,13 @@ class Journal:
             witnesses = Witnesses(witness_sockets, known_witnesses, directory, signer.public)
             assert writer.checkpoints is not None, "the service's log is signed"
             witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
-            tree = _open_tree(writer, tree_dir or f"{directory}.tree", directory, boot_id)
+            tree = _open_tree(writer, ledgers.tree_dir or f"{directory}.tree", directory, boot_id)
+            journal = cls(writer, directory, signer, known_logs, witnesses, tree, ledgers)
+            journal.ledgers.sealing.look()
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory, signer, known_logs, witnesses, tree)
+        return journal
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -157,9 +165,42 @@ class Journal:
         event = chain.NewEvent(caller.source, kind, payload, subject, cause, caller.producer, position << _EVENT_BITS)
         try:
             ack = self._append(event)
-            if caller.kernel and kind in CAUSES:
-                self._change_tree(caller, position, event, ack)
+            if caller.kernel:
+                if kind in CAUSES:
+                    self._change_tree(caller, position, event, ack)
+                self.ledgers.learn(event, ack)
             return ack
+        except StorageFailed as error:
+            self._has_failed(error)
+            raise
+
+    def append_once(self, caller: Caller, position: int, key: str, request: p.Append) -> tuple[int, bytes]:
+        """Take one event under a key of the caller's.
+
+        Returns:
+            Number and hash of the record, of this event or of its first submission.
+
+        Raises:
+            IdempotencyConflict: the key has another event.
+            AppendRefused, StorageFailed: as for ``append``.
+        """
+        event = chain.NewEvent(
+            caller.source,
+            request.kind,
+            request.payload,
+            request.subject,
+            request.cause,
+            position=position << _EVENT_BITS,
+            key=full_key(caller.scope, key),
+        )
+        return self.ledgers.put_once(event)
+
+    def put(self, event: chain.NewEvent) -> chain.Ack:
+        """Take an event of the service's own; errors as for ``append``."""
+        self._dirty = True
+        self._appends += 1
+        try:
+            return self._append(event)
         except StorageFailed as error:
             self._has_failed(error)
             raise
@@ -226,7 +267,8 @@ class Journal:
         with self._remembered("a sync"):
             pending = self._writer.begin_checkpoint()
         if pending is not None:
-            self._checkpoints.start(pending)
+            self.ledgers.fixed(self._writer.head)
+            self._checkpoints.start(pending, self.ledgers.sealing.job(pending.checkpoint))
 
     def checkpoint_now(self) -> dict[str, Any]:
         """Make a checkpoint and wait for it; errors as for ``write``.
@@ -294,6 +336,7 @@ class Journal:
         self._settle()
         with self._remembered("a redaction"):
             ack = self._writer.redact(seq, reason, by)
+        self.ledgers.erased(seq, ack.seq, ack.hash)
         return {"seq": seq, "record": ack.seq}
 
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
@@ -316,6 +359,7 @@ class Journal:
         if done is not None:
             with self._remembered("ending a checkpoint"):
                 self._writer.end_checkpoint(*done)
+            self.ledgers.covered()
             if done[0].witnesses >= self._witnesses.needed:
                 self._cosigned_size = done[0].checkpoint.size
 
@@ -325,11 +369,25 @@ class Journal:
             self.collect_checkpoint(wait=True)
         finally:
             self._checkpoints.close()
-            with self._remembered("closing the log"):
-                self._close()
+            try:
+                with self._remembered("closing the log"):
+                    self._close()
+            finally:
+                self.ledgers.close(self._writer.head)
+
+    def _seal_the_rest(self) -> None:
+        made = self._writer.checkpoint()
+        job = self.ledgers.sealing.job(made, last=True) if made is not None else None
+        if job is not None:
+            job.run()
+            self.ledgers.sealing.collect()
 
     def _close(self) -> None:
-        if self.failed is not None or self.tree.is_kept:
+        if self.failed is not None:
+            self._writer.close()
+            return
+        self._seal_the_rest()
+        if self.tree.is_kept:
             self._writer.close()
             return
         data, reference = self.tree.snapshot(self._writer.head.seq)
@@ -394,6 +452,7 @@ class Journal:
                 {"name": one.key.name if one.key else "", "size": one.size, "problem": one.problem}
                 for one in self._witnesses.states
             ],
+            "seals": self.ledgers.sealing.status(),
             "pid": os.getpid(),
         }
 

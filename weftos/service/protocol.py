@@ -64,13 +64,17 @@ class Event(msgspec.Struct, array_like=True, gc=False):
 
 
 class Append(msgspec.Struct, array_like=True, tag=1, gc=False):
-    """Append one event. ``durable`` asks for the answer after it is on disk, else after it is accepted."""
+    """Append one event. ``durable`` asks for the answer after it is on disk, else after it is accepted.
+
+    Under a ``key`` it is appended once in the life of the log, see ``keyed``.
+    """
 
     kind: str
     payload: dict[str, Any]
     subject: str | None = None
     cause: int | None = None
     durable: bool = True
+    key: str | None = None
 
 
 class AppendBatch(msgspec.Struct, array_like=True, tag=2):
@@ -211,7 +215,8 @@ class AttachClient(msgspec.Struct, array_like=True, tag=1):
 
     Three descriptors ride along on its first attachment, in this order: request ring, reply ring, the agent's mailbox.
     ``slot`` is the request ring's ready byte in the *service's* mailbox, ``reply_slot`` the reply ring's in the
-    *agent's*. ``bell`` is the name of the agent's doorbell. The kernel process itself is never attached.
+    *agent's*. ``bell`` is the name of the agent's doorbell. ``scope`` is where its keys belong, see ``keyed``;
+    without it they belong to ``agent_id``. The kernel process itself is never attached.
     """
 
     pid: int
@@ -223,6 +228,7 @@ class AttachClient(msgspec.Struct, array_like=True, tag=1):
     reply_slot: int
     ring_id: int
     bell: str
+    scope: str = ""
 
 
 class DetachClient(msgspec.Struct, array_like=True, tag=2):

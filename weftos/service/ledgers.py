@@ -1,0 +1,144 @@
+"""What the service keeps beside the log: its index, and the seals.
+
+The journal writes; this decides what is kept of what was written, and when. A fault of the index never stops the log:
+what needs the index fails, with its reason, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from weftos import chain
+from weftos.chain.index_facts import FACTS
+from weftos.chain.log_index import LogIndex
+from weftos.chain.record import Ack, Head, NewEvent
+from weftos.errors import StorageFailed
+from weftos.service.keyed import earlier
+from weftos.service.sealing import Sealing, SealSettings
+
+__all__ = ["LedgerSettings", "Ledgers"]
+
+log = logging.getLogger(__name__)
+
+
+class LedgerSettings(msgspec.Struct, frozen=True):
+    """Where it is kept.
+
+    Attributes:
+        tree_dir: folder of the snapshot of the resource tree; beside the log if empty.
+        index_dir: folder of the index of the log; beside the log if empty.
+        seals: the seals.
+    """
+
+    tree_dir: str = ""
+    index_dir: str = ""
+    seals: SealSettings = SealSettings()
+
+
+class Ledgers:
+    """See the head of this file.
+
+    Args:
+        settings: where it is kept.
+        writer: of the log.
+        directory: of the log; all of its records are in its files.
+        append: takes an event onto the log.
+
+    Attributes:
+        index: of the log.
+        sealing: its seals.
+
+    Raises:
+        StorageFailed: the index cannot be made.
+        ChainError: the log cannot be read.
+    """
+
+    def __init__(
+        self, settings: LedgerSettings, writer: chain.ChainWriter, directory: str, append: Callable[[NewEvent], Ack]
+    ) -> None:
+        self._append = append
+        folder = settings.index_dir or f"{directory}.index"
+        self.index = LogIndex.open(folder, directory, writer.log_id, writer.head.seq + 1)
+        if self.index.rebuilt:
+            log.warning("the index of the log in %s was made anew: %s", folder, self.index.rebuilt)
+        self.sealing = Sealing(settings.seals, writer.log_id, self.index, self.put)
+        self._fixed: Head | None = None
+
+    def put(self, event: NewEvent) -> Ack:
+        """Take an event onto the log and into the index.
+
+        Raises:
+            AppendRefused: the event is not acceptable.
+            StorageFailed: the log cannot be written; or the event has a key, and the index cannot.
+        """
+        ack = self._append(event)
+        self.learn(event, ack)
+        return ack
+
+    def learn(self, event: NewEvent, ack: Ack) -> None:
+        """Take an event into the index that is on the log.
+
+        Raises:
+            StorageFailed: it has a key, and the index cannot be written.
+        """
+        if event.key is not None:
+            self.index.take(event, ack.seq, ack.hash)
+        elif event.kind in FACTS:
+            try:
+                self.index.take(event, ack.seq, ack.hash)
+            except StorageFailed as error:
+                log.error("record %d is on the log and not in its index: %s", ack.seq, error)
+
+    def put_once(self, event: NewEvent) -> tuple[int, bytes]:
+        """Take an event under a key onto the log, unless it is there.
+
+        Returns:
+            Number and hash of its record.
+
+        Raises:
+            IdempotencyConflict: the key has another event.
+            AppendRefused, StorageFailed: as for ``put``.
+        """
+        known = earlier(self.index, event)
+        if known is not None:
+            return known.seq, known.hash
+        ack = self.put(event)
+        return ack.seq, ack.hash
+
+    def fixed(self, head: Head) -> None:
+        """Note that everything up to a record is on the disk, and that a checkpoint of it is being made."""
+        self._fixed = head
+
+    def covered(self) -> None:
+        """Note that this checkpoint is made: the index is complete so far, and a seal may be ready.
+
+        Raises:
+            StorageFailed: the log cannot be written.
+        """
+        head, self._fixed = self._fixed, None
+        if head is not None:
+            self.settle(head)
+        self.sealing.collect()
+
+    def settle(self, head: Head) -> None:
+        """Let the index be complete up to a record that is on the disk."""
+        try:
+            self.index.commit(head)
+        except StorageFailed as error:
+            log.error("%s", error)
+
+    def erased(self, seq: int, record: int, digest: bytes) -> None:
+        """Forget the content of a record whose payload was taken away, as another record says."""
+        try:
+            self.index.take(NewEvent("chain", "chain.redacted", {"seq": seq}), record, digest)
+            self.index.forget_erased()
+        except StorageFailed as error:
+            log.error("%s", error)
+
+    def close(self, head: Head) -> None:
+        """Give it up, after the log is closed with this head."""
+        self.settle(head)
+        self.index.close()
