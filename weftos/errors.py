@@ -39,6 +39,7 @@ __all__ = [
     "InvalidStateTransition",
     "KernelAlreadyRunning",
     "KernelNotRunning",
+    "LineageRefused",
     "MessageTooLarge",
     "MethodNotFound",
     "NodeExists",
@@ -328,6 +329,12 @@ class IdempotencyConflict(AppendRefused):
     def __init__(self, message: str, *, seq: int = -1) -> None:
         super().__init__(message)
         self.seq = seq
+
+
+class LineageRefused(AppendRefused):
+    """A derivation does not fit what is on the log: its child is recorded already, or its parent is not, or differs."""
+
+    code = "chain.lineage"
 
 
 class StorageFailed(ChainError):

@@ -249,6 +249,8 @@ CHAIN_READ_BYTES: Final = 1024 * 1024
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.
 CHAIN_VERIFY_WINDOWS: Final = 1_000_000
+#: Derivations whose story is checked by a verification, about 600 bytes each; with more it is left out.
+CHAIN_VERIFY_LINEAGE: Final = 1_000_000
 #: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
 CHAIN_VERIFY_PAIRED: Final = 100_000
 #: Largest signed note that is read, in bytes: the limit of Go's reference reader, room for 100 post-quantum signatures.

@@ -28,7 +28,7 @@ from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
 from weftos.chain.clock import Clock, SystemClock
 from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
-from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.idempotency import ProducerIndex, content_digest
 from weftos.chain.kinds import check_kind, check_source, check_text
 from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
@@ -174,6 +174,17 @@ class ChainWriter:
         checked = [self._check(event) for event in events]
         digests = self._index.check_all(events, checked)
         return self._take(events, checked, digests)
+
+    def submitted(self, event: NewEvent) -> Ack | None:
+        """Return the acknowledgement that an event got when it was submitted before; ``None`` if it was not.
+
+        Raises:
+            AppendRefused: as for ``append``.
+        """
+        data = self._check(event)
+        if event.producer is None or event.position is None:
+            return None
+        return self._index.find(event.producer, event.position, content_digest(event, data))
 
     def forget_before(self, producer: str | int, position: int) -> None:
         """Forget what a producer submitted below ``position``; if it comes again all the same, it is refused."""

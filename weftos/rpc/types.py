@@ -225,6 +225,24 @@ class WitnessInfo(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
 
 
+class SealInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The seals of the log.
+
+    Attributes:
+        on: a sealing key is at hand and seals are made.
+        problem: why not, if there is a key.
+        epoch: of the newest seal on the log; 0 without one.
+        sealed: records that it covers.
+        record: its number; -1 without one.
+    """
+
+    on: bool
+    problem: str = ""
+    epoch: int = 0
+    sealed: int = 0
+    record: int = -1
+
+
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """State of the log. What only the service process knows is ``None`` when read from files.
 
@@ -250,6 +268,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint_size: records that the newest checkpoint covers.
         cosigned_size: records that enough witnesses have signed for.
         witnesses: what is known of each witness.
+        seals: of the log.
     """
 
     dir: str
@@ -273,6 +292,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_size: int | None = None
     cosigned_size: int | None = None
     witnesses: list[WitnessInfo] = []
+    seals: SealInfo | None = None
 
 
 class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from weftos import limits
+from weftos.chain.lineage import DerivationType
 from weftos.errors import (
     GateDeferred,
     GateUnavailable,
@@ -262,6 +263,39 @@ class ServiceClient:
         if cosigned:
             self._await_cosigned(done.seq, deadline)
         return done
+
+    def derive(
+        self,
+        child: str,
+        child_hash: bytes,
+        parent: str | None = None,
+        parent_hash: bytes | None = None,
+        type: DerivationType = "user",  # noqa: A002 - the name on the log
+        mutations: int = 0,
+        description: str = "",
+        *,
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> p.Appended:
+        """Put on the log from what something was made, and wait until it is on the disk.
+
+        Args:
+            child: name of what was made; yours, so the log names it with this agent's scope in front and ``#`` between:
+                ``model-2`` of the agent ``trainer`` is ``trainer#model-2``.
+            child_hash: of its content, 32 bytes.
+            parent: name of what it was made from: one of yours, or a full one of another's; ``None`` for an origin.
+            parent_hash: of the parent's content, 32 bytes; ``None`` for an origin.
+            type: how it was made. A ``merge`` is recorded once for each of its parents.
+            mutations: changes made on the way, as you count them.
+            description: for a reader; it stays on the log for good.
+            timeout_s: in seconds.
+
+        Raises:
+            LineageRefused: the child is recorded already, or the parent is not, or with another hash.
+            AppendRefused: a field does not have its form.
+            StorageFailed, ServiceUnavailable, RingFull, MessageTooLarge: as for ``append``.
+        """
+        request = p.Derive(child, child_hash, parent, parent_hash, type, mutations, description)
+        return self._ask(request, p.Appended, timeout_s)
 
     def _await_cosigned(self, seq: int, deadline: float) -> None:
         while self.head(max(deadline - time.monotonic(), 0.0)).get("cosigned_size", 0) <= seq:

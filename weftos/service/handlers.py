@@ -21,6 +21,7 @@ from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
+from weftos.service.log_desk import LOG_HANDLERS
 from weftos.service.tree_desk import ask_tree
 
 __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
@@ -110,7 +111,7 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
         raise _refuse_kind(desk, caller, position, kind)
     journal, durable = desk.journal, request.durable
     if request.key is not None:
-        seq, digest = journal.append_once(caller, position, request.key, request)
+        seq, digest = journal.ledgers.append_once(caller, position, request.key, request)
         journal.sync_wanted |= durable
         return p.Appended(seq, digest, durable, seq)
     ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
@@ -232,4 +233,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.Redact: _redact,
     p.AskTree: _ask_tree,
     p.Attest: _attest,
+    **LOG_HANDLERS,
 }

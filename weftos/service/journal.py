@@ -29,10 +29,11 @@ from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
-from weftos.service.keyed import full_key
+from weftos.service.ledgers import EVENT_BITS as _EVENT_BITS
 from weftos.service.ledgers import Ledgers, LedgerSettings
 from weftos.service.pinning import pin_keys
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
+from weftos.service.tree_opening import open_tree
 from weftos.service.witnesses import Witnesses
 from weftos.tree.snapshot import SNAPSHOT_KIND
 
@@ -40,12 +41,8 @@ __all__ = ["Journal"]
 
 log = logging.getLogger(__name__)
 
-#: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
-_EVENT_BITS = 16
 #: The number of the record by which a request changes the tree, above those of its events.
 _TREE_EVENT = (1 << _EVENT_BITS) - 1
-#: Records before the end of the log among which the kernel's newest is looked for.
-_RECENT = 100
 #: Requests of one stream between two prunings of what the log remembers of it, in bytes or serial numbers.
 _FORGET_STEP = 16 * 1024
 
@@ -135,9 +132,11 @@ class Journal:
             witnesses = Witnesses(witness_sockets, known_witnesses, directory, signer.public)
             assert writer.checkpoints is not None, "the service's log is signed"
             witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
-            tree = _open_tree(writer, ledgers.tree_dir or f"{directory}.tree", directory, boot_id)
+            tree = open_tree(writer, ledgers.tree_dir or f"{directory}.tree", directory, boot_id)
             journal = cls(writer, directory, signer, known_logs, witnesses, tree, ledgers)
             journal.ledgers.sealing.look()
+            if journal._dirty:
+                journal.sync()
         except BaseException:
             writer.abandon()
             raise
@@ -173,27 +172,6 @@ class Journal:
         except StorageFailed as error:
             self._has_failed(error)
             raise
-
-    def append_once(self, caller: Caller, position: int, key: str, request: p.Append) -> tuple[int, bytes]:
-        """Take one event under a key of the caller's.
-
-        Returns:
-            Number and hash of the record, of this event or of its first submission.
-
-        Raises:
-            IdempotencyConflict: the key has another event.
-            AppendRefused, StorageFailed: as for ``append``.
-        """
-        event = chain.NewEvent(
-            caller.source,
-            request.kind,
-            request.payload,
-            request.subject,
-            request.cause,
-            position=position << _EVENT_BITS,
-            key=full_key(caller.scope, key),
-        )
-        return self.ledgers.put_once(event)
 
     def put(self, event: chain.NewEvent) -> chain.Ack:
         """Take an event of the service's own; errors as for ``append``."""
@@ -386,15 +364,17 @@ class Journal:
         if self.failed is not None:
             self._writer.close()
             return
+        kept = None
+        if not self.tree.is_kept:
+            data, reference = self.tree.snapshot(self._writer.head.seq)
+            ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+            self.ledgers.derive_snapshot(ack.seq, reference.digest, self.tree.changes)
+            kept = data, ack.seq
         self._seal_the_rest()
-        if self.tree.is_kept:
-            self._writer.close()
-            return
-        data, reference = self.tree.snapshot(self._writer.head.seq)
-        ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
         self._writer.close()
         try:
-            self.tree.keep(data, ack.seq)
+            if kept is not None:
+                self.tree.keep(*kept)
         except OSError as error:
             log.warning("the snapshot of the resource tree was not kept: %s; the next start reads the log", error)
 
@@ -461,15 +441,3 @@ def _note_slow(what: str, begun: float) -> None:
     took = time.monotonic() - begun
     if took > limits.SERVICE_SLOW_SYNC_S:
         log.warning("%s of the log took %.0f ms", what, took * 1000)
-
-
-def _open_tree(writer: chain.ChainWriter, tree_dir: str, directory: str, boot_id: bytes) -> TreeKeeper:
-    """Rebuild the tree from the log, and add to both what every tree has."""
-    covered = writer.checkpoints.size if writer.checkpoints is not None else 0
-    keeper = TreeKeeper(tree_dir, directory, writer.log_id, writer.head.seq + 1, covered)
-    # This process may be new in a boot that goes on.
-    last = [one for one in chain.tail(directory, _RECENT) if one.source in ("kernel", "supervisor")][-1:]
-    for delta in keeper.missing(new_boot=not last or last[0].header.boot_id != boot_id):
-        keeper.apply(delta, writer.append(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
-    writer.commit()
-    return keeper

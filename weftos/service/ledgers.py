@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from weftos import chain
 from weftos.chain.index_facts import FACTS
+from weftos.chain.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.log_index import LogIndex
 from weftos.chain.record import Ack, Head, NewEvent
 from weftos.errors import StorageFailed
-from weftos.service.keyed import earlier
+from weftos.service import protocol as p
+from weftos.service.clients import Caller
+from weftos.service.derivations import check_derivation, derivation_of, snapshot_derivation
+from weftos.service.keyed import earlier, full_key
 from weftos.service.sealing import Sealing, SealSettings
 
-__all__ = ["LedgerSettings", "Ledgers"]
+__all__ = ["EVENT_BITS", "LedgerSettings", "Ledgers"]
+
+#: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
+EVENT_BITS: Final = 16
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +68,7 @@ class Ledgers:
         self, settings: LedgerSettings, writer: chain.ChainWriter, directory: str, append: Callable[[NewEvent], Ack]
     ) -> None:
         self._append = append
+        self._writer = writer
         folder = settings.index_dir or f"{directory}.index"
         self.index = LogIndex.open(folder, directory, writer.log_id, writer.head.seq + 1)
         if self.index.rebuilt:
@@ -92,8 +101,32 @@ class Ledgers:
             except StorageFailed as error:
                 log.error("record %d is on the log and not in its index: %s", ack.seq, error)
 
-    def put_once(self, event: NewEvent) -> tuple[int, bytes]:
-        """Take an event under a key onto the log, unless it is there.
+    def derive_snapshot(self, seq: int, digest: bytes, changes: int) -> None:
+        """Put on the log from what a snapshot of the resource tree came.
+
+        Args:
+            seq: number of the record of the snapshot.
+            digest: of the snapshot, 32 bytes.
+            changes: of the tree since the one before.
+
+        Raises:
+            StorageFailed: the log cannot be written.
+        """
+        try:
+            step = snapshot_derivation(self.index, seq, digest, changes)
+        except StorageFailed as error:
+            log.error("the lineage of the tree's snapshot is not on the log: %s", error)
+            return
+        self.put(NewEvent("tree", LINEAGE_KIND, step.to_payload(), step.child, seq))
+
+    def append_once(self, caller: Caller, position: int, key: str, request: p.Append) -> tuple[int, bytes]:
+        """Take an agent's event under a key of its own onto the log, unless it is there.
+
+        Args:
+            caller: who asks.
+            position: of the request.
+            key: as the agent named it.
+            request: the event.
 
         Returns:
             Number and hash of its record.
@@ -102,11 +135,35 @@ class Ledgers:
             IdempotencyConflict: the key has another event.
             AppendRefused, StorageFailed: as for ``put``.
         """
+        event = NewEvent(
+            caller.source,
+            request.kind,
+            request.payload,
+            request.subject,
+            request.cause,
+            position=position << EVENT_BITS,
+            key=full_key(caller.scope, key),
+        )
         known = earlier(self.index, event)
         if known is not None:
             return known.seq, known.hash
         ack = self.put(event)
         return ack.seq, ack.hash
+
+    def derive(self, caller: Caller, position: int, step: Derivation) -> Ack:
+        """Take a derivation that names a thing of the caller's.
+
+        Raises:
+            LineageRefused: it does not fit what is on the log.
+            AppendRefused, StorageFailed: as for ``put``.
+        """
+        full = derivation_of(caller.scope, step)
+        place = caller.producer, position << EVENT_BITS
+        event = NewEvent(caller.source, LINEAGE_KIND, full.to_payload(), full.child, None, *place)
+        # A request that is read again finds its own record, and must not be told that it is there already.
+        if self._writer.submitted(event) is None:
+            check_derivation(self.index, full)
+        return self.put(event)
 
     def fixed(self, head: Head) -> None:
         """Note that everything up to a record is on the disk, and that a checkpoint of it is being made."""

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from weftos.chain.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 
@@ -29,6 +30,7 @@ __all__ = [
     "ChainTail",
     "ClientReport",
     "Decided",
+    "Derive",
     "DetachClient",
     "Done",
     "Event",
@@ -134,6 +136,18 @@ class Attest(msgspec.Struct, array_like=True, tag=11):
     """Sign what this instance holds: its log and its resource tree."""
 
 
+class Derive(msgspec.Struct, array_like=True, tag=12):
+    """Record from what a thing of the asker's own was made, and how. Fields as in ``lineage.Derivation``."""
+
+    child: str
+    child_hash: bytes
+    parent: str | None = None
+    parent_hash: bytes | None = None
+    how: DerivationType = "user"
+    mutations: int = 0
+    description: str = ""
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -146,6 +160,7 @@ Request: TypeAlias = (
     | Redact
     | AskTree
     | Attest
+    | Derive
 )
 
 

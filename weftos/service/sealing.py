@@ -156,10 +156,11 @@ class Sealing:
         if state is None:
             return None
         newest = self._index.newest(SEAL_KIND)
-        # A seal is itself a record; alone it calls for no other.
-        if newest is not None and state.last is not None and checkpoint.size <= newest.seq + 1:
-            return None
         sealed = state.last.end if state.last is not None else 0
+        # A seal is itself a record; alone it calls for no other.
+        own = newest is not None and state.last is not None and newest.seq >= sealed
+        if checkpoint.size - sealed - own <= 0:
+            return None
         waited = self._wall() - self._made_at
         settings = self._settings
         # A clock that was set back counts as a wait that is over.
