@@ -68,6 +68,7 @@ __all__ = [
     "SignatureInvalid",
     "SnapshotInvalid",
     "SpawnFailed",
+    "SplitView",
     "StorageFailed",
     "TreeError",
     "WeftError",
@@ -395,6 +396,22 @@ class SealGap(SealInvalid):
     def __init__(self, message: str, *, epoch: int = 0, index: int = 0, missing: int = 0) -> None:
         super().__init__(message, epoch=epoch, index=index)
         self.missing = missing
+
+
+class SplitView(ChainError):
+    """A log has signed two things that cannot both be true, or takes back what it signed. Keep both as evidence.
+
+    Attributes:
+        reason: ``root``, two roots for one size; ``regress``, fewer records than it signed for before; empty where only
+            the message tells.
+    """
+
+    code = "chain.split_view"
+    exit_code = 5
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class AttestationInvalid(ChainError):

@@ -9,6 +9,7 @@ import stat
 from click.testing import CliRunner
 
 from weftos import chain
+from weftos.chain.checkpoint import log_origin
 from weftos.cli.main import root
 
 A, B = "aa" * 32, "bb" * 32
@@ -186,3 +187,41 @@ def test_a_story_that_does_not_hold_is_found_in_the_files(tmp_path):
     assert "parent_missing" in CliRunner().invoke(root, ["chain", "lineage", "--check", "--dir", str(home)]).stdout
     report = chain.verify(home)
     assert [(one.code, one.seq) for one in report.errors] == [("lineage_invalid", seq)]
+
+
+def test_an_operator_notes_heads_of_a_foreign_log(kernel, tmp_path):
+    peer, keys = tmp_path / "peer", tmp_path / "peer-keys"
+    signer = chain.Signer.open(str(keys))
+    notes = []
+    with chain.ChainWriter.open(peer, boot_id=bytes(16), signer=signer) as writer:
+        origin = log_origin(writer.log_id)
+        for number in range(3):
+            writer.append(chain.NewEvent("a", "app.note", {"n": number}))
+            made = writer.checkpoint()
+            notes.append(tmp_path / f"{made.size}.checkpoint")
+            notes[-1].write_bytes(signer.sign(made))
+    lines = "".join(f"{key.format()}\n" for key in signer.public.verifier_keys(origin))
+    with kernel.home.known_logs.open("a") as file:
+        file.write(lines)
+    assert shown(kernel, "chain", "bridge", "add", str(notes[0]))["proven"] is False
+    proof = tmp_path / "proof"
+    arguments = ("chain", "bridge", "prove", "3", "--dir", str(peer), "--checkpoint", str(notes[1]), "-o", str(proof))
+    assert weaver(kernel, *arguments)[0] == 0
+    status, out = weaver(kernel, "chain", "bridge", "add", str(notes[1]), "--consistency", str(proof))
+    assert (status, "shown to continue" in out) == (0, True)
+    status, err = refused(kernel, "chain", "bridge", "add", str(notes[2]), "--consistency", str(proof))
+    assert (status, "proof" in err) == (5, True)
+    status, err = refused(kernel, "chain", "bridge", "add", str(notes[0]))
+    assert (status, "put back" in err) == (5, True)
+    proof.write_text("rubbish")
+    assert refused(kernel, "chain", "bridge", "add", str(notes[2]), "--consistency", str(proof))[0] == 5
+    running = shown(kernel, "chain", "bridge", "list")
+    assert [(one["origin"], one["size"], one["proven"]) for one in running] == [(origin, 4, True)]
+    assert origin in weaver(kernel, "chain", "bridge", "list")[1]
+    kernel.stop()
+    assert shown(kernel, "chain", "bridge", "list") == running
+    assert [kind for kind in kernel.kinds() if kind.startswith("chain.")] == [
+        "chain.bridge",
+        "chain.bridge",
+        "chain.split_view",
+    ]

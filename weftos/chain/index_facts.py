@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from weftos.chain.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, Bridge
 from weftos.chain.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.seals import SEAL_KIND, Seal
 from weftos.errors import AppendRefused, SealInvalid
@@ -64,6 +65,21 @@ def _seal(source: str, payload: dict[str, Any]) -> list[Fact]:
     return [MarkFact(SEAL_KIND, seal.mac.hex(), {"epoch": seal.epoch, "end": seal.end})] if source == "chain" else []
 
 
+def _bridge(source: str, payload: dict[str, Any]) -> list[Fact]:
+    try:
+        head = Bridge.from_payload(payload)
+    except AppendRefused:
+        return []
+    return [MarkFact(BRIDGE_KIND, head.origin, head.summary())] if source == "chain" else []
+
+
+def _split_view(source: str, payload: dict[str, Any]) -> list[Fact]:
+    origin, size, root = (payload.get(name) for name in ("origin", "size", "root"))
+    if source != "chain" or type(origin) is not str or type(size) is not int or type(root) is not bytes:
+        return []
+    return [MarkFact(SPLIT_VIEW_KIND, f"{origin} {size} {root.hex()}", {})]
+
+
 def _redacted(source: str, payload: dict[str, Any]) -> list[Fact]:
     seq = payload.get("seq")
     return [ErasureFact(seq)] if source in ("chain", "kernel") and type(seq) is int else []
@@ -73,5 +89,7 @@ def _redacted(source: str, payload: dict[str, Any]) -> list[Fact]:
 FACTS: Final[dict[str, Callable[[str, dict[str, Any]], list[Fact]]]] = {
     LINEAGE_KIND: _derivation,
     SEAL_KIND: _seal,
+    BRIDGE_KIND: _bridge,
+    SPLIT_VIEW_KIND: _split_view,
     _REDACTED_KIND: _redacted,
 }

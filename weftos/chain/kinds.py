@@ -34,6 +34,8 @@ KINDS: Final[dict[str, str]] = {
     "acl.remove": "a rule was taken from a resource",
     "key.rotate": "the log's keys were handed over to a new pair",
     "chain.redacted": "the payload of a record was taken away for good",
+    "chain.bridge": "a head of a foreign log, signed by keys that are pinned for it",
+    "chain.split_view": "a foreign log showed a head that contradicts one that was noted before; both are kept",
     "log.seal": "a seal of everything before it, by a key that exists no more",
     "lineage.derivation": "something was derived from something that is on the log",
     "custody.attestation": "who holds what, signed",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_bridges import bridge
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
 from weftos.cli.chain_lineage import lineage
 from weftos.cli.chain_reading import export, tail
@@ -365,6 +366,7 @@ chain.add_command(tail)
 chain.add_command(export)
 chain.add_command(seal)
 chain.add_command(lineage)
+chain.add_command(bridge)
 
 
 #: How a report's codes read for a person.

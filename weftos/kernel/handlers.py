@@ -106,6 +106,8 @@ class Handlers:
             "chain.checkpoint": self.chain_checkpoint,
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
+            "chain.bridge-add": self.chain_bridge_add,
+            "chain.bridge-list": self.chain_bridge_list,
             "custody.attest": self.custody_attest,
             "resource.tree": self.resource_tree,
             "resource.inspect": self.resource_inspect,
@@ -286,6 +288,13 @@ class Handlers:
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
         return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
+        proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]
+        return t.BridgeHead(**plain(await self._done(p.AddBridge(params.note.encode(), proof))))
+
+    async def chain_bridge_list(self, _params: t.NoParams) -> list[t.BridgeHead]:
+        return [t.BridgeHead(**plain(head)) for head in (await self._done(p.ListBridges()))["heads"]]
 
     async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
         values = await self._done(p.Attest())

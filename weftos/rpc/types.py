@@ -337,6 +337,41 @@ class RotateResult(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class BridgeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A head of a foreign log.
+
+    Attributes:
+        note: its signed checkpoint, as text.
+        proof: hashes, 64 hex digits each, that lead to it from the newest head of that log which is noted; left out if
+            there are none.
+    """
+
+    note: Annotated[str, msgspec.Meta(max_length=48 * 1024)]
+    proof: (
+        Annotated[list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]], msgspec.Meta(max_length=64)] | None
+    ) = None
+
+
+class BridgeHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A head of a foreign log that is noted on this one.
+
+    Attributes:
+        record: number of its record.
+        origin: names the log.
+        size: records that it covers.
+        root: Merkle root, 64 hex digits.
+        proven: it was shown to continue the head before.
+        pair_id: of the keys that signed it.
+    """
+
+    record: int
+    origin: str
+    size: int
+    root: str
+    proven: bool
+    pair_id: str
+
+
 class RedactParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which record loses its payload, and why.
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from weftos.errors import ProtocolError, RingFull
+from weftos.errors import CapabilityDenied, ProtocolError, RingFull
 from weftos.ipc.frames import close_all
 from weftos.service import protocol as p
 from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment
 
-__all__ = ["Caller", "Client"]
+__all__ = ["Caller", "Client", "only_kernel"]
 
 #: Request ring, reply ring, mailbox.
 _DESCRIPTORS = 3
@@ -47,6 +47,16 @@ class Caller:
         self.kernel = kernel
         self.reply_bytes = reply_bytes
         self.scope = scope
+
+
+def only_kernel(caller: Caller) -> None:
+    """Refuse an agent what the operator alone may do, through the kernel.
+
+    Raises:
+        CapabilityDenied: it is an agent.
+    """
+    if not caller.kernel:
+        raise CapabilityDenied("only the kernel may ask the log for this; use `weaver chain`")
 
 
 class Client:

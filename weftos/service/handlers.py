@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
-from weftos.errors import AppendRefused, CapabilityDenied, ProtocolError, StorageFailed, WeftError
+from weftos.errors import AppendRefused, ProtocolError, StorageFailed, WeftError
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
-from weftos.service.clients import Caller
+from weftos.service.clients import Caller, only_kernel
 from weftos.service.journal import Journal
 from weftos.service.log_desk import LOG_HANDLERS
 from weftos.service.tree_desk import ask_tree
@@ -190,33 +190,28 @@ def _ping(_desk: Desk, _caller: Caller, _position: int, _request: p.Ping) -> p.R
     return p.Pong()
 
 
-def _only_kernel(caller: Caller) -> None:
-    if not caller.kernel:
-        raise CapabilityDenied("only the kernel may ask the log for this; use `weaver chain`")
-
-
 def _make_checkpoint(desk: Desk, caller: Caller, _position: int, _request: p.MakeCheckpoint) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.checkpoint_now())
 
 
 def _rotate_keys(desk: Desk, caller: Caller, _position: int, _request: p.RotateKeys) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.rotate_keys())
 
 
 def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
 
 
 def _ask_tree(desk: Desk, caller: Caller, _position: int, request: p.AskTree) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(ask_tree(desk.journal.tree.tree, request.question, request.path, request.params))
 
 
 def _attest(desk: Desk, caller: Caller, _position: int, _request: p.Attest) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.attest())
 
 

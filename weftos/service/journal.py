@@ -85,7 +85,7 @@ class Journal:
         self._dirty = False
         self._witnesses = witnesses
         self.tree = tree
-        self.ledgers = Ledgers(ledgers, writer, directory, self.put)
+        self.ledgers = Ledgers(ledgers, writer, directory, known_logs, self.put)
         self._checkpoints = CheckpointThread(witnesses)
         self._cosigned_size = 0
         self.failed: str | None = None

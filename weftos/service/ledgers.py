@@ -1,4 +1,4 @@
-"""What the service keeps beside the log: its index, and the seals.
+"""What the service keeps beside the log: its index, the seals, the heads of foreign logs.
 
 The journal writes; this decides what is kept of what was written, and when. A fault of the index never stops the log:
 what needs the index fails, with its reason, and everything else goes on.
@@ -13,12 +13,14 @@ from typing import Final
 import msgspec
 
 from weftos import chain
+from weftos.chain.checkpoint import log_origin
 from weftos.chain.index_facts import FACTS
 from weftos.chain.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.log_index import LogIndex
 from weftos.chain.record import Ack, Head, NewEvent
 from weftos.errors import StorageFailed
 from weftos.service import protocol as p
+from weftos.service.bridges import Bridges
 from weftos.service.clients import Caller
 from weftos.service.derivations import check_derivation, derivation_of, snapshot_derivation
 from weftos.service.keyed import earlier, full_key
@@ -53,10 +55,12 @@ class Ledgers:
         settings: where it is kept.
         writer: of the log.
         directory: of the log; all of its records are in its files.
+        known_logs: path of the file of pinned keys.
         append: takes an event onto the log.
 
     Attributes:
         index: of the log.
+        bridges: heads of foreign logs.
         sealing: its seals.
 
     Raises:
@@ -65,7 +69,12 @@ class Ledgers:
     """
 
     def __init__(
-        self, settings: LedgerSettings, writer: chain.ChainWriter, directory: str, append: Callable[[NewEvent], Ack]
+        self,
+        settings: LedgerSettings,
+        writer: chain.ChainWriter,
+        directory: str,
+        known_logs: str,
+        append: Callable[[NewEvent], Ack],
     ) -> None:
         self._append = append
         self._writer = writer
@@ -74,6 +83,7 @@ class Ledgers:
         if self.index.rebuilt:
             log.warning("the index of the log in %s was made anew: %s", folder, self.index.rebuilt)
         self.sealing = Sealing(settings.seals, writer.log_id, self.index, self.put)
+        self.bridges = Bridges(known_logs, log_origin(writer.log_id), self.index, self.put)
         self._fixed: Head | None = None
 
     def put(self, event: NewEvent) -> Ack:

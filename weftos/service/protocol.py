@@ -20,6 +20,7 @@ from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 
 __all__ = [
+    "AddBridge",
     "Append",
     "AppendBatch",
     "Appended",
@@ -40,6 +41,7 @@ __all__ = [
     "Head",
     "KernelReply",
     "KernelRequest",
+    "ListBridges",
     "MakeCheckpoint",
     "Ping",
     "Pong",
@@ -148,6 +150,17 @@ class Derive(msgspec.Struct, array_like=True, tag=12):
     description: str = ""
 
 
+class AddBridge(msgspec.Struct, array_like=True, tag=13):
+    """Note a head of a foreign log: its signed note, and the hashes that lead to it from the head before."""
+
+    note: bytes
+    proof: list[bytes] | None = None
+
+
+class ListBridges(msgspec.Struct, array_like=True, tag=14):
+    """Ask for the newest head of each foreign log."""
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -161,6 +174,8 @@ Request: TypeAlias = (
     | AskTree
     | Attest
     | Derive
+    | AddBridge
+    | ListBridges
 )
 
 
