@@ -245,6 +245,9 @@ CHAIN_PRODUCERS: Final = 16_384
 CHAIN_OPEN_SCAN_BYTES: Final = 128 * 1024 * 1024
 #: Bytes that a reader takes from a file at once: large enough that the calls do not count, small enough for the cache.
 CHAIN_READ_BYTES: Final = 1024 * 1024
+#: Records and bytes of a page that somebody who copies the log gets at once, at most; the largest record fits.
+CHAIN_PAGE_RECORDS: Final = 4096
+CHAIN_PAGE_BYTES: Final = 1024 * 1024
 #: Findings kept in the report of a verification; further ones are counted only.
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.

@@ -10,7 +10,11 @@ from click.testing import CliRunner
 
 from weftos import chain
 from weftos.chain.checkpoint import log_origin
+from weftos.chain.pins import Pins
+from weftos.chain.replica import Replica
 from weftos.cli.main import root
+from weftos.rpc.client import RpcClient
+from weftos.rpc.page_source import KernelSource
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -225,3 +229,30 @@ def test_an_operator_notes_heads_of_a_foreign_log(kernel, tmp_path):
         "chain.bridge",
         "chain.split_view",
     ]
+
+
+def test_a_copy_is_made_over_the_control_socket_and_followed(kernel, tmp_path):
+    agent = kernel.spawn("shopkeeper", name="orders").pid
+    for number in range(5):
+        tell(kernel, agent, "order", f"order-{number}", number)
+    log_id = kernel.events()[0].header.log_id
+    keys = Pins(str(kernel.home.known_logs)).get(log_origin(log_id))
+    copy = tmp_path / "copy"
+    with RpcClient(kernel.home.socket) as client, Replica.open(copy, log_id, keys) as replica:
+        source = KernelSource(client)
+        while replica.pull(source, max_records=3):
+            continue
+        tell(kernel, agent, "order", "order-9", 9)
+        kernel.call("chain.checkpoint")
+        while replica.pull(source):
+            continue
+        assert replica.verified == replica.size
+        small = client.call("chain.tail_from", {"seq": 2, "max_records": 2, "max_bytes": 1})
+        assert (small.first_seq, len(small.records)) == (2, 1)
+        assert client.call("chain.tail_from", {"seq": 10**9}).records == []
+    assert shown(kernel, "chain", "verify", "--dir", str(copy))["valid"]
+    status, out = weaver(kernel, "chain", "tail", "--from", "3", "--json")
+    assert status == 0
+    numbers = [json.loads(line)["seq"] for line in out.splitlines()]
+    assert numbers == list(range(3, 3 + len(numbers)))
+    assert len(numbers) > 5

@@ -20,7 +20,7 @@ from weftos.chain.reader import list_segments, read, segment_header, segment_of
 from weftos.chain.record import Record, record_hash
 from weftos.errors import ChainCorrupted, ChainError
 
-__all__ = ["known_record", "record_at"]
+__all__ = ["frame_offset", "known_record", "record_at"]
 
 #: Below this many bytes walking is faster than halving.
 _NEAR = 8 * 1024
@@ -86,6 +86,32 @@ def known_record(directory: str | os.PathLike[str], seq: int, digest: bytes) -> 
         raise ChainError(f"the log cannot be read: {error}") from error
     found = next(iter(read(path, start=seq, stop=seq + 1)), None)
     return found if found is not None and found.hash == digest else None
+
+
+def frame_offset(file: ReadFile, log_id: bytes, seq: int, entry: bytes) -> int | None:
+    """Return where the frame of a record begins; ``None`` if halving does not find it.
+
+    Args:
+        file: the segment that it is in.
+        log_id: of the log, 16 bytes.
+        seq: its number.
+        entry: its header part, as the tree has it; what is found counts only if it has this one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    reader = FrameReader(file, _near(file, log_id, seq))
+    begin = reader.offset
+    for body in reader:
+        try:
+            header, raw, _ = parse(body)
+        except msgspec.DecodeError:
+            begin = reader.offset
+            continue  # the segment's header
+        if header.seq >= seq:
+            return begin if raw == entry else None
+        begin = reader.offset
+    return None
 
 
 def _read_through(directory: str, seq: int) -> Record:

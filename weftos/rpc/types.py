@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from weftos import limits
 from weftos.rpc.agent_types import AgentPid
 
 __all__ = [
@@ -335,6 +336,41 @@ class RotateResult(msgspec.Struct, frozen=True, kw_only=True):
     old: str
     new: str
     size: int
+
+
+class PageParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records somebody wants who copies the log.
+
+    Attributes:
+        seq: number of the first.
+        max_records: at most.
+        max_bytes: of records, at most; one is sent, however large.
+    """
+
+    seq: Annotated[int, msgspec.Meta(ge=0)]
+    max_records: Annotated[int, msgspec.Meta(ge=1, le=limits.CHAIN_PAGE_RECORDS)] = limits.CHAIN_PAGE_RECORDS
+    max_bytes: Annotated[int, msgspec.Meta(ge=1, le=limits.CHAIN_PAGE_BYTES)] = limits.CHAIN_PAGE_BYTES
+
+
+class PageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record as it is stored, in base64: its header part; salt and payload, empty if the payload was taken away."""
+
+    header: bytes
+    salted: bytes
+
+
+class PageResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Records in a row.
+
+    Attributes:
+        first_seq: number of the first.
+        records: from that number on without a gap; none if the log ends before it.
+        note: the newest signed checkpoint, in base64.
+    """
+
+    first_seq: int
+    records: list[PageRecord]
+    note: bytes
 
 
 class BridgeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,13 +19,14 @@ may still be carried out, and the chain tells. Single-threaded: the thread of th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
 
 from weftos import limits
 from weftos.chain.lineage import DerivationType
+from weftos.chain.pages import Page, RawRecord
 from weftos.errors import (
     GateDeferred,
     GateUnavailable,
@@ -39,6 +40,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Deny, GateDecision, Permit
 from weftos.service import protocol as p
+from weftos.service.paging import one_page
 from weftos.shm import RingConsumer, RingProducer
 
 __all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient"]
@@ -359,6 +361,28 @@ class ServiceClient:
     def tail(self, count: int = 20, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> list[dict[str, Any]]:
         """Return the newest records, newest last; fewer than ``count`` if they do not fit one answer."""
         return self._ask(p.ChainTail(count), p.Tail, timeout_s).records
+
+    def page(
+        self,
+        seq: int,
+        max_records: int = limits.CHAIN_PAGE_RECORDS,
+        max_bytes: int = limits.CHAIN_PAGE_BYTES,
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> Page:
+        """Return raw records from a number on, without a gap, and the newest checkpoint; see ``chain.pages``."""
+        asking = one_page(seq, max_records, max_bytes)
+        request = next(asking)
+        while True:
+            try:
+                request = asking.send(self._ask(request, p.RawPage, timeout_s))
+            except StopIteration as done:
+                return cast("Page", done.value)
+
+    def tail_from(self, seq: int) -> Iterator[RawRecord]:
+        """Yield every record from a number on, up to the present end; ask again behind the last for later ones."""
+        while records := self.page(seq).records:
+            yield from records
+            seq += len(records)
 
     def ping(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> float:
         """Return how long the service took to answer, in seconds."""

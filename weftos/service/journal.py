@@ -24,6 +24,7 @@ from weftos.chain.checkpoint import Checkpoint, log_origin
 from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
+from weftos.chain.pages import Pages, RawRecord, read_checkpoint
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
@@ -87,6 +88,7 @@ class Journal:
         self.tree = tree
         self.ledgers = Ledgers(ledgers, writer, directory, known_logs, self.put)
         self._checkpoints = CheckpointThread(witnesses)
+        self._pages = Pages(directory)
         self._cosigned_size = 0
         self.failed: str | None = None
         self.sync_wanted = False
@@ -409,6 +411,26 @@ class Journal:
         if self.failed is None:
             self.write()
         return [record.view() for record in chain.tail(self._directory, count)]
+
+    def raw_records(self, seq: int, max_records: int, max_bytes: int) -> list[RawRecord]:
+        """Return raw records from a number on; see ``Pages.read``.
+
+        Raises:
+            ChainError: the log cannot be read.
+        """
+        if self.failed is None:
+            self.write()
+        covered = self._writer.checkpoints.size if self._writer.checkpoints is not None else 0
+        count = min(max(max_records, 1), limits.CHAIN_PAGE_RECORDS)
+        return self._pages.read(max(seq, 0), count, min(max_bytes, limits.CHAIN_PAGE_BYTES), covered)
+
+    def note(self) -> bytes:
+        """Return the newest signed checkpoint.
+
+        Raises:
+            ChainError: it cannot be read.
+        """
+        return read_checkpoint(self._directory)
 
     def head(self) -> dict[str, Any]:
         """Return the state of the log as plain values."""

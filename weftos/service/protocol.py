@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from weftos import limits
 from weftos.chain.lineage import DerivationType
+from weftos.chain.pages import RawRecord
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 
@@ -45,6 +47,7 @@ __all__ = [
     "MakeCheckpoint",
     "Ping",
     "Pong",
+    "RawPage",
     "Redact",
     "Reply",
     "ReplyFrame",
@@ -55,6 +58,7 @@ __all__ = [
     "ServiceReady",
     "StopService",
     "Tail",
+    "TailFrom",
 ]
 
 
@@ -161,6 +165,19 @@ class ListBridges(msgspec.Struct, array_like=True, tag=14):
     """Ask for the newest head of each foreign log."""
 
 
+class TailFrom(msgspec.Struct, array_like=True, tag=15):
+    """Ask for raw records from a number on, at most so many and so many bytes, and for the newest checkpoint.
+
+    An answer may be smaller than a record. Then it has one record, whose salt and payload are cut; ``skip`` asks for
+    what comes behind so many bytes of them.
+    """
+
+    seq: int
+    max_records: int = limits.CHAIN_PAGE_RECORDS
+    max_bytes: int = limits.CHAIN_PAGE_BYTES
+    skip: int = 0
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -176,6 +193,7 @@ Request: TypeAlias = (
     | Derive
     | AddBridge
     | ListBridges
+    | TailFrom
 )
 
 
@@ -227,7 +245,19 @@ class Done(msgspec.Struct, array_like=True, tag=7):
     values: dict[str, Any]
 
 
-Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done
+class RawPage(msgspec.Struct, array_like=True, tag=8):
+    """Raw records from ``seq`` on without a gap; none if the log ends before it.
+
+    ``missing`` bytes of the last record did not fit; it is the only one then. ``note`` is the newest checkpoint.
+    """
+
+    seq: int
+    records: list[RawRecord]
+    missing: int = 0
+    note: bytes = b""
+
+
+Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage
 
 
 class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
