@@ -77,6 +77,9 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ``witnesses`` processes cosign the checkpoints of the log; 0 is none. Each remembers in a folder of its own below
     ``witness_dir`` (by default ``witnesses`` in the instance's folder). A kernel that runs as root can give each a user
     of its own by ``witness_uids``; these must be able to reach ``witness_dir``. It holds from the next boot on.
+
+    ``seal_secs`` and ``seal_records``: a log that has a sealing key (``weaver chain seal init``) gets a seal after so
+    many seconds, or after so many new records, whichever comes first. It holds from the next boot on.
     """
 
     segment_bytes: Annotated[int, msgspec.Meta(ge=limits.CHAIN_SEGMENT_MIN_BYTES, le=limits.CONFIG_MAX)] = (
@@ -86,6 +89,8 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     witnesses: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
     witness_dir: str = ""
     witness_uids: list[Annotated[int, msgspec.Meta(ge=1, le=2**31)]] = []
+    seal_secs: Seconds = limits.SEAL_INTERVAL_S
+    seal_records: Annotated[int, msgspec.Meta(ge=1, le=limits.CONFIG_MAX)] = limits.SEAL_RECORDS
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

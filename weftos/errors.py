@@ -34,10 +34,12 @@ __all__ = [
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "IdempotencyConflict",
     "InvalidRequest",
     "InvalidStateTransition",
     "KernelAlreadyRunning",
     "KernelNotRunning",
+    "LineageRefused",
     "MessageTooLarge",
     "MethodNotFound",
     "NodeExists",
@@ -66,6 +68,7 @@ __all__ = [
     "SignatureInvalid",
     "SnapshotInvalid",
     "SpawnFailed",
+    "SplitView",
     "StorageFailed",
     "TreeError",
     "WeftError",
@@ -315,6 +318,26 @@ class AppendRefused(ChainError):
     code = "chain.append_refused"
 
 
+class IdempotencyConflict(AppendRefused):
+    """The place in a stream, or the key, under which an event was submitted belongs to another event on the log.
+
+    Attributes:
+        seq: number of the record that has it; -1 where only the message names it, as behind a process boundary.
+    """
+
+    code = "chain.conflict"
+
+    def __init__(self, message: str, *, seq: int = -1) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+
+class LineageRefused(AppendRefused):
+    """A derivation does not fit what is on the log: its child is recorded already, or its parent is not, or differs."""
+
+    code = "chain.lineage"
+
+
 class StorageFailed(ChainError):
     """A write or sync failed (disk full, I/O error). The log has stopped; what was acknowledged is safe."""
 
@@ -373,6 +396,22 @@ class SealGap(SealInvalid):
     def __init__(self, message: str, *, epoch: int = 0, index: int = 0, missing: int = 0) -> None:
         super().__init__(message, epoch=epoch, index=index)
         self.missing = missing
+
+
+class SplitView(ChainError):
+    """A log has signed two things that cannot both be true, or takes back what it signed. Keep both as evidence.
+
+    Attributes:
+        reason: ``root``, two roots for one size; ``regress``, fewer records than it signed for before; empty where only
+            the message tells.
+    """
+
+    code = "chain.split_view"
+    exit_code = 5
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class AttestationInvalid(ChainError):

@@ -92,6 +92,16 @@ class Home:
         return self.root / "tree"
 
     @property
+    def index(self) -> Path:
+        """The index of the log; the log can make it again."""
+        return self.root / "index"
+
+    @property
+    def seal_state(self) -> Path:
+        """The evolving key that seals the log; there only if the operator made it."""
+        return self.keys / "seal.state"
+
+    @property
     def witnesses(self) -> Path:
         """What the witnesses remember, a folder for each."""
         return self.root / "witnesses"

@@ -224,6 +224,10 @@ CHAIN_KIND_BYTES: Final = 64
 CHAIN_SUBJECT_BYTES: Final = 1024
 CHAIN_PRODUCER_BYTES: Final = 128
 CHAIN_PERMIT_BYTES: Final = 128
+#: Longest key under which an agent appends, in bytes of UTF-8: an order number, a digest in hex. With the scope in
+#: front of it, which is at most CHAIN_KEY_SCOPE_BYTES, it fits a producer's name.
+CHAIN_KEY_BYTES: Final = 64
+CHAIN_KEY_SCOPE_BYTES: Final = 56
 #: Longest header part that a reader accepts: the sum of the above and of the fixed fields (about 230 bytes), rounded
 #: up.
 CHAIN_HEADER_BYTES: Final = 2048
@@ -241,10 +245,15 @@ CHAIN_PRODUCERS: Final = 16_384
 CHAIN_OPEN_SCAN_BYTES: Final = 128 * 1024 * 1024
 #: Bytes that a reader takes from a file at once: large enough that the calls do not count, small enough for the cache.
 CHAIN_READ_BYTES: Final = 1024 * 1024
+#: Records and bytes of a page that somebody who copies the log gets at once, at most; the largest record fits.
+CHAIN_PAGE_RECORDS: Final = 4096
+CHAIN_PAGE_BYTES: Final = 1024 * 1024
 #: Findings kept in the report of a verification; further ones are counted only.
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.
 CHAIN_VERIFY_WINDOWS: Final = 1_000_000
+#: Derivations whose story is checked by a verification, about 600 bytes each; with more it is left out.
+CHAIN_VERIFY_LINEAGE: Final = 1_000_000
 #: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
 CHAIN_VERIFY_PAIRED: Final = 100_000
 #: Largest signed note that is read, in bytes: the limit of Go's reference reader, room for 100 post-quantum signatures.
@@ -260,6 +269,11 @@ KEY_LOCK_POLL_S: Final = 0.01
 
 #: Missing epochs that a verification of seals steps over, one second of hashing; a larger gap is no gap but nonsense.
 CHAIN_SEAL_GAP_EPOCHS: Final = 100_000
+#: Between two seals, in seconds, unless the configuration says otherwise: what a thief of the sealing key can rewrite
+#: unnoticed. A quarter of an hour is what journald takes; a seal costs some syncs in a thread and one record.
+SEAL_INTERVAL_S: Final = 900.0
+#: New records that call for a seal before its time.
+SEAL_RECORDS: Final = 100_000
 #: Names in a lineage event and in a custody attestation, and a lineage event's description, in bytes of UTF-8.
 CHAIN_NAME_BYTES: Final = 256
 CHAIN_DESCRIPTION_BYTES: Final = 4096

@@ -16,7 +16,7 @@ import pytest
 from forged_logs import BOOT, Target, note, open_log
 
 from weftos import chain
-from weftos.errors import AppendRefused, StorageFailed
+from weftos.errors import AppendRefused, IdempotencyConflict, StorageFailed
 
 EVENTS = 10_000
 ENTRY = struct.Struct("<QQ32s")
@@ -25,7 +25,7 @@ ENTRY = struct.Struct("<QQ32s")
 PROGRAM = """
 import os, resource, signal, struct, sys
 from weftos import chain
-from weftos.errors import StorageFailed
+from weftos.errors import IdempotencyConflict, StorageFailed
 home, keys, boot, first, last, group, every, die_at, room = sys.argv[1:]
 first, last, group, every, die_at, room = map(int, (first, last, group, every, die_at, room))
 class Deadly(chain.RealFiles):
@@ -174,10 +174,11 @@ def test_attack_22_submitted_again_after_a_restart(tmp_path):
         for n in (0, 1_000, 1_999):
             ack = writer.append(chain.NewEvent("a", "app.note", {"n": n}, producer="p", position=n))
             assert (ack.seq, ack.hash) == promised[n], "the first acknowledgement again"
-        other = writer.append(chain.NewEvent("a", "app.note", {"other": "content"}, producer="p", position=5))
-        assert (other.seq, other.hash) == promised[5], "not even with another content"
+        with pytest.raises(IdempotencyConflict) as caught:
+            writer.append(chain.NewEvent("a", "app.note", {"other": "content"}, producer="p", position=5))
+        assert (caught.value.code, caught.value.seq) == ("chain.conflict", promised[5][0])
         assert writer.head.seq == before
-        assert writer.statistics().duplicates == 4
+        assert writer.statistics().duplicates == 3
     assert check(tmp_path, promised).report().records == before + 1
 
 

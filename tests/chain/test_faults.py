@@ -15,6 +15,10 @@ from weftos.errors import ChainError, StorageFailed
 SMALL = limits.CHAIN_SEGMENT_MIN_BYTES
 
 
+def event(n):
+    return chain.NewEvent("a", "app.note", {"n": n, "x": "x" * 150}, producer="p", position=n)
+
+
 def life(directory, disk, acked, signer=None):
     """Open, append in groups over several segments, sign, close; ``acked`` grows only by what was committed."""
     writer = open_log(directory, fs=disk, segment_bytes=SMALL, signer=signer)
@@ -22,10 +26,7 @@ def life(directory, disk, acked, signer=None):
         start = max(acked, default=-1) + 1
         for group in range(4):
             numbers = range(start + group * 7, start + group * 7 + 7)
-            events = [
-                chain.NewEvent("a", "app.note", {"n": n, "x": "x" * 150}, producer="p", position=n) for n in numbers
-            ]
-            acks = writer.append_many(events)
+            acks = writer.append_many([event(n) for n in numbers])
             writer.commit()
             acked.update(zip(numbers, acks, strict=True))
             if group == 1:
@@ -44,7 +45,7 @@ def check(directory, acked, signer=None):
     with open_log(directory, segment_bytes=SMALL, signer=signer) as writer:
         submitted = range(max(acked, default=-1) + 8)
         for n in submitted:
-            ack = writer.append(chain.NewEvent("a", "app.note", {"n": n}, producer="p", position=n))
+            ack = writer.append(event(n))
             assert ack == acked.get(n, ack)
     found = [r.payload["n"] for r in chain.read(directory) if r.kind == "app.note"]
     assert sorted(found) == sorted(set(found))
@@ -131,7 +132,7 @@ def test_power_is_lost_after_a_restart_that_followed_a_kill(tmp_path, signer):
         # No rolling and no signing, which bring names onto the disk by themselves: the first life's file goes on.
         writer = open_log(home, fs=disk, signer=own)
         for n in range(max(acked, default=-1) + 1, max(acked, default=-1) + 4):
-            ack = writer.append(chain.NewEvent("a", "app.note", {"n": n}, producer="p", position=n))
+            ack = writer.append(event(n))
             writer.commit()
             acked[n] = ack
         writer.abandon()

@@ -61,7 +61,7 @@ def campaign(home, rounds):
         assert list(found) == list(range(len(found)))
     with open_log(home) as writer:
         for n, (seq, digest) in list(acked.items())[-500:]:
-            ack = writer.append(chain.NewEvent("a", "app.note", {}, None, None, "p", n))
+            ack = writer.append(chain.NewEvent("a", "app.note", {"n": n, "x": "x" * (n % 300)}, None, None, "p", n))
             assert (ack.seq, ack.hash) == (seq, digest)
     assert chain.verify(home).valid
 

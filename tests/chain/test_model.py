@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from logs_for_tests import Ticking
+from msgspec import structs
 
 from weftos import chain, limits
+from weftos.errors import IdempotencyConflict
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -68,6 +71,21 @@ class LogMachine(RuleBasedStateMachine):
     def append_again(self, data):
         position, ack = data.draw(st.sampled_from(self.synced + self.written + self.buffered))
         assert self.writer.append(self.event(position)) == ack
+
+    @precondition(lambda self: self.synced or self.written or self.buffered)
+    @rule(
+        data=st.data(), field=st.sampled_from(("kind", "payload", "subject", "cause", "permit")), new=st.integers(0, 3)
+    )
+    def append_another_in_its_place(self, data, field, new):
+        position, ack = data.draw(st.sampled_from(self.synced + self.written + self.buffered))
+        values = {"kind": "app.other", "payload": {"n": -1}, "subject": "else", "cause": 0, "permit": "p"}
+        event = structs.replace(self.event(position), **{field: values[field]})
+        batch = [self.event(self.position + n) for n in range(new)]
+        before = self.writer.statistics().records
+        with pytest.raises(IdempotencyConflict) as caught:
+            self.writer.append_many([*batch, event])
+        assert caught.value.seq == ack.seq
+        assert self.writer.statistics().records == before
 
     @rule(sync=st.booleans())
     def flush(self, sync):

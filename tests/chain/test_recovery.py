@@ -244,7 +244,7 @@ def test_an_unreadable_file_is_no_damage(small):
 def test_what_is_submitted_again_gets_its_first_answer(home):
     with open_log(home) as writer:
         first = writer.append(note(1, producer="ring-1", position=5))
-        assert writer.append(note(2, producer="ring-1", position=5)) == first
+        assert writer.append(note(1, producer="ring-1", position=5)) == first
         other = writer.append(note(3, producer=1, position=5))
         assert other.seq == first.seq + 1
         assert writer.statistics().duplicates == 1

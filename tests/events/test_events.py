@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weftos.chain.bridge import Bridge
 from weftos.chain.custody import Attestation
 from weftos.chain.lineage import Derivation
 from weftos.chain.rotation import Genesis, Rotation
@@ -69,6 +70,7 @@ def test_every_kind_says_what_it_means_and_what_it_holds():
         ("key.rotate", Rotation, False),
         ("log.seal", Seal, True),
         ("lineage.derivation", Derivation, True),
+        ("chain.bridge", Bridge, True),
         ("custody.attestation", Attestation, True),
         ("tree.snapshot", SnapshotRef, False),
     ],

@@ -81,6 +81,7 @@ class Agent:
     def __init__(self, kernel: KernelDouble, pid: int, ring_bytes: int, reply_bytes: int) -> None:
         self.pid = pid
         self.slot = pid
+        self.scope = ""
         self.ring_id = kernel.fresh_ring_id()
         self.request = create_ring(ring_bytes, ring_id=self.ring_id)
         self.reply = create_ring(reply_bytes, ring_id=kernel.fresh_ring_id())
@@ -90,7 +91,16 @@ class Agent:
 
     def frame(self, capabilities: AgentCapabilities) -> p.AttachClient:
         return p.AttachClient(
-            self.pid, f"id-{self.pid}", 1, capabilities, None, self.slot, REPLY_SLOT, self.ring_id, self.bell.name
+            self.pid,
+            f"id-{self.pid}",
+            1,
+            capabilities,
+            None,
+            self.slot,
+            REPLY_SLOT,
+            self.ring_id,
+            self.bell.name,
+            self.scope,
         )
 
     def fds(self) -> list[int]:
@@ -209,8 +219,10 @@ class KernelDouble:
         *,
         ring_bytes: int = 64 * 1024,
         reply_bytes: int = 64 * 1024,
+        scope: str = "",
     ) -> Agent:
         agent = Agent(self, pid, ring_bytes, reply_bytes)
+        agent.scope = scope
         capabilities = capabilities or AgentCapabilities()
         self.agents[pid] = (agent, capabilities)
         if self.channel is not None and not self.channel.closed:

@@ -258,12 +258,21 @@ class AsyncService:
         return pending.result(0.0)
 
     async def append(
-        self, kind: str, payload: dict[str, Any], *, subject: str | None = None, durable: bool | None = None
+        self,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        subject: str | None = None,
+        durable: bool | None = None,
+        key: str | None = None,
     ) -> Reply:
-        """Append an event to the chain; ``durable`` is what the configuration says, unless given."""
+        """Append an event to the chain; ``durable`` is what the configuration says, unless given.
+
+        ``key``: as for ``ServiceClient.append``.
+        """
         if durable is None:
             durable = self._context._runtime.service.durable
-        return await self.request(Append(kind, payload, subject, None, durable))
+        return await self.request(Append(kind, payload, subject, None, durable, key))
 
     async def resources(
         self, question: str, path: str = "/", *, certificates: Sequence[bytes] = (), **params: Any

@@ -19,10 +19,10 @@ from weftos.chain.cursor import Cursor, parse
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, find_frame, read_frame_at
 from weftos.chain.reader import list_segments, read, segment_header, segment_of
-from weftos.chain.record import Record
+from weftos.chain.record import Record, record_hash
 from weftos.errors import ChainCorrupted, ChainError
 
-__all__ = ["record_at"]
+__all__ = ["frame_offset", "known_record", "record_at"]
 
 #: Below this many bytes walking is faster than halving.
 _NEAR = 8 * 1024
@@ -73,6 +73,57 @@ def record_at(
             "{}: record {}: {}: {}".format(file.path, seq, *cursor.findings[0]), path=file.path, offset=0
         )
     return record
+
+
+def known_record(directory: str | os.PathLike[str], seq: int, digest: bytes) -> Record | None:
+    """Return the record that has this number and this hash; ``None`` if the log has no such record.
+
+    Args:
+        directory: of the log.
+        seq: its number.
+        digest: hash of the record, 32 bytes; what is found counts only if it has this one.
+
+    Raises:
+        ChainError: there is no log, or it cannot be read.
+    """
+    path = os.path.abspath(directory)
+    listing = list_segments(path)
+    try:
+        with ReadFile(listing.path(segment_of(listing, seq))) as file:
+            header = segment_header(file)
+            body = _walk(file, _near(file, header.log_id, seq, header.first_seq, None), seq)
+        if body is not None and record_hash(parse(body)[1]) == digest:
+            return record_at(path, seq, parse(body)[1])
+    except OSError as error:
+        raise ChainError(f"the log cannot be read: {error}") from error
+    found = next(iter(read(path, start=seq, stop=seq + 1)), None)
+    return found if found is not None and found.hash == digest else None
+
+
+def frame_offset(file: ReadFile, log_id: bytes, seq: int, entry: bytes) -> int | None:
+    """Return where the frame of a record begins; ``None`` if halving does not find it.
+
+    Args:
+        file: the segment that it is in.
+        log_id: of the log, 16 bytes.
+        seq: its number.
+        entry: its header part, as the tree has it; what is found counts only if it has this one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    reader = FrameReader(file, _near(file, log_id, seq, segment_header(file).first_seq, None))
+    begin = reader.offset
+    for body in reader:
+        try:
+            header, raw, _ = parse(body)
+        except msgspec.DecodeError:
+            begin = reader.offset
+            continue  # the segment's header
+        if header.seq >= seq:
+            return begin if raw == entry else None
+        begin = reader.offset
+    return None
 
 
 def _read_through(directory: str, seq: int) -> Record:

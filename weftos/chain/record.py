@@ -19,12 +19,25 @@ from blake3 import blake3
 from weftos import limits
 from weftos.chain.canonical import decode_payload
 
-__all__ = ["SALT_BYTES", "ZERO_HASH", "Ack", "Head", "Header", "NewEvent", "Record", "payload_hash", "record_hash"]
+__all__ = [
+    "KEY_PREFIX",
+    "SALT_BYTES",
+    "ZERO_HASH",
+    "Ack",
+    "Head",
+    "Header",
+    "NewEvent",
+    "Record",
+    "payload_hash",
+    "record_hash",
+]
 
 #: Version of the header part.
 RECORD_VERSION: Final = 1
 #: Random bytes in front of each payload.
 SALT_BYTES: Final = 16
+#: What the producer of a record begins with that was appended under a key; the key follows.
+KEY_PREFIX: Final = "key:"
 #: ``prev_hash`` of the first record.
 ZERO_HASH: Final = bytes(32)
 #: Separates a record's hash from all other uses of BLAKE3 here.
@@ -47,6 +60,8 @@ class NewEvent(msgspec.Struct, frozen=True):
         producer: names the stream it came from within this boot, or ``None`` if it cannot be submitted twice.
         position: place in that stream, 64 bit unsigned; with ``producer`` the idempotency pair.
         permit: id of the permit it was done under, or ``None``.
+        key: stands in the record in place of a producer, with ``KEY_PREFIX`` in front; then ``position`` only informs.
+            The writer does not compare keys, see ``log_index``.
     """
 
     source: str
@@ -57,6 +72,7 @@ class NewEvent(msgspec.Struct, frozen=True):
     producer: str | int | None = None
     position: int | None = None
     permit: str | None = None
+    key: str | None = None
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

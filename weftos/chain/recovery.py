@@ -13,7 +13,7 @@ segments the headers. Not guaranteed: that older records are intact; ``verify`` 
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import msgspec
 
@@ -22,10 +22,10 @@ from weftos.chain.checkpoint import Checkpoint, log_origin, parse_text
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, SegmentHeader, decode_segment_header
-from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.idempotency import ProducerIndex, record_digest
 from weftos.chain.log_signer import Signer
 from weftos.chain.note import parse_note
-from weftos.chain.record import ZERO_HASH, Ack, Record
+from weftos.chain.record import KEY_PREFIX, ZERO_HASH, Ack, Record
 from weftos.chain.recovered_tree import RecoveredTree
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, verify_rotation
 from weftos.chain.scanner import Batch, Scanner
@@ -293,8 +293,9 @@ class _Examination:
 
     def _remember(self, record: Record) -> None:
         header = record.header
-        if header.boot_id == self._boot_id and header.producer is not None and header.position is not None:
-            self._index.add(header.producer, header.position, Ack(header.seq, record.hash, header.t_ns))
+        if header.boot_id == self._boot_id and header.position is not None and _is_stream(header.producer):
+            ack = Ack(header.seq, record.hash, header.t_ns)
+            self._index.add(header.producer, header.position, ack, record_digest(record))
         covered = self._checkpoint.size if self._checkpoint is not None else 0
         if header.kind == "key.genesis":
             self._keys = Genesis.read(_payload_of(record))
@@ -308,6 +309,11 @@ class _Examination:
             rotation = Rotation.from_payload(_payload_of(record))
             verify_rotation(rotation, self._origin, self._signer.public)
             self._signer.use(rotation.new.pair_id)
+
+
+def _is_stream(producer: str | int | None) -> TypeGuard[str | int]:
+    """Whether it names a stream of events, and not the key of one."""
+    return producer is not None and not (type(producer) is str and producer.startswith(KEY_PREFIX))
 
 
 def _payload_of(record: Record) -> dict[str, Any]:

@@ -28,7 +28,10 @@ __all__ = ["check_redactable", "erase_payload"]
 
 #: Kinds whose payload the verification needs.
 _NEEDED = frozenset(
-    ("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted", "chain.recovered")
+    (
+        *("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted"),
+        *("chain.recovered", "lineage.derivation", "chain.bridge", "chain.split_view"),
+    )
 )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from weftos import limits
 
-__all__ = ["Checks", "Problem", "VerifyReport"]
+__all__ = ["Checks", "Problem", "SealsReport", "VerifyReport"]
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -44,7 +44,8 @@ class Checks(msgspec.Struct):
         root: the records have the Merkle root that was signed; ``None`` without a checkpoint.
         keys: every change of keys is signed by both sides; ``None`` if the log names no keys.
         witnesses: no witness has seen another or a longer log; ``None`` if none was asked.
-        seals: every seal is genuine; ``None`` if their key was not given or there are none.
+        seals: every seal is genuine, over these records, and none is missing; ``None`` if their key was not given.
+        lineage: the derivations on the log make sense together; ``None`` if there are none, or not all were read.
         windows: no audit window is contradicted.
         windows_total: audit windows seen.
         windows_paired: ranges on which both ends agree.
@@ -64,6 +65,7 @@ class Checks(msgspec.Struct):
     keys: bool | None = None
     witnesses: bool | None = None
     seals: bool | None = None
+    lineage: bool | None = None
     windows: bool = True
     windows_total: int = 0
     windows_paired: int = 0
@@ -92,7 +94,26 @@ _CHECK_OF: Final = {
     "keys_invalid": "keys",
     "split_view": "witnesses",
     "seal_invalid": "seals",
+    "seal_gap": "seals",
+    "seal_root": "seals",
+    "lineage_invalid": "lineage",
 }
+
+
+class SealsReport(msgspec.Struct):
+    """What the seals of a log say, checked with their first keys.
+
+    Attributes:
+        seals: genuine ones, repetitions not counted.
+        rows: rows of them, each under a key of its own.
+        sealed: number of the first record that is not sealed any more.
+        next_epoch: of the seal that would follow.
+    """
+
+    seals: int = 0
+    rows: int = 0
+    sealed: int = 0
+    next_epoch: int = 1
 
 
 class VerifyReport(msgspec.Struct):
@@ -119,6 +140,7 @@ class VerifyReport(msgspec.Struct):
         key_origin: where these keys came from: ``given``, ``log`` or ``""``.
         since: records that were trusted because of an older checkpoint, and not read again.
         rolled_back: the log is shorter than was promised.
+        seals: what the seals say; ``None`` if their keys were not given.
         elapsed_seconds: duration of the verification.
     """
 
@@ -142,6 +164,7 @@ class VerifyReport(msgspec.Struct):
     key_origin: str = ""
     since: int = 0
     rolled_back: bool = False
+    seals: SealsReport | None = None
     elapsed_seconds: float = 0.0
 
     def error(self, problem: Problem) -> None:

@@ -28,7 +28,7 @@ from weftos.chain.secret_file import SecretFiles, create_secret, finish_replacin
 from weftos.chain.statement import U64_MAX, statement
 from weftos.errors import ChainError, ConfigError, SealGap, SealInvalid, StorageFailed
 
-__all__ = ["SEAL_KIND", "Seal", "SealState", "SealedRange", "verify_seals"]
+__all__ = ["KEY_BYTES", "SEAL_KIND", "Seal", "SealState", "SealedRange", "newest_seal", "verify_seals"]
 
 #: Kind of the record that carries a seal.
 SEAL_KIND: Final = "log.seal"
@@ -226,6 +226,22 @@ class SealState:
             raise
         self._key, self.epoch, self.last = key, self.epoch + 1, seal
         return seal
+
+
+def newest_seal(path: str) -> Seal | None:
+    """Return the newest seal that a state has made, from its file and without changing anything.
+
+    Raises:
+        ConfigError: there is no state, or others may read it.
+        SealInvalid: it is damaged.
+        StorageFailed: it cannot be read.
+    """
+    try:
+        return _decode(read_secret(path, _STATE_BYTES), path)[3]
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no seal state {path}; make one first: weaver chain seal init") from error
+    except OSError as error:
+        raise StorageFailed(f"the seal state {path} cannot be read: {error}") from error
 
 
 def verify_seals(key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = None) -> SealedRange:

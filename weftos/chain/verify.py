@@ -28,6 +28,7 @@ from weftos.chain.report import Checks, Problem, VerifyReport
 from weftos.chain.rotation import PublicKeys
 from weftos.chain.segments import CHECKPOINT_NAME, Listing, list_log
 from weftos.chain.tile_tree import frontier_at
+from weftos.chain.verify_seals import SealCheck, check_seals, sealed_sizes
 from weftos.chain.verify_segment import AT_BORDER, SegmentFindings
 from weftos.chain.verify_special import SpecialRecords
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInvalid
@@ -42,6 +43,7 @@ def verify(
     keys: PublicKeys | None = None,
     since: Checkpoint | None = None,
     workers: int = 1,
+    seals: SealCheck | None = None,
 ) -> VerifyReport:
     """Check a log. Nothing is written, no lock taken, no process asked.
 
@@ -52,6 +54,7 @@ def verify(
             them those that the log itself names are taken, and the report says so.
         since: a checkpoint that was verified before: only what came after it is read, and the log must still have it.
         workers: processes that verify segments.
+        seals: with what the seals are checked; not together with ``since``, because seals are over all of the log.
 
     Raises:
         ChainError: there is no log, or a file cannot be read.
@@ -68,7 +71,7 @@ def verify(
     if not listing.segments:
         raise ChainError(f"there is no log in {path}: the directory is empty")
     try:
-        return _Verification(listing, progress, keys, note, since, workers).run()
+        return _Verification(listing, progress, keys, note, since, workers, seals).run()
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
 
@@ -90,7 +93,10 @@ class _Verification:
         note: bytes | OSError,
         since: Checkpoint | None,
         workers: int,
+        seals: SealCheck | None,
     ) -> None:
+        assert seals is None or since is None, "seals are checked over all of the log"
+        self._seals = seals
         self._listing = listing
         self._progress = progress
         self._given = keys
@@ -105,6 +111,7 @@ class _Verification:
         self._seq, self._hash, self._t_ns, self._lost = 0, ZERO_HASH, 0, False
         self._tree: Frontier | None = Frontier()
         self._signed_root: bytes | None = None
+        self._sealed_roots: dict[int, bytes] = {}
 
     @staticmethod
     def _stated(note: bytes | OSError) -> Checkpoint | None:
@@ -123,7 +130,9 @@ class _Verification:
             self._error(-1, f"{number:08d}.log", 0, "missing_segment", "this segment is gone")
         numbers = self._trust_older()
         report.segments = len(numbers)
-        cuts = tuple(one.size for one in (self._checkpoint, self._since) if one is not None)
+        sealed = sealed_sizes(listing) if self._seals is not None else []
+        self._sealed_roots = dict.fromkeys(sealed, b"")
+        cuts = (*(one.size for one in (self._checkpoint, self._since) if one is not None), *sealed)
         before = 0 if self._since is None else numbers[0] - 1
         for found in segment_findings(listing, numbers, cuts, self._workers, self._within if self._progress else None):
             if found.number != before + 1:
@@ -138,9 +147,18 @@ class _Verification:
         report.size = self._seq
         report.log_id = (self._log_id or b"").hex()
         self._check_note()
+        self._check_beyond()
         report.valid = report.error_count == 0 and (report.records > 0 or report.since > 0)
         report.elapsed_seconds = time.perf_counter() - started
         return report
+
+    def _check_beyond(self) -> None:
+        """Check what is said about the log, or in it, beyond its records and links."""
+        if self._since is None and not self._report.error_count:
+            self._special.check_lineage()
+        if self._seals is not None:
+            roots = {size: root for size, root in self._sealed_roots.items() if root}
+            check_seals(self._report, self._special.seals, self._seals, roots, self._log_id)
 
     def _within(self, records: int) -> None:
         assert self._progress is not None, "somebody wants to know"
@@ -230,6 +248,8 @@ class _Verification:
             if piece.size <= self._tree.size and self._report.since:
                 continue  # covered by the checkpoint that was verified before
             self._tree.append(frontier)
+            if self._tree.size in self._sealed_roots:
+                self._sealed_roots[self._tree.size] = self._tree.root()
             if self._checkpoint is not None and self._tree.size == self._checkpoint.size:
                 self._signed_root = self._tree.root()
         if self._checkpoint is not None and self._tree.size == self._checkpoint.size:

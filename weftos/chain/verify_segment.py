@@ -28,7 +28,9 @@ from weftos.chain.scanner import Batch, Scanner
 __all__ = ["SPECIAL", "SegmentFindings", "Special", "verify_segment"]
 
 #: Kinds whose payload is looked into.
-SPECIAL = frozenset(("ipc.grant", "ipc.window", "key.genesis", "key.rotate", "log.seal", "chain.redacted"))
+SPECIAL = frozenset(
+    ("ipc.grant", "ipc.window", "key.genesis", "key.rotate", "log.seal", "chain.redacted", "lineage.derivation")
+)
 #: Number of a finding that belongs to the record which the segment begins with, whatever that is.
 AT_BORDER = -2
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from weftos import limits
 from weftos.chain.canonical import decode_payload
+from weftos.chain.lineage import LINEAGE_KIND, Derivation, verify_lineage
 from weftos.chain.report import Problem, VerifyReport
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, follow_rotations
 from weftos.chain.seals import Seal
@@ -15,7 +17,25 @@ from weftos.chain.verify_segment import Special
 from weftos.chain.windows import WindowPairs
 from weftos.errors import ChainError, ConfigError
 
-__all__ = ["SpecialRecords"]
+__all__ = ["PlacedSeal", "SpecialRecords"]
+
+
+class PlacedSeal(NamedTuple):
+    """A seal and where it stands: number of its record, file and offset."""
+
+    seq: int
+    seal: Seal
+    file: str
+    offset: int
+
+
+class _Step(NamedTuple):
+    """A derivation and where it stands."""
+
+    seq: int
+    file: str
+    offset: int
+    derivation: Derivation
 
 
 class SpecialRecords:
@@ -26,7 +46,7 @@ class SpecialRecords:
 
     Attributes:
         first_keys: those that the log names first, or ``None``.
-        seals: of the log, oldest first, with the numbers of their records.
+        seals: of the log, oldest first.
     """
 
     def __init__(self, report: VerifyReport) -> None:
@@ -35,7 +55,8 @@ class SpecialRecords:
         self._rotations: list[Rotation] = []
         self._withheld: dict[int, tuple[str, int, bytes]] = {}
         self.first_keys: PublicKeys | None = None
-        self.seals: list[tuple[int, Seal]] = []
+        self.seals: list[PlacedSeal] = []
+        self._steps: list[_Step] = []
 
     @property
     def keys(self) -> PublicKeys | None:
@@ -74,6 +95,8 @@ class SpecialRecords:
             self._windows.grant(one.boot_id, one.source, payload)
         elif one.kind == "chain.redacted":
             self._redacted(one, payload)
+        elif one.kind == LINEAGE_KIND:
+            self._derived(one, payload, file)
         elif one.source == "chain":
             self._chain_record(one, payload, file)
 
@@ -85,7 +108,7 @@ class SpecialRecords:
             elif one.kind == "key.rotate":
                 self._rotations.append(Rotation.from_payload(payload))
             elif one.kind == "log.seal":
-                self.seals.append((one.seq, Seal.from_payload(payload)))
+                self.seals.append(PlacedSeal(one.seq, Seal.from_payload(payload), file, one.offset))
         except (ChainError, ConfigError) as error:
             self._error(one, file, "seal_invalid" if one.kind == "log.seal" else "keys_invalid", str(error))
 
@@ -95,6 +118,30 @@ class SpecialRecords:
         if one.source in ("chain", "kernel") and found is not None and payload.get("payload_hash") == found[2]:
             assert isinstance(seq, int), "it was found"
             del self._withheld[seq]
+
+    def _derived(self, one: Special, payload: dict[str, Any], file: str) -> None:
+        try:
+            step = Derivation.from_payload(payload)
+        except ChainError as error:
+            self._error(one, file, "lineage_invalid", str(error))
+            return
+        # One more than is checked, to know that there are too many.
+        if len(self._steps) <= limits.CHAIN_VERIFY_LINEAGE:
+            self._steps.append(_Step(one.seq, file, one.offset, step))
+
+    def check_lineage(self) -> None:
+        """Say what is wrong with the derivations; all of the log was read."""
+        steps = self._steps
+        if len(steps) > limits.CHAIN_VERIFY_LINEAGE:
+            detail = f"there are more than {limits.CHAIN_VERIFY_LINEAGE} derivations; their story was not checked"
+            self._report.warnings.append(Problem(-1, "", 0, "lineage_unchecked", detail))
+            return
+        if steps and self._report.checks.lineage is None:
+            self._report.checks.lineage = True
+        for problem in verify_lineage(one.derivation for one in steps).problems:
+            at = steps[problem.index]
+            detail = f"{problem.code}: {problem.child!r}" + (f" from {problem.parent!r}" if problem.parent else "")
+            self._report.error(Problem(at.seq, at.file, at.offset, "lineage_invalid", detail))
 
     def finish(self) -> None:
         """Say what is left over."""

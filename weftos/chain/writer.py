@@ -5,9 +5,9 @@ Taking a record is pure computation on one buffer; only ``flush`` and a full seg
 says where the record lies; it may be told to someone who asked for durability only after ``commit``.
 
 Guaranteed: what was committed survives ``kill -9`` and loss of power. A batch is checked whole before any of it is
-taken. An event submitted again (same producer and position) gets its first acknowledgement and no second record. After
-a failed write or sync nothing is taken any more. Not guaranteed: that what was never committed is absent after a crash;
-it may be there, whole and in order, up to some record.
+taken. An event submitted again (same producer and position) gets its first acknowledgement and no second record;
+another event in its place is refused. After a failed write or sync nothing is taken any more. Not guaranteed: that what
+was never committed is absent after a crash; it may be there, whole and in order, up to some record.
 
 Single-threaded, one writer per directory (held by a lock on it).
 """
@@ -28,13 +28,13 @@ from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
 from weftos.chain.clock import Clock, SystemClock
 from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
-from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.idempotency import ProducerIndex, content_digest
 from weftos.chain.kinds import check_kind, check_source, check_text
 from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
 from weftos.chain.reader import list_segments, segment_of
-from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
+from weftos.chain.record import KEY_PREFIX, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
 from weftos.chain.redaction import check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
@@ -163,7 +163,8 @@ class ChainWriter:
             Its place in the log; that of its first submission if there was one.
 
         Raises:
-            AppendRefused: the event is not acceptable.
+            AppendRefused: the event is not acceptable; ``IdempotencyConflict`` if its place in the producer's stream is
+                taken by another event.
             StorageFailed: the log has failed, now or before.
         """
         return self.append_many((event,))[0]
@@ -171,10 +172,19 @@ class ChainWriter:
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
-        for event in events:
-            if event.producer is not None and event.position is not None:
-                self._index.check(event.producer, event.position)
-        return self._take(events, checked)
+        digests = self._index.check_all(events, checked)
+        return self._take(events, checked, digests)
+
+    def submitted(self, event: NewEvent) -> Ack | None:
+        """Return the acknowledgement that an event got when it was submitted before; ``None`` if it was not.
+
+        Raises:
+            AppendRefused: as for ``append``.
+        """
+        data = self._check(event)
+        if event.producer is None or event.position is None:
+            return None
+        return self._index.find(event.producer, event.position, content_digest(event, data))
 
     def known(self, producer: str | int, position: int) -> Ack | None:
         """Return the acknowledgement that this place in a producer's stream got, as far as it is remembered."""
@@ -202,7 +212,11 @@ class ChainWriter:
         if cause is not None and (type(cause) is not int or not 0 <= cause < self._seq):
             raise AppendRefused(f"a cause is the number of an earlier record, not {cause!r}")
         position = event.position
-        if (event.producer is None) != (position is None):
+        if event.key is not None:
+            check_text("a key", event.key, limits.CHAIN_PRODUCER_BYTES - len(KEY_PREFIX))
+            if event.producer is not None:
+                raise AppendRefused("an event has a producer or a key, not both")
+        elif (event.producer is None) != (position is None):
             raise AppendRefused("producer and position are given together or not at all")
         if position is not None and (type(position) is not int or not 0 <= position < _U64):
             raise AppendRefused(f"a position is an unsigned 64-bit number, not {position!r}")
@@ -220,10 +234,12 @@ class ChainWriter:
         producer = event.producer
         if type(producer) is str:
             check_text("a producer", producer, limits.CHAIN_PRODUCER_BYTES)
+            if producer.startswith(KEY_PREFIX):
+                raise AppendRefused(f"a producer does not begin with {KEY_PREFIX!r}: such names are those of keys")
         elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
             raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
 
-    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> list[Ack]:
+    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes], digests: Sequence[int]) -> list[Ack]:
         """Give each event its place. One loop with few calls in it, because it is run for every event there is."""
         if self._file.stopped:
             raise StorageFailed(self._file.stopped)
@@ -234,7 +250,7 @@ class ChainWriter:
         self._t_ns = now = max(self._wall(), self._t_ns)
         mono = self._mono()
         entries = self._entries
-        for event, data in zip(events, payloads, strict=True):
+        for event, data, content in zip(events, payloads, digests, strict=True):
             producer, position = event.producer, event.position
             if producer is not None and position is not None:
                 known = index.recall(producer, position)
@@ -242,6 +258,8 @@ class ChainWriter:
                     self._duplicates += 1
                     acks.append(known)
                     continue
+            elif event.key is not None:
+                producer, position = KEY_PREFIX + event.key, position or 0
             if self._bytes >= limits.CHAIN_BUFFER_BYTES:
                 self.flush(sync=False)
                 entries = self._entries
@@ -286,8 +304,8 @@ class ChainWriter:
             self._buffered += 1
             self._segment_records += 1
             ack = Ack(seq, hashed, now)
-            if producer is not None and position is not None:
-                index.add(producer, position, ack)
+            if event.producer is not None and position is not None:
+                index.add(event.producer, position, ack, content)
             acks.append(ack)
         return acks
 

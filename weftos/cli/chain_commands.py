@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_bridges import bridge
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
 from weftos.cli.chain_kinds import kinds
+from weftos.cli.chain_lineage import lineage
 from weftos.cli.chain_reading import export, tail
+from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
@@ -71,6 +74,7 @@ def status(directory: Path | None, as_json: bool) -> None:
     if result.checkpoint_size is not None:
         cosigned = f", {f.number(result.cosigned_size or 0)} with enough witnesses" if result.witnesses else ""
         pairs.append(("Checkpoint", f"{f.count(result.checkpoint_size, 'record')}{cosigned}"))
+    pairs += seal_pairs(result)
     if result.os_pid is not None:
         pairs.append(("Service", f"process {result.os_pid}, up {f.age(result.uptime_secs or 0)}"))
     show(Panel("Chain", pairs))
@@ -140,10 +144,16 @@ def _rows(count: int) -> list[t.ChainRow]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with a checkpoint that was verified before, a copy of DIR/checkpoint: only what came after it is read.",
 )
+@seal_key_option
 @json_option
 @click.pass_context
 def verify(
-    ctx: click.Context, directory: Path | None, key_file: Path | None, since_file: Path | None, as_json: bool
+    ctx: click.Context,
+    directory: Path | None,
+    key_file: Path | None,
+    since_file: Path | None,
+    seal_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Verify every record, every link, the Merkle root and the signatures, from the files alone.
 
@@ -151,14 +161,18 @@ def verify(
     instance has pinned for the log; of a log that it does not know, with those that the log itself names. These show
     that it was not changed by somebody without the keys, not who wrote it. The instance's own log is also held against
     what its witnesses remember, which finds out a log that was put back to an older state.
+
+    With --seal-key the seals are checked too: who stole every key of this machine since cannot have rewritten what
+    they cover.
     """
     from weftos.cli.chain_keys import keys_for, older_checkpoint
 
     home = directory or instance().chain
     keys = keys_for(home, key_file)
     since = older_checkpoint(home, since_file, keys) if since_file is not None else None
+    seals = seal_check(home, seal_file, own=directory is None, since=since) if seal_file is not None else None
     show_progress = sys.stderr.isatty() and not as_json
-    report = verify_files(home, keys, since=since, show_progress=show_progress)
+    report = verify_files(home, keys, since=since, seals=seals, show_progress=show_progress)
     if directory is None and report.valid:
         from weftos.cli.chain_witnesses import hold_against_witnesses
 
@@ -352,6 +366,9 @@ def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
 chain.add_command(tail)
 chain.add_command(export)
 chain.add_command(kinds)
+chain.add_command(seal)
+chain.add_command(lineage)
+chain.add_command(bridge)
 
 
 #: How a report's codes read for a person.
@@ -381,6 +398,9 @@ def _show_report(report: VerifyReport) -> None:
         ("Checks", _checks_text(report)),
         ("Elapsed", f.seconds(report.elapsed_seconds)),
     ]
+    if report.seals is not None:
+        seals = report.seals
+        pairs.insert(-1, ("Seals", f"{f.count(seals.seals, 'seal')}, up to record {seals.sealed - 1}"))
     if report.checks.windows_total:
         checks = report.checks
         agreed = f.count(checks.windows_paired, "range")

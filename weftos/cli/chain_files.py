@@ -13,6 +13,7 @@ from weftos.rpc.types import ChainRow, ChainStatus
 if TYPE_CHECKING:
     from weftos.chain import PublicKeys, VerifyReport
     from weftos.chain.checkpoint import Checkpoint
+    from weftos.chain.verify_seals import SealCheck
 
 __all__ = ["rows_from_files", "status_from_files", "verify_files"]
 
@@ -58,6 +59,7 @@ def verify_files(
     keys: PublicKeys | None = None,
     *,
     since: Checkpoint | None = None,
+    seals: SealCheck | None = None,
     show_progress: bool = False,
 ) -> VerifyReport:
     """Verify records.
@@ -66,6 +68,7 @@ def verify_files(
         directory: of the chain.
         keys: of its signer, from a place that its writer cannot change; ``None`` takes those that the chain names.
         since: a checkpoint that was verified before; ``None`` verifies all.
+        seals: with what its seals are checked; ``None`` leaves them out.
         show_progress: draw a bar on standard error, which is a terminal.
 
     Raises:
@@ -76,7 +79,7 @@ def verify_files(
 
     workers = os.cpu_count() or 1
     if not show_progress:
-        return chain.verify(directory, keys=keys, since=since, workers=workers)
+        return chain.verify(directory, keys=keys, since=since, workers=workers, seals=seals)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from weftos.cli.output import console
@@ -88,7 +91,7 @@ def verify_files(
         def advance(records: int) -> None:
             progress.update(task, completed=records + (since.size if since is not None else 0))
 
-        return chain.verify(directory, advance, keys=keys, since=since, workers=workers)
+        return chain.verify(directory, advance, keys=keys, since=since, workers=workers, seals=seals)
 
 
 def _expected(directory: Path) -> int | None:

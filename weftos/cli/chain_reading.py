@@ -35,14 +35,19 @@ _directory: Final = click.option(
 
 @click.command()
 @click.option("-n", "--count", type=click.IntRange(0, 100_000), default=10, show_default=True, help="Newest records.")
+@click.option("--from", "start", type=click.IntRange(min=0), metavar="SEQ", help="All records from this number on.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new records until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @_directory
-def tail(count: int, follow: bool, as_json: bool, directory: Path | None) -> None:
-    """Show the newest records, oldest first, one per line; works with and without a kernel."""
+def tail(count: int, start: int | None, follow: bool, as_json: bool, directory: Path | None) -> None:
+    """Show the newest records, oldest first, one per line; works with and without a kernel.
+
+    With --from it begins at a number and leaves none out, as a program does that goes on where it stopped. Example:
+    `weaver chain tail --from 1200 --follow --json`.
+    """
     from weftos.rpc.chain_view import chain_row
 
-    for record in _records(directory or instance().chain, count, follow=follow):
+    for record in _records(directory or instance().chain, count, start, follow=follow):
         view = record.view()
         if as_json:
             write_line(json.dumps(view, ensure_ascii=False))
@@ -52,12 +57,18 @@ def tail(count: int, follow: bool, as_json: bool, directory: Path | None) -> Non
         sys.stdout.flush()
 
 
-def _records(directory: Path, count: int, *, follow: bool) -> Iterator[Any]:
+def _records(directory: Path, count: int, start: int | None, *, follow: bool) -> Iterator[Any]:
     from weftos import chain
 
-    newest = chain.tail(directory, max(count, 1))
-    yield from newest[len(newest) - count :] if count else ()
-    last = newest[-1].seq if newest else -1
+    if start is not None:
+        last = start - 1
+        for record in chain.read(directory, start=start):
+            yield record
+            last = record.seq
+    else:
+        newest = chain.tail(directory, max(count, 1))
+        yield from newest[len(newest) - count :] if count else ()
+        last = newest[-1].seq if newest else -1
     while follow:
         time.sleep(_LOOK_S)
         end = chain.tail(directory, 1)

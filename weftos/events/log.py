@@ -79,6 +79,35 @@ class Sealed(Event, frozen=True, kw_only=True):
     mac: Bytes32
 
 
+class Bridge(Event, frozen=True, kw_only=True):
+    """A head of a foreign log, signed by keys that are pinned for it."""
+
+    kind: ClassVar[str] = "chain.bridge"
+    version: Literal[1]
+    origin: str
+    size: Natural
+    root: Bytes32
+    pair_id: str
+    note: bytes
+    previous: Natural | None
+    proof: list[bytes] | None
+
+
+class SplitView(Event, frozen=True, kw_only=True):
+    """A foreign log showed a head that contradicts one that was noted before; both are kept."""
+
+    kind: ClassVar[str] = "chain.split_view"
+    version: Literal[1]
+    origin: str
+    reason: str
+    size: Natural
+    root: Bytes32
+    note: bytes
+    known_record: Natural
+    known_size: Natural
+    known_root: Bytes32
+
+
 class Derivation(Event, frozen=True, kw_only=True):
     """Something was derived from something that is on the log."""
 

@@ -17,6 +17,7 @@ from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, Wron
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
+from weftos.kernel.chain_pages import raw_page
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grants
 from weftos.kernel.inherit import limits_from
@@ -109,6 +110,9 @@ class Handlers:
             "chain.checkpoint": self.chain_checkpoint,
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
+            "chain.bridge-add": self.chain_bridge_add,
+            "chain.bridge-list": self.chain_bridge_list,
+            "chain.tail_from": self.chain_tail_from,
             "custody.attest": self.custody_attest,
             **ResourceHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,
@@ -295,6 +299,16 @@ class Handlers:
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
         return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
+        proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]
+        return t.BridgeHead(**plain(await self._done(p.AddBridge(params.note.encode(), proof))))
+
+    async def chain_bridge_list(self, _params: t.NoParams) -> list[t.BridgeHead]:
+        return [t.BridgeHead(**plain(head)) for head in (await self._done(p.ListBridges()))["heads"]]
+
+    async def chain_tail_from(self, params: t.PageParams) -> t.PageResult:
+        return await raw_page(self._core.service, params)
 
     async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
         values = await self._done(p.Attest())

@@ -32,6 +32,7 @@ from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
 from weftos.kernel.handlers import Handlers
+from weftos.kernel.ledgers import ledger_settings
 from weftos.kernel.letters import bury_unread, settle_dead_reader
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
@@ -153,7 +154,7 @@ class Kernel:
             "segment_bytes": core.config.chain.segment_bytes,
             "witness_sockets": self._witnesses.sockets,
             "known_witnesses": str(core.home.known_witnesses),
-            "tree_dir": str(core.home.tree),
+            "ledgers": ledger_settings(core),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -180,7 +181,7 @@ class Kernel:
         reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
-        own = ("tree.", "chain.", "key.rotate")
+        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.")
         kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
         fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
         if not fresh and kinds[-1] not in ("shutdown", "boot.failed"):

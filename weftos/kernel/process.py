@@ -20,6 +20,7 @@ from weftos import limits
 from weftos.agent.frames import SpawnSpec
 from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableFull
 from weftos.kernel.exits import ExitRecord
+from weftos.service.keyed import scope_of
 
 __all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
 
@@ -55,6 +56,7 @@ class ProcessEntry:
     pid: int
     spec: SpawnSpec
     spawned_at: float
+    scope: str = ""
 
     # written by the supervisor, at each change of life
     state: ProcessState = ProcessState.STARTING
@@ -141,7 +143,7 @@ class ProcessTable:
         self._last_pid = 0
 
     def add(self, spec: SpawnSpec, now: float) -> ProcessEntry:
-        """Enter a new agent and give it the next pid.
+        """Enter a new agent and give it the next pid, and the scope of its keys.
 
         Raises:
             ProcessTableFull: as many agents live as are allowed.
@@ -152,9 +154,10 @@ class ProcessTable:
                 "stop one or raise it"
             )
         self._last_pid += 1
-        entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now)
-        self._live[entry.pid] = entry
         parent = self._live.get(spec.parent)
+        scope = scope_of(parent.scope if parent is not None else "", spec.name)
+        entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now, scope=scope)
+        self._live[entry.pid] = entry
         if parent is not None:
             parent.children.add(entry.pid)
         return entry

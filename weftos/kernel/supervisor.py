@@ -191,6 +191,7 @@ class Supervisor:
             SERVICE_SLOT,
             lines.request_id,
             lines.bell_name,
+            entry.scope,
         )
         self._core.service.attach(frame, [lines.request_fd, lines.reply_fd, lines.mailbox.fd])
 

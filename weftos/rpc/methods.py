@@ -97,6 +97,13 @@ _TABLE: Final = (
     Method("chain.checkpoint", _OPERATE, t.NoParams, t.CheckpointResult, "Sign how far the log has come, now."),
     Method("chain.rotate-key", _ADMIN, t.NoParams, t.RotateResult, "Hand the log over to a new pair of keys."),
     Method("chain.redact", _ADMIN, t.RedactParams, t.RedactResult, "Take the payload of a record away for good."),
+    Method(
+        "chain.bridge-add", _OPERATE, t.BridgeParams, t.BridgeHead, "Note a signed head of a foreign log on this one."
+    ),
+    Method("chain.bridge-list", _READ, t.NoParams, list[t.BridgeHead], "The newest head of each foreign log."),
+    Method(
+        "chain.tail_from", _READ, t.PageParams, t.PageResult, "Raw records from a number on, for a copy of the log."
+    ),
     Method("custody.attest", _OPERATE, t.NoParams, t.AttestResult, "Sign what this instance holds, for others."),
     Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),
     Method("resource.inspect", _READ, r.ResourcePathParams, r.ResourceDetail, "One resource, and the rules on it."),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from weftos import limits
 from weftos.rpc.agent_types import AgentPid
 
 __all__ = [
@@ -225,6 +226,24 @@ class WitnessInfo(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
 
 
+class SealInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The seals of the log.
+
+    Attributes:
+        on: a sealing key is at hand and seals are made.
+        problem: why not, if there is a key.
+        epoch: of the newest seal on the log; 0 without one.
+        sealed: records that it covers.
+        record: its number; -1 without one.
+    """
+
+    on: bool
+    problem: str = ""
+    epoch: int = 0
+    sealed: int = 0
+    record: int = -1
+
+
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """State of the log. What only the service process knows is ``None`` when read from files.
 
@@ -250,6 +269,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint_size: records that the newest checkpoint covers.
         cosigned_size: records that enough witnesses have signed for.
         witnesses: what is known of each witness.
+        seals: of the log.
     """
 
     dir: str
@@ -273,6 +293,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_size: int | None = None
     cosigned_size: int | None = None
     witnesses: list[WitnessInfo] = []
+    seals: SealInfo | None = None
 
 
 class CheckpointResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +336,76 @@ class RotateResult(msgspec.Struct, frozen=True, kw_only=True):
     old: str
     new: str
     size: int
+
+
+class PageParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records somebody wants who copies the log.
+
+    Attributes:
+        seq: number of the first.
+        max_records: at most.
+        max_bytes: of records, at most; one is sent, however large.
+    """
+
+    seq: Annotated[int, msgspec.Meta(ge=0)]
+    max_records: Annotated[int, msgspec.Meta(ge=1, le=limits.CHAIN_PAGE_RECORDS)] = limits.CHAIN_PAGE_RECORDS
+    max_bytes: Annotated[int, msgspec.Meta(ge=1, le=limits.CHAIN_PAGE_BYTES)] = limits.CHAIN_PAGE_BYTES
+
+
+class PageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record as it is stored, in base64: its header part; salt and payload, empty if the payload was taken away."""
+
+    header: bytes
+    salted: bytes
+
+
+class PageResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Records in a row.
+
+    Attributes:
+        first_seq: number of the first.
+        records: from that number on without a gap; none if the log ends before it.
+        note: the newest signed checkpoint, in base64.
+    """
+
+    first_seq: int
+    records: list[PageRecord]
+    note: bytes
+
+
+class BridgeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A head of a foreign log.
+
+    Attributes:
+        note: its signed checkpoint, as text.
+        proof: hashes, 64 hex digits each, that lead to it from the newest head of that log which is noted; left out if
+            there are none.
+    """
+
+    note: Annotated[str, msgspec.Meta(max_length=48 * 1024)]
+    proof: (
+        Annotated[list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]], msgspec.Meta(max_length=64)] | None
+    ) = None
+
+
+class BridgeHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A head of a foreign log that is noted on this one.
+
+    Attributes:
+        record: number of its record.
+        origin: names the log.
+        size: records that it covers.
+        root: Merkle root, 64 hex digits.
+        proven: it was shown to continue the head before.
+        pair_id: of the keys that signed it.
+    """
+
+    record: int
+    origin: str
+    size: int
+    root: str
+    proven: bool
+    pair_id: str
 
 
 class RedactParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 Why it is as it is: two signatures and four syncs take some ten milliseconds, once a second. In the loop everybody's
 append would wait for them; in a thread they mostly run in C, without the interpreter's lock. There is never more than
-one checkpoint under way.
+one checkpoint under way. A seal of what the checkpoint covers takes as many syncs, and is made behind it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 
 from weftos.chain.checkpointing import PendingCheckpoint
 from weftos.errors import ChainError
+from weftos.service.sealing import SealJob
 from weftos.service.witnesses import Witnesses
 
 __all__ = ["CheckpointThread", "write_cosigned"]
@@ -41,16 +42,22 @@ class CheckpointThread:
     def __init__(self, witnesses: Witnesses) -> None:
         self._witnesses = witnesses
         self.pending: PendingCheckpoint | None = None
+        self._seal: SealJob | None = None
         self._failure: OSError | ChainError | None = None
         self._todo = threading.Semaphore(0)
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
         self._ending = False
 
-    def start(self, pending: PendingCheckpoint) -> None:
-        """Begin with a checkpoint; the one before has been collected."""
+    def start(self, pending: PendingCheckpoint, seal: SealJob | None = None) -> None:
+        """Begin with a checkpoint; the one before has been collected.
+
+        Args:
+            pending: the checkpoint.
+            seal: to be made when the checkpoint is on the disk, or ``None``.
+        """
         assert self.pending is None, "one at a time"
-        self.pending = pending
+        self.pending, self._seal = pending, seal
         self._done.clear()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
@@ -86,6 +93,8 @@ class CheckpointThread:
             self._failure = None
             try:
                 write_cosigned(pending, self._witnesses)
+                if self._seal is not None:
+                    self._seal.run()
             except (OSError, ChainError) as error:
                 self._failure = error
             self._done.set()

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from weftos.errors import ProtocolError, RingFull
+from weftos.errors import CapabilityDenied, ProtocolError, RingFull
 from weftos.ipc.frames import close_all
 from weftos.service import protocol as p
 from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment
 
-__all__ = ["Caller", "Client"]
+__all__ = ["Caller", "Client", "only_kernel"]
 
 #: Request ring, reply ring, mailbox.
 _DESCRIPTORS = 3
@@ -33,16 +33,30 @@ class Caller:
         producer: names the stream of requests; with the position in it, the idempotency pair.
         kernel: whether all kinds and subjects are open to it.
         reply_bytes: longest answer that can be sent.
+        scope: to which its keys belong, see ``keyed``.
     """
 
-    __slots__ = ("agent_id", "kernel", "producer", "reply_bytes", "source")
+    __slots__ = ("agent_id", "kernel", "producer", "reply_bytes", "scope", "source")
 
-    def __init__(self, agent_id: str, source: str, producer: str, *, kernel: bool, reply_bytes: int) -> None:
+    def __init__(
+        self, agent_id: str, source: str, producer: str, *, kernel: bool, reply_bytes: int, scope: str
+    ) -> None:
         self.agent_id = agent_id
         self.source = source
         self.producer = producer
         self.kernel = kernel
         self.reply_bytes = reply_bytes
+        self.scope = scope
+
+
+def only_kernel(caller: Caller) -> None:
+    """Refuse an agent what the operator alone may do, through the kernel.
+
+    Raises:
+        CapabilityDenied: it is an agent.
+    """
+    if not caller.kernel:
+        raise CapabilityDenied("only the kernel may ask the log for this; use `weaver chain`")
 
 
 class Client:
@@ -105,6 +119,7 @@ class Client:
             f"ring:{frame.ring_id}",
             kernel=False,
             reply_bytes=producer.geometry.max_payload,
+            scope=frame.scope or frame.agent_id,
         )
         self.replies: list[tuple[int, p.Reply]] = []
         self.early = -1

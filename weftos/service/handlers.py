@@ -26,8 +26,9 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subject
 from weftos.service import protocol as p
-from weftos.service.clients import Caller
+from weftos.service.clients import Caller, only_kernel
 from weftos.service.journal import Journal
+from weftos.service.log_desk import LOG_HANDLERS
 from weftos.service.tree_changes import change_tree
 from weftos.service.tree_desk import ask_as_agent, ask_tree, fitting
 from weftos.tree.acl import EffectiveAcl
@@ -126,9 +127,12 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
     kind = request.kind
     if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
         raise _refuse_kind(desk, caller, position, kind)
-    journal = desk.journal
+    journal, durable = desk.journal, request.durable
+    if request.key is not None:
+        seq, digest = journal.ledgers.append_once(caller, position, request.key, request)
+        journal.sync_wanted |= durable
+        return p.Appended(seq, digest, durable, seq)
     ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
-    durable = request.durable
     if durable:
         journal.sync_wanted = True
     return p.Appended(ack.seq, ack.hash, durable, ack.seq)
@@ -204,23 +208,18 @@ def _ping(_desk: Desk, _caller: Caller, _position: int, _request: p.Ping) -> p.R
     return p.Pong()
 
 
-def _only_kernel(caller: Caller) -> None:
-    if not caller.kernel:
-        raise CapabilityDenied("only the kernel may ask the log for this; use `weaver chain`")
-
-
 def _make_checkpoint(desk: Desk, caller: Caller, _position: int, _request: p.MakeCheckpoint) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.checkpoint_now())
 
 
 def _rotate_keys(desk: Desk, caller: Caller, _position: int, _request: p.RotateKeys) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.rotate_keys())
 
 
 def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
 
 
@@ -239,12 +238,12 @@ def _ask_tree(desk: Desk, caller: Caller, position: int, request: p.AskTree) -> 
 
 
 def _change_tree(desk: Desk, caller: Caller, position: int, request: p.ChangeTree) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(change_tree(desk.journal, caller, position, request))
 
 
 def _attest(desk: Desk, caller: Caller, _position: int, _request: p.Attest) -> p.Reply:
-    _only_kernel(caller)
+    only_kernel(caller)
     return p.Done(desk.journal.attest())
 
 
@@ -262,4 +261,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.AskTree: _ask_tree,
     p.Attest: _attest,
     p.ChangeTree: _change_tree,
+    **LOG_HANDLERS,
 }

@@ -25,14 +25,18 @@ from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
 from weftos.chain.locate import record_at
+from weftos.chain.pages import Pages, RawRecord, read_checkpoint
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
 from weftos.service.delegations import DelegationKey
+from weftos.service.ledgers import EVENT_BITS as _EVENT_BITS
+from weftos.service.ledgers import Ledgers, LedgerSettings
 from weftos.service.pinning import pin_keys
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
+from weftos.service.tree_opening import open_tree
 from weftos.service.witnesses import Witnesses
 from weftos.tree.deltas import Delta
 from weftos.tree.snapshot import SNAPSHOT_KIND
@@ -41,12 +45,8 @@ __all__ = ["Journal"]
 
 log = logging.getLogger(__name__)
 
-#: Bits of a producer position that number the events of one request; see ``limits.SERVICE_BATCH_EVENTS``.
-_EVENT_BITS = 16
 #: The number of the record by which a request changes the tree, above those of its events.
 _TREE_EVENT = (1 << _EVENT_BITS) - 1
-#: Records before the end of the log among which the kernel's newest is looked for.
-_RECENT = 100
 #: Requests of one stream between two prunings of what the log remembers of it, in bytes or serial numbers.
 _FORGET_STEP = 16 * 1024
 
@@ -61,6 +61,7 @@ class Journal:
         known_logs: path of the file of pinned keys.
         witnesses: of the log.
         tree: the resource tree that the log adds up to.
+        ledgers: where the rest is kept beside the log.
 
     Attributes:
         failed: why the log cannot be written any more, or ``None``.
@@ -76,6 +77,7 @@ class Journal:
         known_logs: str,
         witnesses: Witnesses,
         tree: TreeKeeper,
+        ledgers: LedgerSettings,
     ) -> None:
         self._writer = writer
         self._append = writer.append
@@ -88,7 +90,9 @@ class Journal:
         self._witnesses = witnesses
         self.tree = tree
         self.delegation_key = DelegationKey(signer.folder)
+        self.ledgers = Ledgers(ledgers, writer, directory, known_logs, self.put)
         self._checkpoints = CheckpointThread(witnesses)
+        self._pages = Pages(directory)
         self._cosigned_size = 0
         self.failed: str | None = None
         self.sync_wanted = False
@@ -104,7 +108,7 @@ class Journal:
         segment_bytes: int,
         witness_sockets: Sequence[str] = (),
         known_witnesses: str = "",
-        tree_dir: str = "",
+        ledgers: LedgerSettings | None = None,
     ) -> Self:
         """Open or make the log, with its signing key.
 
@@ -115,6 +119,7 @@ class Journal:
             SignatureInvalid: the log has other keys than those that were pinned for it.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
+        ledgers = ledgers or LedgerSettings()
         signer = chain.Signer.open(keys)
         deadline = time.monotonic() + limits.SERVICE_LOCK_S
         while True:
@@ -133,11 +138,15 @@ class Journal:
             witnesses = Witnesses(witness_sockets, known_witnesses, directory, signer.public)
             assert writer.checkpoints is not None, "the service's log is signed"
             witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
-            tree = _open_tree(writer, tree_dir or f"{directory}.tree", directory, boot_id)
+            tree = open_tree(writer, ledgers.tree_dir or f"{directory}.tree", directory, boot_id)
+            journal = cls(writer, directory, signer, known_logs, witnesses, tree, ledgers)
+            journal.ledgers.sealing.look()
+            if journal._dirty:
+                journal.sync()
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory, signer, known_logs, witnesses, tree)
+        return journal
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -161,9 +170,21 @@ class Journal:
         event = chain.NewEvent(caller.source, kind, payload, subject, cause, caller.producer, position << _EVENT_BITS)
         try:
             ack = self._append(event)
-            if caller.kernel and kind in CAUSES:
-                self._change_tree(caller, position, event, ack)
+            if caller.kernel:
+                if kind in CAUSES:
+                    self._change_tree(caller, position, event, ack)
+                self.ledgers.learn(event, ack)
             return ack
+        except StorageFailed as error:
+            self._has_failed(error)
+            raise
+
+    def put(self, event: chain.NewEvent) -> chain.Ack:
+        """Take an event of the service's own; errors as for ``append``."""
+        self._dirty = True
+        self._appends += 1
+        try:
+            return self._append(event)
         except StorageFailed as error:
             self._has_failed(error)
             raise
@@ -206,9 +227,7 @@ class Journal:
 
     def change_by_itself(self, delta: Delta) -> None:
         """Change the tree without anybody having asked; on the disk with the next ``write``."""
-        with self._remembered("a change of the tree"):
-            self.tree.apply(delta, self._append(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
-        self._dirty = True
+        self.tree.apply(delta, self.put(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
 
     def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
         """Take several events, all or none; errors as for ``append``."""
@@ -260,7 +279,8 @@ class Journal:
         with self._remembered("a sync"):
             pending = self._writer.begin_checkpoint()
         if pending is not None:
-            self._checkpoints.start(pending)
+            self.ledgers.fixed(self._writer.head)
+            self._checkpoints.start(pending, self.ledgers.sealing.job(pending.checkpoint))
 
     def checkpoint_now(self) -> dict[str, Any]:
         """Make a checkpoint and wait for it; errors as for ``write``.
@@ -328,6 +348,7 @@ class Journal:
         self._settle()
         with self._remembered("a redaction"):
             ack = self._writer.redact(seq, reason, by)
+        self.ledgers.erased(seq, ack.seq, ack.hash)
         return {"seq": seq, "record": ack.seq}
 
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
@@ -350,6 +371,7 @@ class Journal:
         if done is not None:
             with self._remembered("ending a checkpoint"):
                 self._writer.end_checkpoint(*done)
+            self.ledgers.covered()
             if done[0].witnesses >= self._witnesses.needed:
                 self._cosigned_size = done[0].checkpoint.size
 
@@ -359,18 +381,34 @@ class Journal:
             self.collect_checkpoint(wait=True)
         finally:
             self._checkpoints.close()
-            with self._remembered("closing the log"):
-                self._close()
+            try:
+                with self._remembered("closing the log"):
+                    self._close()
+            finally:
+                self.ledgers.close(self._writer.head)
+
+    def _seal_the_rest(self) -> None:
+        made = self._writer.checkpoint()
+        job = self.ledgers.sealing.job(made, last=True) if made is not None else None
+        if job is not None:
+            job.run()
+            self.ledgers.sealing.collect()
 
     def _close(self) -> None:
-        if self.failed is not None or self.tree.is_kept:
+        if self.failed is not None:
             self._writer.close()
             return
-        data, reference = self.tree.snapshot(self._writer.head.seq)
-        ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+        kept = None
+        if not self.tree.is_kept:
+            data, reference = self.tree.snapshot(self._writer.head.seq)
+            ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+            self.ledgers.derive_snapshot(ack.seq, reference.digest, self.tree.changes)
+            kept = data, ack.seq
+        self._seal_the_rest()
         self._writer.close()
         try:
-            self.tree.keep(data, ack.seq)
+            if kept is not None:
+                self.tree.keep(*kept)
         except OSError as error:
             log.warning("the snapshot of the resource tree was not kept: %s; the next start reads the log", error)
 
@@ -415,6 +453,26 @@ class Journal:
             self.write()
         return [record.view() for record in chain.tail(self._directory, count)]
 
+    def raw_records(self, seq: int, max_records: int, max_bytes: int) -> list[RawRecord]:
+        """Return raw records from a number on; see ``Pages.read``.
+
+        Raises:
+            ChainError: the log cannot be read.
+        """
+        if self.failed is None:
+            self.write()
+        covered = self._writer.checkpoints.size if self._writer.checkpoints is not None else 0
+        count = min(max(max_records, 1), limits.CHAIN_PAGE_RECORDS)
+        return self._pages.read(max(seq, 0), count, min(max_bytes, limits.CHAIN_PAGE_BYTES), covered)
+
+    def note(self) -> bytes:
+        """Return the newest signed checkpoint.
+
+        Raises:
+            ChainError: it cannot be read.
+        """
+        return read_checkpoint(self._directory)
+
     def head(self) -> dict[str, Any]:
         """Return the state of the log as plain values."""
         writer, numbers = self._writer, self._writer.statistics()
@@ -437,6 +495,7 @@ class Journal:
                 {"name": one.key.name if one.key else "", "size": one.size, "problem": one.problem}
                 for one in self._witnesses.states
             ],
+            "seals": self.ledgers.sealing.status(),
             "pid": os.getpid(),
         }
 
@@ -445,15 +504,3 @@ def _note_slow(what: str, begun: float) -> None:
     took = time.monotonic() - begun
     if took > limits.SERVICE_SLOW_SYNC_S:
         log.warning("%s of the log took %.0f ms", what, took * 1000)
-
-
-def _open_tree(writer: chain.ChainWriter, tree_dir: str, directory: str, boot_id: bytes) -> TreeKeeper:
-    """Rebuild the tree from the log, and add to both what every tree has."""
-    covered = writer.checkpoints.size if writer.checkpoints is not None else 0
-    keeper = TreeKeeper(tree_dir, directory, writer.log_id, writer.head.seq + 1, covered)
-    # This process may be new in a boot that goes on.
-    last = [one for one in chain.tail(directory, _RECENT) if one.source in ("kernel", "supervisor")][-1:]
-    for delta in keeper.missing(new_boot=not last or last[0].header.boot_id != boot_id):
-        keeper.apply(delta, writer.append(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
-    writer.commit()
-    return keeper

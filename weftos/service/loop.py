@@ -82,7 +82,9 @@ class ServiceLoop:
         self._ready: dict[Client, None] = {}
         self._kernel_replies: list[tuple[int, p.Reply]] = []
         self._desk = Desk(journal, CapabilityGate(self._subjects.get), self.head, self._subjects.get)
-        self._kernel = Caller("0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES)
+        self._kernel = Caller(
+            "0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES, scope="kernel:"
+        )
         self._decode = msgspec.msgpack.Decoder(p.Request).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._started = time.monotonic()

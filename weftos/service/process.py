@@ -21,7 +21,7 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from weftos import limits
@@ -29,6 +29,7 @@ from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageF
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.journal import Journal
+from weftos.service.ledgers import LedgerSettings
 from weftos.service.loop import ServiceLoop
 from weftos.service.tree_changes import trust_ourselves
 from weftos.shm import Doorbell, Mailbox, Segment, sweep
@@ -70,7 +71,7 @@ class ServiceBoot:
     segment_bytes: int = limits.CHAIN_SEGMENT_BYTES
     witness_sockets: tuple[str, ...] = ()
     known_witnesses: str = ""
-    tree_dir: str = ""
+    ledgers: LedgerSettings = field(default_factory=LedgerSettings)
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -99,7 +100,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.segment_bytes,
             boot.witness_sockets,
             boot.known_witnesses,
-            boot.tree_dir,
+            boot.ledgers,
         )
         trust_ourselves(journal)
     except WeftError as error:

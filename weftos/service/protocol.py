@@ -15,10 +15,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from weftos import limits
+from weftos.chain.lineage import DerivationType
+from weftos.chain.pages import RawRecord
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 
 __all__ = [
+    "AddBridge",
     "Append",
     "AppendBatch",
     "Appended",
@@ -30,6 +34,7 @@ __all__ = [
     "ChangeTree",
     "ClientReport",
     "Decided",
+    "Derive",
     "DetachClient",
     "Done",
     "Event",
@@ -40,9 +45,11 @@ __all__ = [
     "IssueCertificate",
     "KernelReply",
     "KernelRequest",
+    "ListBridges",
     "MakeCheckpoint",
     "Ping",
     "Pong",
+    "RawPage",
     "Redact",
     "RemoveRule",
     "Reply",
@@ -57,6 +64,7 @@ __all__ = [
     "SetRule",
     "StopService",
     "Tail",
+    "TailFrom",
     "TreeChange",
 ]
 
@@ -71,13 +79,17 @@ class Event(msgspec.Struct, array_like=True, gc=False):
 
 
 class Append(msgspec.Struct, array_like=True, tag=1, gc=False):
-    """Append one event. ``durable`` asks for the answer after it is on disk, else after it is accepted."""
+    """Append one event. ``durable`` asks for the answer after it is on disk, else after it is accepted.
+
+    Under a ``key`` it is appended once in the life of the log, see ``keyed``.
+    """
 
     kind: str
     payload: dict[str, Any]
     subject: str | None = None
     cause: int | None = None
     durable: bool = True
+    key: str | None = None
 
 
 class AppendBatch(msgspec.Struct, array_like=True, tag=2):
@@ -192,6 +204,42 @@ class Attest(msgspec.Struct, array_like=True, tag=11):
     """Sign what this instance holds: its log and its resource tree."""
 
 
+class Derive(msgspec.Struct, array_like=True, tag=12):
+    """Record from what a thing of the asker's own was made, and how. Fields as in ``lineage.Derivation``."""
+
+    child: str
+    child_hash: bytes
+    parent: str | None = None
+    parent_hash: bytes | None = None
+    how: DerivationType = "user"
+    mutations: int = 0
+    description: str = ""
+
+
+class AddBridge(msgspec.Struct, array_like=True, tag=13):
+    """Note a head of a foreign log: its signed note, and the hashes that lead to it from the head before."""
+
+    note: bytes
+    proof: list[bytes] | None = None
+
+
+class ListBridges(msgspec.Struct, array_like=True, tag=14):
+    """Ask for the newest head of each foreign log."""
+
+
+class TailFrom(msgspec.Struct, array_like=True, tag=15):
+    """Ask for raw records from a number on, at most so many and so many bytes, and for the newest checkpoint.
+
+    An answer may be smaller than a record. Then it has one record, whose salt and payload are cut; ``skip`` asks for
+    what comes behind so many bytes of them.
+    """
+
+    seq: int
+    max_records: int = limits.CHAIN_PAGE_RECORDS
+    max_bytes: int = limits.CHAIN_PAGE_BYTES
+    skip: int = 0
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -205,6 +253,10 @@ Request: TypeAlias = (
     | AskTree
     | Attest
     | ChangeTree
+    | Derive
+    | AddBridge
+    | ListBridges
+    | TailFrom
 )
 
 
@@ -256,7 +308,19 @@ class Done(msgspec.Struct, array_like=True, tag=7):
     values: dict[str, Any]
 
 
-Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done
+class RawPage(msgspec.Struct, array_like=True, tag=8):
+    """Raw records from ``seq`` on without a gap; none if the log ends before it.
+
+    ``missing`` bytes of the last record did not fit; it is the only one then. ``note`` is the newest checkpoint.
+    """
+
+    seq: int
+    records: list[RawRecord]
+    missing: int = 0
+    note: bytes = b""
+
+
+Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage
 
 
 class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
@@ -274,7 +338,8 @@ class AttachClient(msgspec.Struct, array_like=True, tag=1):
 
     Three descriptors ride along on its first attachment, in this order: request ring, reply ring, the agent's mailbox.
     ``slot`` is the request ring's ready byte in the *service's* mailbox, ``reply_slot`` the reply ring's in the
-    *agent's*. ``bell`` is the name of the agent's doorbell. The kernel process itself is never attached.
+    *agent's*. ``bell`` is the name of the agent's doorbell. ``scope`` is where its keys belong, see ``keyed``;
+    without it they belong to ``agent_id``. The kernel process itself is never attached.
     """
 
     pid: int
@@ -286,6 +351,7 @@ class AttachClient(msgspec.Struct, array_like=True, tag=1):
     reply_slot: int
     ring_id: int
     bell: str
+    scope: str = ""
 
 
 class DetachClient(msgspec.Struct, array_like=True, tag=2):

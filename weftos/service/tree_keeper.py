@@ -103,13 +103,14 @@ class TreeKeeper:
     Attributes:
         tree: as the log has it.
         refused: changes that could not be made, since the start.
+        changes: made since the newest snapshot.
     """
 
     def __init__(self, directory: str, chain_dir: str, log_id: bytes, size: int, covered: int) -> None:
         self._directory = directory
         self._chain_dir = chain_dir
         self._log_id = log_id
-        self.refused = 0
+        self.refused = self.changes = 0
         self.tree, start = self._from_snapshot(covered)
         self._kept = self.tree.last_seq
         # Few records are read fastest from the end.
@@ -121,6 +122,7 @@ class TreeKeeper:
     def _follow(self, record: chain.Record) -> None:
         try:
             self.tree.apply(from_payload(record.kind, record.payload), record.seq, record.t_ns)
+            self.changes += 1
         except (WeftError, msgspec.DecodeError) as error:
             self.refused += 1
             log.error("record %d does not fit the resource tree: %s", record.seq, error)
@@ -157,6 +159,7 @@ class TreeKeeper:
         """Take a change whose record is taken; one that is known already changes nothing."""
         if ack.seq > self.tree.last_seq:
             self.tree.apply(delta, ack.seq, ack.t_ns)
+            self.changes += 1
 
     # --- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -185,6 +188,7 @@ class TreeKeeper:
         replace_file(fs, os.path.join(self._directory, _SNAPSHOT), data)
         replace_file(fs, os.path.join(self._directory, _REFERENCE), b"%d\n" % seq)
         self._kept = self.tree.last_seq
+        self.changes = 0
 
     def _from_snapshot(self, covered: int) -> tuple[ResourceTree, int]:
         """Return the tree of the snapshot and the number of the record to go on with; an empty tree without one."""
