@@ -148,7 +148,8 @@ def test_a_killed_run_takes_its_kernel_along(short_tmp: Path, under_way: subproc
     assert orphans(home) == [], "neither agents nor the service are left"
     assert list(Path("/dev/shm").glob(semaphores)) == []
     assert chain.verify(str(home.chain)).valid
-    assert [record.kind for record in chain.tail(str(home.chain), 2)] == ["shutdown", "tree.snapshot"]
+    kinds = [record.kind for record in chain.tail(str(home.chain), 3)]
+    assert kinds == ["shutdown", "tree.snapshot", "lineage.derivation"]
 
 
 @pytest.mark.parametrize(

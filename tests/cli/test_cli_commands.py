@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -42,6 +43,13 @@ NODE = r.ResourceNode(
 )  # fmt: skip
 
 #: command, method it must ask, parameters it must send, the answer.
+BRIDGED = t.BridgeHead(
+    record=9, origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, proven=True, pair_id="ef" * 8
+)
+#: Any text will do for a checkpoint: the kernel is a fake.
+GOLDEN = Path(__file__).with_name("golden_help.txt")
+NOTE = GOLDEN.read_text()
+
 CASES = [
     (["kernel", "status"], "kernel.status", {}, STATUS),
     (["kernel", "services"], "kernel.services", {}, [SERVICE]),
@@ -102,6 +110,8 @@ CASES = [
         {"seq": 7, "reason": "asked to"},
         t.RedactResult(seq=7, record=14),
     ),
+    (["chain", "bridge", "add", str(GOLDEN)], "chain.bridge-add", {"note": NOTE, "proof": None}, BRIDGED),
+    (["chain", "bridge", "list"], "chain.bridge-list", {}, [BRIDGED]),
     (
         ["custody", "attest"],
         "custody.attest",
@@ -271,6 +281,8 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
     # These are tested on their own: spawning and sending below, shutting down, following and auditing in their files.
     asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state", "resource.authorize"}
+    # Programs that copy the log ask for pages; `weaver` reads the files.
+    asked |= {"chain.tail-from"}
     assert asked == set(METHODS) - {"ping"}
 
 

@@ -247,9 +247,9 @@ def test_a_copy_is_made_over_the_control_socket_and_followed(kernel, tmp_path):
         while replica.pull(source):
             continue
         assert replica.verified == replica.size
-        small = client.call("chain.tail_from", {"seq": 2, "max_records": 2, "max_bytes": 1})
+        small = client.call("chain.tail-from", {"seq": 2, "max_records": 2, "max_bytes": 1})
         assert (small.first_seq, len(small.records)) == (2, 1)
-        assert client.call("chain.tail_from", {"seq": 10**9}).records == []
+        assert client.call("chain.tail-from", {"seq": 10**9}).records == []
     assert shown(kernel, "chain", "verify", "--dir", str(copy))["valid"]
     status, out = weaver(kernel, "chain", "tail", "--from", "3", "--json")
     assert status == 0

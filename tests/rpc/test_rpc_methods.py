@@ -19,7 +19,7 @@ EXPECTED = {
     "ipc.dead-letters", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
     "resource.score", "resource.rank", "kernel.state", "resource.acl", "resource.decide", "resource.set-rule",
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
-    "resource.restore",
+    "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
 }  # fmt: skip
 
 

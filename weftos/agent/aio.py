@@ -13,13 +13,14 @@ from typing import Any, Final
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.runtime import AgentRuntime, checked_answer
+from weftos.chain.lineage import Derivation
 from weftos.errors import RingFull, ServiceUnavailable, WeftError, WeftTimeout
 from weftos.governance.capability import AgentCapabilities
 from weftos.ipc.frames import close_all
 from weftos.ipc.message import Message
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
-from weftos.service.protocol import Append, AskTree, GateCheck, Reply, Request
+from weftos.service.protocol import Append, AskTree, Derive, GateCheck, Reply, Request
 from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]
@@ -279,6 +280,11 @@ class AsyncService:
     ) -> Reply:
         """Ask about the resource tree: ``tree``, ``inspect`` or ``rank``; see ``Resources``."""
         return await self.request(AskTree(question, path, params, list(certificates)))
+
+    async def derive(self, step: Derivation, timeout: float = limits.CONTROL_TIMEOUT_S) -> Reply:
+        """Put on the log from what something was made; see ``ServiceClient.derive`` for the names in it."""
+        fields = (step.child, step.child_hash, step.parent, step.parent_hash)
+        return await self.request(Derive(*fields, step.type, step.mutations, step.description), timeout)
 
     async def gate(self, action: str, context: dict[str, Any] | None = None) -> Reply:
         """Ask the gate; it fails closed."""

@@ -42,7 +42,8 @@ class Context:
         args: its arguments.
         incarnation: 1 in its first life, one more after each restart.
         parent: pid of the agent that spawned it, 0 for the kernel.
-        service: the chain and the gate: ``append``, ``append_batch``, ``gate``, ``require``, ``head``, ``tail``.
+        service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
+            ``tail``, ``tail_from``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 

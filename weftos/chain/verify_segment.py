@@ -127,7 +127,7 @@ class _Segment:
         self._progress = progress
         self._file = os.path.basename(path)
         self._last = last
-        self._cuts = sorted(cuts)
+        self._cuts = sorted(cuts, reverse=True)  # the next one last
         self._found = SegmentFindings(number)
         self._cursor = Cursor(None, 0, b"")
         self._frontiers: list[Frontier] = []
@@ -214,10 +214,10 @@ class _Segment:
             return
         if not self._frontiers:
             self._frontiers.append(Frontier(first_seq))
-        while self._cuts and self._cuts[0] < first_seq:
-            del self._cuts[0]
-        while self._cuts and first_seq <= self._cuts[0] < first_seq + len(leaves):
-            keep = self._cuts.pop(0) - first_seq
+        while self._cuts and self._cuts[-1] < first_seq:
+            self._cuts.pop()
+        while self._cuts and first_seq <= self._cuts[-1] < first_seq + len(leaves):
+            keep = self._cuts.pop() - first_seq
             self._frontiers[-1].extend(leaves[:keep])
             leaves, first_seq = leaves[keep:], first_seq + keep
             self._frontiers.append(Frontier(first_seq))

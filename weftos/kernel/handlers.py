@@ -112,7 +112,7 @@ class Handlers:
             "chain.redact": self.chain_redact,
             "chain.bridge-add": self.chain_bridge_add,
             "chain.bridge-list": self.chain_bridge_list,
-            "chain.tail_from": self.chain_tail_from,
+            "chain.tail-from": self.chain_tail_from,
             "custody.attest": self.custody_attest,
             **ResourceHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,

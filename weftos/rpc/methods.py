@@ -102,7 +102,7 @@ _TABLE: Final = (
     ),
     Method("chain.bridge-list", _READ, t.NoParams, list[t.BridgeHead], "The newest head of each foreign log."),
     Method(
-        "chain.tail_from", _READ, t.PageParams, t.PageResult, "Raw records from a number on, for a copy of the log."
+        "chain.tail-from", _READ, t.PageParams, t.PageResult, "Raw records from a number on, for a copy of the log."
     ),
     Method("custody.attest", _OPERATE, t.NoParams, t.AttestResult, "Sign what this instance holds, for others."),
     Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),

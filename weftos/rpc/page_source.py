@@ -26,5 +26,5 @@ class KernelSource:
             WeftError: what the kernel answered.
         """
         params = t.PageParams(seq=seq, max_records=max_records, max_bytes=max_bytes)
-        found = self._client.call("chain.tail_from", params, t.PageResult)
+        found = self._client.call("chain.tail-from", params, t.PageResult)
         return Page(found.first_seq, [RawRecord(one.header, one.salted) for one in found.records], found.note)

@@ -385,7 +385,7 @@ class Journal:
                 with self._remembered("closing the log"):
                     self._close()
             finally:
-                self.ledgers.close(self._writer.head)
+                self.ledgers.close(self._writer.head if self.failed is None else None)
 
     def _seal_the_rest(self) -> None:
         made = self._writer.checkpoint()

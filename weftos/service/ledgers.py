@@ -205,7 +205,8 @@ class Ledgers:
         except StorageFailed as error:
             log.error("%s", error)
 
-    def close(self, head: Head) -> None:
-        """Give it up, after the log is closed with this head."""
-        self.settle(head)
+    def close(self, head: Head | None) -> None:
+        """Give it up, after the log is closed with this head; ``None`` if it failed, and nobody knows how far it is."""
+        if head is not None:
+            self.settle(head)
         self.index.close()
