@@ -242,6 +242,7 @@ def test_spawn_hands_arguments_limits_and_rights_over(weaver):
             "can_ipc": True,
             "can_exec_tools": True,
             "can_network": False,
+            "can_store": True,
             "ipc_scope": {"type": "Restricted", "pids": [1, 2]},
         },
         "restart": "always",

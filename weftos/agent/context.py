@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from weftos import limits
 from weftos.agent import frames as f
+from weftos.agent.artifacts import Artifacts
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
@@ -42,6 +43,7 @@ class Context:
         incarnation: 1 in its first life, one more after each restart.
         parent: pid of the agent that spawned it, 0 for the kernel.
         service: the chain and the gate: ``append``, ``append_batch``, ``gate``, ``require``, ``head``, ``tail``.
+        artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
     """
 
     def __init__(self, runtime: AgentRuntime) -> None:
@@ -53,6 +55,7 @@ class Context:
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
+        self.artifacts = Artifacts(runtime)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]

@@ -72,6 +72,10 @@ KINDS: Final[dict[str, str]] = {
     "gate.permit": "the gate allowed an action",
     "gate.defer": "the gate put an action off until somebody decides",
     "gate.deny": "the gate refused an action",
+    "artifact.put": "content was stored under its hash, and by whom",
+    "artifact.release": "who put an artifact needs it no more",
+    "artifact.gc": "artifacts that nothing refers to are about to be removed",
+    "artifact.damaged": "a stored file does not have the content that its name promises",
     "rpc.refused": "a request on the control socket was refused",
     "log.info": "a note for the reader",
 }

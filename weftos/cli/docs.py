@@ -48,7 +48,8 @@ def cli_page() -> str:
         "- In a pipe, tables are plain aligned columns with every cell in full. Colours and frames appear on a",
         "  terminal only; `NO_COLOR` turns the colours off there too.",
         "- No command waits without end. Without a kernel, a command that needs one fails at once with status 6.",
-        "- `chain verify`, `chain status` and `chain local` work from the files when no kernel runs.",
+        "- `chain verify`, `chain status` and `chain local`, and `artifact get`, `list`, `stat` and `verify` work from",
+        "  the files when no kernel runs.",
         "",
         "## Exit status",
         "",
@@ -171,7 +172,15 @@ def _default_text(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode("utf-8")
 
 
-_PLAIN: Final = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "object", type(None): "null"}
+_PLAIN: Final = {
+    bytes: "string (base64)",
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "boolean",
+    dict: "object",
+    type(None): "null",
+}
 
 
 def _type_text(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:

@@ -148,6 +148,8 @@ class Kernel:
             "witness_sockets": self._witnesses.sockets,
             "known_witnesses": str(core.home.known_witnesses),
             "tree_dir": str(core.home.tree),
+            "artifacts_dir": str(core.home.artifacts),
+            "artifacts_bytes": core.config.artifacts.store_bytes,
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))

@@ -16,9 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
+from weftos.artifacts.holding import REFERENCE
 from weftos.errors import AppendRefused, CapabilityDenied, ProtocolError, StorageFailed, WeftError
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit
 from weftos.service import protocol as p
+from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
 from weftos.service.tree_desk import ask_tree
@@ -43,14 +45,18 @@ class Desk:
         journal: takes events.
         gate: decides.
         head: gives the state of chain and service.
+        artifacts: knows which references hold.
     """
 
-    __slots__ = ("encoder", "gate", "head", "journal", "refused")
+    __slots__ = ("artifacts", "encoder", "gate", "head", "journal", "refused")
 
-    def __init__(self, journal: Journal, gate: GateBackend, head: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, journal: Journal, gate: GateBackend, head: Callable[[], dict[str, Any]], artifacts: ArtifactDesk
+    ) -> None:
         self.journal = journal
         self.gate = gate
         self.head = head
+        self.artifacts = artifacts
         self.encoder = msgspec.msgpack.Encoder()
         self.refused = 0
 
@@ -108,6 +114,8 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
     kind = request.kind
     if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
         raise _refuse_kind(desk, caller, position, kind)
+    if REFERENCE in request.payload:
+        desk.artifacts.check_payloads((request.payload,))
     journal = desk.journal
     ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
     durable = request.durable
@@ -124,6 +132,7 @@ def _append_batch(desk: Desk, caller: Caller, position: int, request: p.AppendBa
         for event in events:
             if not (event.kind.startswith(_AGENT_PREFIX) or event.kind in _AGENT_KINDS):
                 raise _refuse_kind(desk, caller, position, event.kind)
+    desk.artifacts.check_payloads([event.payload for event in events])
     acks = desk.journal.append_batch(caller, position, events)
     if request.durable:
         desk.journal.sync_wanted = True

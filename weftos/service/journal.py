@@ -60,6 +60,7 @@ class Journal:
         tree: the resource tree that the log adds up to.
 
     Attributes:
+        directory: where the log is.
         failed: why the log cannot be written any more, or ``None``.
         sync_wanted: somebody waits for the disk; reset by ``sync``.
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
@@ -76,7 +77,7 @@ class Journal:
     ) -> None:
         self._writer = writer
         self._append = writer.append
-        self._directory = directory
+        self.directory = directory
         self._signer = signer
         self._known_logs = known_logs
         self._forgotten: dict[str, int] = {}
@@ -134,6 +135,11 @@ class Journal:
             writer.abandon()
             raise
         return cls(writer, directory, signer, known_logs, witnesses, tree)
+
+    @property
+    def head_seq(self) -> int:
+        """Number of the newest record taken."""
+        return self._writer.head.seq
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -238,7 +244,7 @@ class Journal:
         with self._remembered("a checkpoint"):
             made = self._writer.checkpoint()
         assert made is not None, "the service's log is signed"
-        with open(os.path.join(self._directory, CHECKPOINT_NAME), "rb") as file:
+        with open(os.path.join(self.directory, CHECKPOINT_NAME), "rb") as file:
             note = file.read()
         if self._cosigned_size < made.size:
             note = self._cosign(made, note)
@@ -261,7 +267,7 @@ class Journal:
         self._settle()
         with self._remembered("a change of keys"):
             rotation = rotate_keys(self._writer, self._signer)
-        pin_keys(self._writer, self._directory, self._signer.public, self._known_logs)
+        pin_keys(self._writer, self.directory, self._signer.public, self._known_logs)
         self._witnesses.handed_over(self._signer.public)
         return {"old": rotation.old.pair_id, "new": rotation.new.pair_id, "size": self._writer.head.seq + 1}
 
@@ -299,7 +305,7 @@ class Journal:
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
         note, signed = self._witnesses.cosign(checkpoint, note)
         if signed:
-            replace_file(chain.RealFiles(), os.path.join(self._directory, CHECKPOINT_NAME), note)
+            replace_file(chain.RealFiles(), os.path.join(self.directory, CHECKPOINT_NAME), note)
         if signed >= self._witnesses.needed:
             self._cosigned_size = checkpoint.size
         return note
@@ -352,7 +358,7 @@ class Journal:
 
     def _has_failed(self, error: StorageFailed) -> None:
         if self.failed is None:
-            log.error("the log in %s cannot be written any more: %s", self._directory, error)
+            log.error("the log in %s cannot be written any more: %s", self.directory, error)
         self.failed = str(error)
         self.unsynced_since = None
 
@@ -370,7 +376,7 @@ class Journal:
         """
         if self.failed is None:
             self.write()
-        return [record.view() for record in chain.tail(self._directory, count)]
+        return [record.view() for record in chain.tail(self.directory, count)]
 
     def head(self) -> dict[str, Any]:
         """Return the state of the log as plain values."""
@@ -381,7 +387,7 @@ class Journal:
             "records": writer.head.seq + 1,
             "head_seq": writer.head.seq,
             "head_hash": writer.head.hash.hex(),
-            "dir": self._directory,
+            "dir": self.directory,
             "segments": numbers.segments,
             "bytes": numbers.bytes,
             "last_sync_seconds": numbers.last_sync_seconds,
