@@ -190,7 +190,8 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
     # These three are tested on their own: spawning and sending below, shutting down and following in their files.
     asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs"}
-    assert asked == set(METHODS) - {"ping"}
+    # Artifacts have a file of their own; `weaver artifact get` and `list` read the store's folder.
+    assert asked == {name for name in METHODS if not name.startswith("artifact.")} - {"ping"}
 
 
 # --- agent spawn ---------------------------------------------------------------------------------

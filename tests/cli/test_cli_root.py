@@ -156,6 +156,8 @@ ARGUMENTS = {
     ("ipc", "subscribe"): ["1", "t"],
     ("resource", "inspect"): ["/kernel"],
     ("resource", "score"): ["/kernel"],
+    ("artifact", "put"): [__file__],
+    ("artifact", "release"): ["0" * 64],
 }
 WITHOUT_KERNEL = {
     ("kernel", "start"),
@@ -164,6 +166,10 @@ WITHOUT_KERNEL = {
     ("completion",),
     ("chain",),
     ("custody", "check"),
+    ("artifact", "get"),
+    ("artifact", "list"),
+    ("artifact", "stat"),
+    ("artifact", "verify"),
 }
 
 
