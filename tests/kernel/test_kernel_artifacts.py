@@ -209,6 +209,16 @@ def test_an_async_agent_does_the_same(kernel, tmp_path):
     assert [r.kind for r in records(kernel, "artifact.put", "artifact.release")] == ["artifact.put", "artifact.release"]
 
 
+def test_a_put_that_ends_after_the_kernel_said_goodbye_is_no_unclean_end(kernel, ask):
+    ask(do="leave", n=4, size=60_000_000)
+    kernel.stop()
+    kinds = kernel.kinds()
+    kernel.start()
+    assert kernel.call("kernel.status").clean_start, kinds[-12:]
+    assert kernel.call("artifact.gc", older_than_secs=0).young == 0
+    assert len(kernel.call("artifact.list").artifacts) == (1 if "artifact.put" in kinds else 0)
+
+
 # --- what holds what --------------------------------------------------------------------------------------------------
 
 

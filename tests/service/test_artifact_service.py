@@ -371,31 +371,39 @@ def test_a_note_that_makes_no_sense_keeps_nobody_from_starting(kernel, damage):
 # --- a collection and everybody else ----------------------------------------------------------------------------------
 
 
-def test_what_is_named_while_a_collection_looks_stays(kernel):
+@pytest.mark.parametrize(("where", "dry_run"), [("look", False), ("look", True), ("announce", False)])
+def test_what_is_named_or_put_while_a_collection_is_under_way_stays(kernel, where, dry_run):
     gate_in, gate_out = os.pipe()
 
-    def wait_while_looking():
-        real = ArtifactDesk._look
+    def wait():
+        owner, method = (ArtifactDesk, "_look") if where == "look" else (PendingRemoval, "announce")
+        real = getattr(owner, method)
 
-        def look(self, *args):
+        def waiting(self, *args):
             found = real(self, *args)
             os.read(gate_in, 1)
             return found
 
-        ArtifactDesk._look = look
+        setattr(owner, method, waiting)
 
-    kernel.start(before=wait_while_looking)
+    kernel.start(before=wait)
     for content in (b"named", b"put", b"loose"):
         put(kernel, content)
         kernel.ask_artifact(ReleaseArtifact(name_of(content)))
-    serial = kernel.post_artifact(CollectArtifacts(0.0), by="operator")
+    serial = kernel.post_artifact(CollectArtifacts(0.0, dry_run), by="operator")
+    deadline = time.monotonic() + 20
+    while where == "announce" and not os.path.exists(f"{folder(kernel)}/removal"):
+        assert time.monotonic() < deadline
+        kernel.head()
     assert isinstance(name(kernel, b"named"), p.Appended)
-    assert isinstance(put(kernel, b"put"), p.Done)
+    if not dry_run:
+        assert isinstance(put(kernel, b"put"), p.Done)
     assert collect(kernel).code == "kernel.wrong_state", "one at a time"
     os.write(gate_out, b"!")
     done = kernel.result(serial).values
-    assert done["hashes"] == [name_of(b"loose")]
-    assert kept(kernel) == sorted((name_of(b"named"), name_of(b"put")))
+    going = {name_of(b"loose")} | ({name_of(b"put")} if dry_run else set())
+    assert set(done["hashes"]) == going
+    assert kept(kernel) == sorted(map(name_of, (b"named", b"put", *((b"loose",) if dry_run else ()))))
     os.close(gate_in)
     os.close(gate_out)
 

@@ -175,7 +175,7 @@ class Kernel:
         reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
-        own = ("tree.", "chain.", "key.rotate")
+        own = ("tree.", "chain.", "key.rotate", "artifact.")
         kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
         fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
         if not fresh and kinds[-1] != "shutdown":
