@@ -46,7 +46,7 @@ from weftos.errors import (
 from weftos.ipc.frames import close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_removal import PendingRemoval, RemovalNote
-from weftos.service.artifact_scan import scan_holdings
+from weftos.service.artifact_scan import held_hashes
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
 from weftos.service.side_work import Job, SideWork
@@ -289,7 +289,7 @@ class ArtifactDesk:
                 raise ArtifactStorageFailed(f"the artifact {digest} cannot be handed out: {error}") from error
 
     def _look(self, size: int, before_ns: int) -> Loose:
-        held = scan_holdings(self._journal.directory, size, lambda: self._work.closing).hashes()
+        held = held_hashes(self._journal.directory, size, lambda: self._work.closing)
         return self._store.find_loose(held, before_ns)
 
     def _found_damage(self, damage: ArtifactCorrupted) -> None:
