@@ -271,6 +271,31 @@ def test_damage_is_told_recorded_and_kept(kernel, ask):
     assert ask(do="get", hash=ref["hash"]) == "precious"
 
 
+def test_the_configuration_says_how_large_the_store_is_and_how_old_its_garbage(cold):
+    cold.home.root.mkdir(exist_ok=True)
+    cold.home.config.write_text('[artifacts]\nstore_bytes = "1MB"\ngrace_secs = 0\n[limits]\nartifact_bytes = "10MB"\n')
+    cold.start()
+    ask = asker(cold)
+    first = ask(do="put", size=600_000)
+    answer = ask(do="put", size=700_000)
+    assert answer["error"] == "artifact.quota"
+    assert "1000000" in answer["text"]
+    ask(do="release", hash=first["hash"])
+    assert cold.call("artifact.gc").removed == 1
+    assert ask(do="put", size=700_000)["size"] == 700_000
+
+
+def test_the_record_of_a_collection_cannot_be_redacted(kernel):
+    """Without it the log would say that what went is still needed."""
+    made = put(kernel, b"content")
+    kernel.call("artifact.release", hash=made.hash)
+    kernel.call("artifact.gc", older_than_secs=0)
+    seq = records(kernel, "artifact.gc")[0].seq
+    with pytest.raises(WeftError, match=r"artifact\.gc"):
+        kernel.call("chain.redact", seq=seq, reason="why not")
+    assert weaver(kernel, "artifact", "verify").returncode == 0
+
+
 # --- the control socket -----------------------------------------------------------------------------------------------
 
 

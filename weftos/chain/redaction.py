@@ -26,9 +26,19 @@ from weftos.errors import AppendRefused, ChainCorrupted
 
 __all__ = ["check_redactable", "erase_payload"]
 
-#: Kinds whose payload the verification needs.
+#: Kinds whose payload the verification needs, or without which the log would add up to something else.
 _NEEDED = frozenset(
-    ("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted", "chain.recovered")
+    (
+        "genesis",
+        "key.genesis",
+        "key.rotate",
+        "ipc.grant",
+        "ipc.window",
+        "log.seal",
+        "chain.redacted",
+        "chain.recovered",
+        "artifact.gc",
+    )
 )
 
 

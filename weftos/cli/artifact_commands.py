@@ -215,9 +215,7 @@ def verify(ctx: click.Context, hashes: tuple[str, ...], as_json: bool) -> None:
                     advance(stream.size)
             except ArtifactCorrupted as error:
                 damaged.append({"hash": digest, "problem": str(error)})
-    held = set() if hashes else _holdings(home.chain).hashes()
-    # A file is there before the log says so, and gone only after: what is missing now is missing.
-    missing = sorted(digest for digest in held if not (folder / digest[:2] / digest).exists())
+    missing = [] if hashes else _missing(folder, home.chain)
     if as_json:
         emit_json({"checked": len(chosen), "damaged": damaged, "missing": missing})
     else:
@@ -228,6 +226,18 @@ def verify(ctx: click.Context, hashes: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{f.count(len(chosen), 'artifact')} read, {len(damaged)} damaged, {len(missing)} missing")
     if damaged or missing:
         ctx.exit(ArtifactCorrupted.exit_code)
+
+
+def _missing(folder: Path, chain: Path) -> list[str]:
+    """Return what the log says is held, and is not there."""
+
+    def gone(held: set[str]) -> set[str]:
+        return {digest for digest in held if not (folder / digest[:2] / digest).exists()}
+
+    missing = gone(_holdings(chain).hashes())
+    # A file is there before the log says so, and goes only after. So what a collection has just taken is found out by
+    # reading the log again.
+    return sorted(gone(missing & _holdings(chain).hashes())) if missing else []
 
 
 def _size(folder: Path, digest: str) -> int:

@@ -305,7 +305,12 @@ class ServiceHost:
         self._serial += 1
         frame = p.ArtifactFrame(self._serial, by, request)
         # Copies, for the request may wait here longer than its caller does.
-        copies = [os.dup(fd) for fd in fds]
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in fds)
+        except OSError as error:
+            close_all(copies)
+            raise ServiceUnavailable(f"the kernel can open no more files: {error.strerror}; try again later") from error
         future.add_done_callback(lambda _done: close_all(copies))
         self._pending[self._serial] = _Pending(frame, future, survives=False, fds=copies, with_fds=True)
         self._unsent.append(self._serial)
