@@ -21,6 +21,7 @@ from weftos.errors import ConfigError
 from weftos.logs import parse_spec
 
 __all__ = [
+    "ArtifactsSection",
     "ChainSection",
     "Config",
     "KernelSection",
@@ -52,6 +53,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     processes: Natural = limits.PROCESSES
     messages: Natural = limits.MESSAGES
     file_bytes: Natural = limits.FILE_BYTES
+    artifact_bytes: Natural = limits.ARTIFACT_AGENT_BYTES
 
 
 class SupervisorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -93,6 +95,15 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     seal_records: Annotated[int, msgspec.Meta(ge=1, le=limits.CONFIG_MAX)] = limits.SEAL_RECORDS
 
 
+class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[artifacts]``: size of the artifact store (0 is unlimited), and the age from which a collection takes what
+    nothing refers to. It holds from the next boot on.
+    """
+
+    store_bytes: Natural = limits.ARTIFACT_STORE_BYTES
+    grace_secs: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] = limits.ARTIFACT_GRACE_S
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
@@ -106,6 +117,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: LimitsSection = LimitsSection()
     supervisor: SupervisorSection = SupervisorSection()
     chain: ChainSection = ChainSection()
+    artifacts: ArtifactsSection = ArtifactsSection()
     log: LogSection = LogSection()
 
 
@@ -124,7 +136,13 @@ _UNITS: Final = {
 }
 _SIZE: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-zA-Z]*)\s*")
 #: Keys whose value may be a size in words.
-_SIZES: Final = {("limits", "memory_bytes"), ("limits", "file_bytes"), ("chain", "segment_bytes")}
+_SIZES: Final = {
+    ("limits", "memory_bytes"),
+    ("limits", "file_bytes"),
+    ("limits", "artifact_bytes"),
+    ("chain", "segment_bytes"),
+    ("artifacts", "store_bytes"),
+}
 #: Keys whose value is one of a few words.
 _WORDS: Final = {("chain", "durability"): ("durable", "queued")}
 

@@ -15,6 +15,8 @@ __all__ = [
     "ArtifactCorrupted",
     "ArtifactError",
     "ArtifactNotFound",
+    "ArtifactQuotaReached",
+    "ArtifactStorageFailed",
     "AttestationInvalid",
     "BackendNotAvailable",
     "BenchFailed",
@@ -526,6 +528,18 @@ class ArtifactNotFound(ArtifactError):
     """The store holds nothing under this hash."""
 
     code = "artifact.not_found"
+
+
+class ArtifactStorageFailed(ArtifactError):
+    """The store's folder or disk failed or is full, or the source could not be read. Nothing half is there."""
+
+    code = "artifact.storage"
+
+
+class ArtifactQuotaReached(ArtifactStorageFailed):
+    """The store, or the share of it that an agent may fill, has no room for this. The message gives both numbers."""
+
+    code = "artifact.quota"
 
 
 class ArtifactCorrupted(ArtifactError):

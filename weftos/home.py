@@ -102,6 +102,11 @@ class Home:
         return self.keys / "seal.state"
 
     @property
+    def artifacts(self) -> Path:
+        """The artifact store; made by the service process."""
+        return self.root / "artifacts"
+
+    @property
     def witnesses(self) -> Path:
         """What the witnesses remember, a folder for each."""
         return self.root / "witnesses"

@@ -366,6 +366,29 @@ ARTIFACT_RECOUNT_S: Final = 5.0
 #: Default age below which an artifact is kept although nothing refers to it, in seconds: between the put and the record
 #: in the log that names it there may be a slow agent.
 ARTIFACT_GRACE_S: Final = 3600.0
+#: What one agent may have put and not released, by default; 0 is unlimited. A sixteenth of the store.
+ARTIFACT_AGENT_BYTES: Final = 1024 * 1024 * 1024
+#: Each artifact counts at least this much of an agent's share, in bytes: a block of the disk, and a bound on their
+#: number.
+ARTIFACT_BLOCK_BYTES: Final = 4096
+#: Largest artifact that a process puts through the kernel, in bytes: it lies in memory until it is stored.
+ARTIFACT_PUT_BYTES: Final = 1024 * 1024 * 1024
+#: Puts and reads of one agent under way; each holds a descriptor in the kernel.
+ARTIFACT_IN_FLIGHT: Final = 4
+#: Threads of the service that hash and store: hashing and writing let go of the interpreter, so two keep both busy.
+ARTIFACT_THREADS: Final = 2
+#: Deadline of a put or a read through the kernel, in seconds: the largest artifact on a slow disk, twice.
+ARTIFACT_TIMEOUT_S: Final = 120.0
+#: Deadline of a collection, in seconds: it reads the whole log, a million records in about ten seconds.
+ARTIFACT_COLLECT_TIMEOUT_S: Final = 600.0
+#: Largest content in a request or answer of the control socket, in bytes: in base64 it fits a line (RPC_LINE_BYTES).
+ARTIFACT_INLINE_BYTES: Final = 512 * 1024
+#: Hashes in one ``artifact.gc`` record, 66 bytes each: within CHAIN_PAYLOAD_BYTES, and within a frame.
+ARTIFACT_GC_HASHES: Final = 500
+#: Rows in one answer that lists artifacts, up to 300 bytes each: they must fit into a frame.
+ARTIFACT_ROWS: Final = 150
+#: Times a scan of the log is begun again because a segment was written anew under it (a redaction).
+ARTIFACT_SCANS: Final = 3
 
 # --- copies of arrays -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 from stores_for_tests import Crash, FaultyFiles, files_in, name_of
 
 from weftos.artifacts import HEADER_BYTES, ArtifactStore
-from weftos.errors import StorageFailed, WeftError
+from weftos.errors import ArtifactStorageFailed, WeftError
 
 TEXT = "text/plain"
 CONTENTS = [b"one" * 100, b"two" * 400, b"", b"one" * 100]
@@ -88,7 +88,7 @@ def test_each_call_fails_once(tmp_path, number):
         stored: set = set()
         gone: set = set()
         disk = FaultyFiles(at, OSError(number, os.strerror(number)))
-        with pytest.raises(StorageFailed, match=os.strerror(number)):
+        with pytest.raises(ArtifactStorageFailed, match=os.strerror(number)):
             life(home, disk, stored, gone)
         assert not disk.open
         # Only where removing itself failed may an unfinished file wait to be swept.
@@ -160,7 +160,7 @@ def test_a_full_disk_for_real(tmp_path):
             for source in (bytes(30_000), io.BytesIO(bytes(30_000))):
                 try:
                     store.put(source, TEXT)
-                except StorageFailed:
+                except ArtifactStorageFailed:
                     code += 1
             store.put(b"more", TEXT)
             code -= 3

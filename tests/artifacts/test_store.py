@@ -19,7 +19,7 @@ from stores_for_tests import files_in, name_of
 
 from weftos import limits
 from weftos.artifacts import HEADER_BYTES, ArtifactInfo, ArtifactRef, ArtifactStore
-from weftos.errors import ArtifactCorrupted, ArtifactNotFound, InvalidRequest, StorageFailed, error_for_code
+from weftos.errors import ArtifactCorrupted, ArtifactNotFound, ArtifactStorageFailed, InvalidRequest, error_for_code
 
 TEXT = "text/plain"
 
@@ -194,7 +194,7 @@ def test_memory_of_other_items_is_taken_as_bytes(store):
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"), [(RuntimeError("mine"), RuntimeError), (OSError(5, "broken"), StorageFailed)]
+    ("error", "expected"), [(RuntimeError("mine"), RuntimeError), (OSError(5, "broken"), ArtifactStorageFailed)]
 )
 def test_a_source_that_fails_leaves_nothing(store, error, expected):
     class Failing:
@@ -368,14 +368,14 @@ def test_the_quota_holds(tmp_path):
     for number in range(3):
         store.put(bytes([number]) * 1000, TEXT)
     for source in (b"x", io.BytesIO(b"x"), io.BytesIO(bytes(5000))):
-        with pytest.raises(StorageFailed, match="no room"):
+        with pytest.raises(ArtifactStorageFailed, match="no room"):
             store.put(source, TEXT)
     assert len(files_in(tmp_path)) == 3
     store.put(bytes(1000), TEXT)  # it is there already
     other = ArtifactStore(tmp_path / "a", quota_bytes=room)
     other.collect_garbage({name_of(bytes(1000))}, 0, time.time() + 10)
     store.put(b"y" * (room - 2 * HEADER_BYTES - 1000), TEXT)  # what others removed is noticed
-    with pytest.raises(StorageFailed, match="no room"):
+    with pytest.raises(ArtifactStorageFailed, match="no room"):
         other.put(b"z", TEXT)
     ArtifactStore(tmp_path / "a", quota_bytes=0).put(b"z", TEXT)
 
@@ -388,7 +388,7 @@ def test_a_stream_is_measured_while_it_flows(tmp_path):
             return bytes(count)
 
     store = ArtifactStore(tmp_path / "a", quota_bytes=5 * limits.ARTIFACT_CHUNK_BYTES)
-    with pytest.raises(StorageFailed, match="no room"):
+    with pytest.raises(ArtifactStorageFailed, match="no room"):
         store.put(Endless(), TEXT)
     assert files_in(tmp_path) == []
 
@@ -396,5 +396,5 @@ def test_a_stream_is_measured_while_it_flows(tmp_path):
 def test_a_store_that_cannot_be(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "none" / "a", tmp_path / "file"):
-        with pytest.raises(StorageFailed):
+        with pytest.raises(ArtifactStorageFailed):
             ArtifactStore(path)

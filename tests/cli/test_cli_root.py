@@ -163,6 +163,8 @@ ARGUMENTS = {
     ("resource", "delegate", "issue"): ["agent:echo.1", "--action", "read", "--reason", "r"],
     ("resource", "delegate", "revoke"): ["ab" * 32, "--reason", "r"],
     ("resource", "delegate", "restore"): ["ab" * 32, "--reason", "r"],
+    ("artifact", "put"): [__file__],
+    ("artifact", "release"): ["0" * 64],
 }
 WITHOUT_KERNEL = {
     ("kernel", "start"),
@@ -176,6 +178,10 @@ WITHOUT_KERNEL = {
     ("resource", "delegate", "hand-on"),
     ("resource", "delegate", "keygen"),
     ("resource", "delegate", "show"),
+    ("artifact", "get"),
+    ("artifact", "list"),
+    ("artifact", "stat"),
+    ("artifact", "verify"),
 }
 
 

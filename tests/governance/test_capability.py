@@ -52,6 +52,7 @@ capabilities = st.builds(
     can_ipc=st.booleans(),
     can_exec_tools=st.booleans(),
     can_network=st.booleans(),
+    can_store=st.booleans(),
     ipc_scope=scopes,
 )
 
@@ -108,7 +109,7 @@ def test_a_child_that_is_let_through_can_do_nothing_that_its_parent_cannot(paren
     if not allowed(check_child, parent_pid, parent, child):
         return
     assert parent.can_spawn
-    for flag in ("can_spawn", "can_ipc", "can_exec_tools", "can_network"):
+    for flag in ("can_spawn", "can_ipc", "can_exec_tools", "can_network", "can_store"):
         assert getattr(parent, flag) or not getattr(child, flag)
     # Its own parent is always within its reach; everything else must be within its parent's.
     beyond = reach(child, child_pid, parent_pid) - reach(parent, parent_pid, grandparent) - {parent_pid, child_pid}
@@ -123,7 +124,12 @@ def test_a_copy_of_the_parent_is_refused_only_for_want_of_can_spawn(caps):
 @given(caps=capabilities)
 def test_the_least_child_is_always_within(caps):
     least = AgentCapabilities(
-        can_spawn=False, can_ipc=False, can_exec_tools=False, can_network=False, ipc_scope=ScopeNone()
+        can_spawn=False,
+        can_ipc=False,
+        can_exec_tools=False,
+        can_network=False,
+        can_store=False,
+        ipc_scope=ScopeNone(),
     )
     assert allowed(check_child, 1, caps, least) == caps.can_spawn
 

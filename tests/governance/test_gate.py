@@ -11,7 +11,12 @@ from weftos.governance.gate import ACTIONS, CapabilityGate, Defer, Deny, Permit,
 
 ALL = AgentCapabilities(can_network=True)
 NOTHING = AgentCapabilities(
-    can_spawn=False, can_ipc=False, can_exec_tools=False, can_network=False, ipc_scope=ScopeNone()
+    can_spawn=False,
+    can_ipc=False,
+    can_exec_tools=False,
+    can_network=False,
+    can_store=False,
+    ipc_scope=ScopeNone(),
 )
 FACTS = {"target_pid": 9, "topic": "news"}
 

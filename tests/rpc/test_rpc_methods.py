@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from weftos.rpc import agent_types, tree_types, types
+from weftos.rpc import agent_types, artifact_types, tree_types, types
 from weftos.rpc.methods import METHODS, Access
 
 EXPECTED = {
@@ -20,6 +20,7 @@ EXPECTED = {
     "resource.score", "resource.rank", "kernel.state", "resource.acl", "resource.decide", "resource.set-rule",
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
     "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
+    "artifact.put", "artifact.get", "artifact.list", "artifact.stat", "artifact.release", "artifact.gc",
 }  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_what_changes_something_is_not_for_readers():
     assert not [name for name in readers if any(word == part for part in re.split(r"[.-]", name) for word in changing)]
 
 
-@pytest.mark.parametrize("module", [agent_types, types, tree_types])
+@pytest.mark.parametrize("module", [agent_types, types, tree_types, artifact_types])
 def test_every_type_has_snake_case_keys_and_documents_each(module):
     for name in module.__all__:
         kind = getattr(module, name)
@@ -69,7 +70,12 @@ def test_every_type_has_snake_case_keys_and_documents_each(module):
             assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", key), f"{name}.{key}"
         if "Attributes:" in kind.__doc__:
             documented = set(re.findall(r"^\s+([a-z_0-9]+): ", kind.__doc__, re.MULTILINE))
-            bases = {"AgentDetail": agent_types.ProcessInfo, "ResourceDetail": tree_types.ResourceNode}
+            bases = {
+                "AgentDetail": agent_types.ProcessInfo,
+                "ResourceDetail": tree_types.ResourceNode,
+                "ArtifactStat": artifact_types.ArtifactRow,
+                "ArtifactContent": artifact_types.ArtifactRow,
+            }
             inherited = set(bases[name].__struct_fields__) if name in bases else set()
             assert set(kind.__struct_fields__) <= documented | inherited, name
             assert documented <= set(kind.__struct_fields__), name

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,7 @@ class KernelDouble:
         self.service: Child | None = None
         self.reports: list[p.ClientReport] = []
         self.replies: dict[int, p.Reply] = {}
+        self.descriptors: dict[int, list[int]] = {}
         self.ready: p.ServiceReady | p.ServiceBootFailed | None = None
         self.serial = 0
         self._ring_ids = 100
@@ -244,6 +245,14 @@ class KernelDouble:
     def ask(self, request: p.Request, source: str = "kernel") -> p.Reply:
         return self.result(self.post(request, source))
 
+    def post_artifact(self, request: p.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> int:
+        self.serial += 1
+        self.send(p.ArtifactFrame(self.serial, by, request), list(fds))
+        return self.serial
+
+    def ask_artifact(self, request: p.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> p.Reply:
+        return self.result(self.post_artifact(request, fds, by))
+
     def result(self, serial: int) -> p.Reply:
         self.pump_until(lambda: serial in self.replies)
         return self.replies[serial]
@@ -267,11 +276,13 @@ class KernelDouble:
 
     def _take(self, received: tuple[p.FromService, list[int]]) -> None:
         frame, fds = received
-        assert not fds
+        assert not fds or isinstance(frame, p.KernelReply)
         match frame:
             case p.KernelReply(serial, reply):
                 assert serial not in self.replies, "one answer per request"
                 self.replies[serial] = reply
+                if fds:
+                    self.descriptors[serial] = fds
             case p.ClientReport():
                 self.reports.append(frame)
             case _:

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from weftos import limits
 from weftos.agent import frames as f
+from weftos.agent.artifacts import AsyncArtifacts
 from weftos.agent.runtime import AgentRuntime, checked_answer
+from weftos.artifacts import ArtifactRef
 from weftos.chain.lineage import Derivation
 from weftos.errors import RingFull, ServiceUnavailable, WeftError, WeftTimeout
 from weftos.governance.capability import AgentCapabilities
@@ -20,6 +22,7 @@ from weftos.ipc.frames import close_all
 from weftos.ipc.message import Message
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
+from weftos.service.client import with_artifact
 from weftos.service.protocol import Append, AskTree, Derive, GateCheck, Reply, Request
 from weftos.shm import AsyncMailbox
 
@@ -52,6 +55,7 @@ class AsyncContext:
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
         self.service = AsyncService(self)
+        self.artifacts = AsyncArtifacts(self._request)
 
     @classmethod
     async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:
@@ -225,9 +229,9 @@ class AsyncContext:
         return answer.values
 
     async def _request(
-        self, body: f.AgentRequestBody, timeout: float = limits.CONTROL_TIMEOUT_S
+        self, body: f.AgentRequestBody, timeout: float = limits.CONTROL_TIMEOUT_S, fds: Sequence[int] = ()
     ) -> tuple[f.Answer, list[int]]:
-        serial = self._runtime.begin_request(body)
+        serial = self._runtime.begin_request(body, fds)
         deadline = self._loop.time() + timeout
         try:
             while (answered := self._runtime.answer(serial)) is None:
@@ -266,11 +270,10 @@ class AsyncService:
         subject: str | None = None,
         durable: bool | None = None,
         key: str | None = None,
+        artifact: ArtifactRef | None = None,
     ) -> Reply:
-        """Append an event to the chain; ``durable`` is what the configuration says, unless given.
-
-        ``key``: as for ``ServiceClient.append``.
-        """
+        """As ``ServiceClient.append``; ``durable`` is what the configuration says, unless given."""
+        payload = with_artifact(payload, artifact)
         if durable is None:
             durable = self._context._runtime.service.durable
         return await self.request(Append(kind, payload, subject, None, durable, key))

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from weftos import limits
 from weftos.agent import frames as f
+from weftos.agent.artifacts import Artifacts
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
@@ -44,6 +45,7 @@ class Context:
         parent: pid of the agent that spawned it, 0 for the kernel.
         service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
             ``tail``, ``tail_from``.
+        artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
@@ -57,6 +59,7 @@ class Context:
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
         self.resources = Resources(runtime.service)
+        self.artifacts = Artifacts(runtime)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]

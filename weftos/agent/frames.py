@@ -113,6 +113,24 @@ class Describe(msgspec.Struct, array_like=True, tag=11):
     pid: int
 
 
+class PutArtifact(msgspec.Struct, array_like=True, tag=13):
+    """Store what the descriptor beside this frame holds: memory sealed against any change, see ``artifacts.sealed``."""
+
+    content_type: str
+
+
+class GetArtifact(msgspec.Struct, array_like=True, tag=14):
+    """Ask for an artifact; its file comes as a descriptor beside the answer, open for reading."""
+
+    hash: str
+
+
+class ReleaseArtifact(msgspec.Struct, array_like=True, tag=15):
+    """Say that this agent, which put an artifact, needs it no more."""
+
+    hash: str
+
+
 AgentRequestBody: TypeAlias = (
     OpenChannel
     | GrowChannel
@@ -124,6 +142,9 @@ AgentRequestBody: TypeAlias = (
     | RegisterService
     | Monitor
     | Describe
+    | PutArtifact
+    | GetArtifact
+    | ReleaseArtifact
 )
 
 

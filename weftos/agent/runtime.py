@@ -19,7 +19,7 @@ import itertools
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from weftos import limits
@@ -215,16 +215,16 @@ class AgentRuntime:
     # --- requests to the kernel ---------------------------------------------------------------------------------------
 
     def request(
-        self, body: f.AgentRequestBody, timeout_s: float = limits.CONTROL_TIMEOUT_S
+        self, body: f.AgentRequestBody, timeout_s: float = limits.CONTROL_TIMEOUT_S, fds: Sequence[int] = ()
     ) -> tuple[f.Answer, list[int]]:
-        """Ask the kernel and wait for its answer.
+        """Ask the kernel and wait for its answer. Descriptors that go along stay the caller's.
 
         Raises:
             WeftTimeout: no answer in time.
             WeftError: the kernel refused; the class says why.
         """
         deadline = time.monotonic() + timeout_s
-        serial = self.begin_request(body)
+        serial = self.begin_request(body, fds)
         try:
             while (answered := self.answer(serial)) is None:
                 left = deadline - time.monotonic()
@@ -236,10 +236,10 @@ class AgentRuntime:
             self.end_request(serial)
         return checked_answer(answered)
 
-    def begin_request(self, body: f.AgentRequestBody) -> int:
+    def begin_request(self, body: f.AgentRequestBody, fds: Sequence[int] = ()) -> int:
         """Send a request to the kernel; returns its serial."""
         serial = next(self._serial)
-        self.control.send_wait(f.AgentRequest(serial, body))
+        self.control.send_wait(f.AgentRequest(serial, body), fds)
         self._answers[serial] = None
         return serial
 
@@ -248,7 +248,7 @@ class AgentRuntime:
         return self._answers[serial]
 
     def end_request(self, serial: int) -> None:
-        """Expect its answer no more."""
+        """Expect its answer no more. Who has read it owns its descriptors."""
         del self._answers[serial]
 
     def serve_control(self) -> None:

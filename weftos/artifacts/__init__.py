@@ -6,7 +6,8 @@ A pure library: no process, no socket, no ring. Any number of processes may use 
 from weftos.artifacts.files import ArtifactFiles, RealArtifactFiles
 from weftos.artifacts.form import HEADER_BYTES, ArtifactInfo, ArtifactRef
 from weftos.artifacts.reading import ArtifactStream
-from weftos.artifacts.store import ArtifactStore, Collected, Source
+from weftos.artifacts.sources import Source
+from weftos.artifacts.store import ArtifactStore, Collected
 
 __all__ = [
     "HEADER_BYTES",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 from blake3 import blake3
@@ -20,7 +20,15 @@ from blake3 import blake3
 from weftos import limits
 from weftos.errors import InvalidRequest
 
-__all__ = ["HEADER_BYTES", "ArtifactInfo", "ArtifactRef", "check_content_type", "check_hash", "decode_header"]
+__all__ = [
+    "HEADER_BYTES",
+    "ArtifactInfo",
+    "ArtifactRef",
+    "check_content_type",
+    "check_hash",
+    "decode_header",
+    "ref_from",
+]
 
 #: Bytes in front of the content.
 HEADER_BYTES: Final = 256
@@ -72,7 +80,7 @@ def check_hash(text: str) -> str:
     return text
 
 
-def is_hash(text: object) -> bool:
+def is_hash(text: object) -> TypeGuard[str]:
     """Tell whether this can be the name of an artifact."""
     return type(text) is str and _HASH.fullmatch(text) is not None
 
@@ -87,6 +95,23 @@ def check_content_type(text: str) -> None:
         raise InvalidRequest(
             f"a content type is like text/plain, at most {limits.ARTIFACT_TYPE_BYTES} characters, not {text!r:.100}"
         )
+
+
+def ref_from(value: object) -> ArtifactRef:
+    """Read a reference as it stands in a payload: a mapping of ``hash``, ``size`` and ``content_type``, nothing else.
+
+    Raises:
+        InvalidRequest: it is anything else.
+    """
+    try:
+        ref = msgspec.convert(value, ArtifactRef)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidRequest(f"this is no reference to an artifact: {error}") from error
+    check_hash(ref.hash)
+    check_content_type(ref.content_type)
+    if ref.size < 0:
+        raise InvalidRequest(f"an artifact has no {ref.size} bytes")
+    return ref
 
 
 def encode_header(content_type: str, stored_ns: int) -> bytes:

@@ -31,6 +31,7 @@ class ArtifactFile:
     Args:
         path: the file.
         digest: the hash that its content must have, 64 hex digits.
+        fd: open on it already; see ``of_descriptor``.
 
     Attributes:
         path: the file.
@@ -43,29 +44,41 @@ class ArtifactFile:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: str, digest: str) -> None:
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            state = os.lstat(path)
-            identity = (state.st_dev, state.st_ino)
-            raise ArtifactCorrupted("it is a symbolic link", path=path, identity=identity) from error
+    def __init__(self, path: str, digest: str, *, fd: int | None = None) -> None:
+        self._fd = _open(path) if fd is None else fd
         state = os.fstat(self._fd)
         self.path = path
         self.identity = (state.st_dev, state.st_ino)
         if not stat.S_ISREG(state.st_mode):
-            os.close(self._fd)
+            if fd is None:
+                os.close(self._fd)
             raise ArtifactCorrupted("it is no regular file", path=path, identity=self.identity)
         self.size, self.mtime_ns = state.st_size - HEADER_BYTES, state.st_mtime_ns
         self._digest = digest
+
+    @classmethod
+    def of_descriptor(cls, fd: int, digest: str) -> Self:
+        """Take an open file that somebody handed over; it is closed with this object, also when this raises.
+
+        Raises:
+            ArtifactCorrupted: it is no file.
+            OSError: it cannot be examined.
+        """
+        try:
+            return cls(f"/proc/self/fd/{fd}", digest, fd=fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    def fileno(self) -> int:
+        """Return its descriptor, which stays this object's."""
+        return self._fd
 
     def close(self) -> None:
         """Close the file; doing it again does nothing."""
@@ -125,6 +138,17 @@ class ArtifactFile:
         """Raise ``ArtifactCorrupted`` if this is not the hash that the content must have."""
         if digest != self._digest:
             raise ArtifactCorrupted(f"its content hashes to {digest}", path=self.path, identity=self.identity)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        state = os.lstat(path)
+        identity = (state.st_dev, state.st_ino)
+        raise ArtifactCorrupted("it is a symbolic link", path=path, identity=identity) from error
 
 
 class ArtifactStream:

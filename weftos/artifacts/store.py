@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from typing import Protocol
 
 import msgspec
 from blake3 import blake3
 
 from weftos import limits
+from weftos.artifacts.collecting import Loose, Removed, find_loose, remove
 from weftos.artifacts.files import ArtifactFiles, RealArtifactFiles, write_all
 from weftos.artifacts.folder import Folder, identity_of
 from weftos.artifacts.form import (
@@ -36,16 +36,15 @@ from weftos.artifacts.form import (
     encode_header,
 )
 from weftos.artifacts.reading import ArtifactFile, ArtifactStream
-from weftos.errors import ArtifactCorrupted, ArtifactNotFound, InvalidRequest, StorageFailed
+from weftos.artifacts.sources import Source, blocks_of, bytes_of, grace_border_ns, storage
+from weftos.errors import (
+    ArtifactCorrupted,
+    ArtifactNotFound,
+    ArtifactQuotaReached,
+    ArtifactStorageFailed,
+)
 
-__all__ = ["ArtifactStore", "Collected", "Source"]
-
-
-class Source(Protocol):
-    """What content is read from: a file opened for reading bytes, or anything with the same ``read``."""
-
-    def read(self, count: int, /) -> bytes:
-        """Return up to ``count`` bytes; nothing only at the end."""
+__all__ = ["ArtifactStore", "Collected"]
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -72,9 +71,11 @@ class ArtifactStore:
         fs: file calls.
         quota_bytes: size of all files together; 0 is unlimited.
         clock_ns: wall clock, nanoseconds since 1970 UTC.
+        on_damage: called with each damage found, before the file is set aside; what it raises keeps the file where it
+            is and comes out of the call that found it.
 
     Raises:
-        StorageFailed: the folder cannot be made or used.
+        ArtifactStorageFailed: the folder cannot be made or used.
     """
 
     def __init__(
@@ -84,12 +85,13 @@ class ArtifactStore:
         *,
         quota_bytes: int = limits.ARTIFACT_STORE_BYTES,
         clock_ns: Callable[[], int] = time.time_ns,
+        on_damage: Callable[[ArtifactCorrupted], object] = lambda _damage: None,
     ) -> None:
         self.directory = os.path.abspath(directory)
         self._fs = fs or RealArtifactFiles()
-        self._quota, self._clock_ns = quota_bytes, clock_ns
+        self._quota, self._clock_ns, self._on_damage = quota_bytes, clock_ns, on_damage
         self._used, self._counted_at = 0, -math.inf
-        with _storage(f"the artifact store {self.directory} cannot be opened"):
+        with storage(f"the artifact store {self.directory} cannot be opened"):
             self._folder = Folder(self.directory, self._fs)
             self._folder.sweep()
 
@@ -107,20 +109,37 @@ class ArtifactStore:
 
         Raises:
             InvalidRequest: the content type is malformed, or the source gives something else than bytes.
-            StorageFailed: the quota is reached, the disk is full or failed, or the source did. Nothing half is there.
+            ArtifactStorageFailed: the disk is full or failed, or the source did; ``ArtifactQuotaReached``: there is no
+                room under the quota. Nothing half is there.
             Exception: whatever else the source raises; nothing was stored.
         """
         check_content_type(content_type)
-        with _storage("the artifact cannot be stored"):
+        with storage("the artifact cannot be stored"):
             if not isinstance(source, bytes | bytearray | memoryview):
-                digest, size = self._put_blocks(_blocks_of(source), content_type)
+                digest, size = self._put_blocks(blocks_of(source), content_type)
                 return ArtifactRef(digest, size, content_type)
-            with memoryview(source) as given, _bytes_of(given) as view:
+            with memoryview(source) as given, bytes_of(given) as view:
                 digest, size = blake3(view).hexdigest(), len(view)
                 if not self._renew(digest):
                     step = limits.ARTIFACT_CHUNK_BYTES
                     self._put_blocks((view[at : at + step] for at in range(0, size, step)), content_type)
             return ArtifactRef(digest, size, content_type)
+
+    def renew(self, digest: str) -> ArtifactInfo:
+        """Read and check an artifact that is there, and count it as put now.
+
+        Args:
+            digest: its hash, 64 lower-case hex digits.
+
+        Raises:
+            InvalidRequest: this is no hash.
+            ArtifactNotFound: there is no such artifact, or it is damaged and was set aside.
+            ArtifactStorageFailed: it cannot be read.
+        """
+        with storage(f"the artifact {digest!r:.80} cannot be read"):
+            if not self._renew(digest):
+                raise ArtifactNotFound(f"there is no artifact {digest}")
+        return self.stat(digest)
 
     def _put_blocks(self, blocks: Iterable[bytes | memoryview], content_type: str) -> tuple[str, int]:
         temporary, fd = self._folder.begin()
@@ -171,7 +190,7 @@ class ArtifactStore:
         except FileNotFoundError:
             return False
         except ArtifactCorrupted as damage:
-            self._folder.set_aside(damage)
+            self._set_aside(damage)
             return False
         with self._folder.locked():
             if identity_of(path) != identity:
@@ -190,7 +209,7 @@ class ArtifactStore:
         if now - self._counted_at > limits.ARTIFACT_RECOUNT_S or self._used + written + more > self._quota:
             self._used, self._counted_at = self._folder.size() - written, now
         if self._used + written + more > self._quota:
-            raise StorageFailed(
+            raise ArtifactQuotaReached(
                 f"the artifact store holds {self._used + written} of {self._quota} bytes, there is no room for another "
                 f"{more}; collect garbage or raise the quota"
             )
@@ -207,7 +226,7 @@ class ArtifactStore:
             InvalidRequest: this is no hash.
             ArtifactNotFound: there is no such artifact.
             ArtifactCorrupted: the file has other content; it was set aside.
-            StorageFailed: it cannot be read.
+            ArtifactStorageFailed: it cannot be read.
         """
         with self._reading(digest) as path, ArtifactFile(path, digest) as file:
             return file.read_content()
@@ -222,7 +241,7 @@ class ArtifactStore:
             InvalidRequest: this is no hash.
             ArtifactNotFound: there is no such artifact.
             ArtifactCorrupted: the file has other content; it was set aside.
-            StorageFailed: it cannot be read.
+            ArtifactStorageFailed: it cannot be read.
         """
         with self._reading(digest) as path:
             file = ArtifactFile(path, digest)
@@ -232,6 +251,38 @@ class ArtifactStore:
             except BaseException:
                 file.close()
                 raise
+
+    def open_checked(self, digest: str) -> ArtifactFile:
+        """Open an artifact whose content was just read and checked; the caller closes it.
+
+        Args:
+            digest: its hash, 64 lower-case hex digits.
+
+        Raises:
+            InvalidRequest, ArtifactNotFound, ArtifactCorrupted, ArtifactStorageFailed: as for ``open_stream``.
+        """
+        with self._reading(digest) as path:
+            file = ArtifactFile(path, digest)
+            try:
+                file.check()
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+    def size_of(self, digest: str) -> int | None:
+        """Return the size of an artifact's content in bytes, ``None`` if there is none; one call, nothing is read.
+
+        Raises:
+            InvalidRequest: this is no hash.
+            ArtifactStorageFailed: the folder cannot be asked.
+        """
+        with storage("an artifact cannot be looked for"):
+            try:
+                state = os.lstat(self._folder.path_of(digest))
+            except FileNotFoundError:
+                return None
+        return state.st_size - HEADER_BYTES
 
     def stat(self, digest: str) -> ArtifactInfo:
         """Return size, type and time of an artifact. Its content is not read.
@@ -243,7 +294,7 @@ class ArtifactStore:
             InvalidRequest: this is no hash.
             ArtifactNotFound: there is no such artifact.
             ArtifactCorrupted: the file's header is damaged; it was set aside.
-            StorageFailed: it cannot be read.
+            ArtifactStorageFailed: it cannot be read.
         """
         with self._reading(digest) as path, ArtifactFile(path, digest) as file:
             return ArtifactInfo(digest, file.size, *file.header())
@@ -252,10 +303,10 @@ class ArtifactStore:
         """Return all artifacts, ordered by hash. Contents are not read; a damaged header shows as a missing type.
 
         Raises:
-            StorageFailed: the folder cannot be read.
+            ArtifactStorageFailed: the folder cannot be read.
         """
         found = []
-        with _storage("the artifacts cannot be listed"):
+        with storage("the artifacts cannot be listed"):
             for digest, path in self._folder.names():
                 size = 0
                 try:
@@ -282,37 +333,39 @@ class ArtifactStore:
 
         Raises:
             InvalidRequest: something in ``referenced`` is no hash, so it may be a mistake; or the period is negative.
-            StorageFailed: a file call failed; some artifacts may have been removed.
+            ArtifactStorageFailed: a file call failed; some artifacts may have been removed.
         """
         for digest in referenced:
             check_hash(digest)
-        now = self._clock_ns() / 1e9 if now is None else now
-        if not (older_than_s >= 0 and math.isfinite(now - older_than_s)):
-            raise InvalidRequest(f"a grace period is a number of seconds from 0 on, not {older_than_s}")
-        before_ns = int((now - older_than_s) * 1e9)
-        removed, freed, young, folders = [], 0, 0, set()
-        with _storage("garbage cannot be collected"):
+        before_ns = grace_border_ns(self._clock_ns() / 1e9 if now is None else now, older_than_s)
+        with storage("garbage cannot be collected"):
             swept = self._folder.sweep()
-            for digest, path in self._folder.names():
-                if digest in referenced:
-                    continue
-                with self._folder.locked():
-                    try:
-                        state = os.lstat(path)
-                    except FileNotFoundError:
-                        continue
-                    # A put sets the time under the same lock, so what it has just found is young here.
-                    if state.st_mtime_ns > before_ns:
-                        young += 1
-                        continue
-                    self._fs.unlink(path)
-                removed.append(digest)
-                folders.add(os.path.dirname(path))
-                freed += state.st_size
-            for folder in sorted(folders):
-                self._fs.sync_dir(folder)
-        self._counted_at = -math.inf
-        return Collected(removed, freed, young, swept)
+            loose = find_loose(self._folder, referenced, before_ns)
+        done = self.remove([digest for digest, _ in loose.found], before_ns)
+        return Collected(done.hashes, done.freed_bytes, loose.young + done.young, swept)
+
+    def find_loose(self, referenced: AbstractSet[str], before_ns: int) -> Loose:
+        """Return what a collection would take; see ``collecting.find_loose``. Leftovers of crashes are removed.
+
+        Raises:
+            ArtifactStorageFailed: the folder cannot be read.
+        """
+        with storage("garbage cannot be looked for"):
+            self._folder.sweep()
+            return find_loose(self._folder, referenced, before_ns)
+
+    def remove(self, digests: Iterable[str], before_ns: int) -> Removed:
+        """Remove artifacts that were not put later than a time; see ``collecting.remove``.
+
+        Raises:
+            InvalidRequest: one of them is no hash.
+            ArtifactStorageFailed: a file call failed; some may have been removed.
+        """
+        try:
+            with storage("artifacts cannot be removed"):
+                return remove(self._folder, self._fs, digests, before_ns)
+        finally:
+            self._counted_at = -math.inf
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -326,42 +379,19 @@ class ArtifactStore:
         except ArtifactCorrupted as damage:
             raise self._corrupted(damage) from damage
         except OSError as error:
-            raise StorageFailed(f"the artifact {digest} cannot be read: {error}") from error
+            raise ArtifactStorageFailed(f"the artifact {digest} cannot be read: {error}") from error
+
+    def _set_aside(self, damage: ArtifactCorrupted) -> str:
+        self._on_damage(damage)
+        return self._folder.set_aside(damage)
 
     def _corrupted(self, damage: ArtifactCorrupted) -> ArtifactCorrupted:
         """Set a damaged file aside and return the error that says so."""
         name = os.path.basename(damage.path)
         try:
-            aside = self._folder.set_aside(damage)
+            aside = self._set_aside(damage)
         except OSError as error:
             text = f"the artifact {name} is damaged: {damage}; it cannot be set aside: {error}"
             return ArtifactCorrupted(text, path=damage.path, identity=damage.identity)
         text = f"the artifact {name} is damaged: {damage}; what is left of it is {aside or 'gone'}"
         return ArtifactCorrupted(text, path=aside, identity=damage.identity)
-
-
-def _bytes_of(view: memoryview) -> memoryview:
-    if not view.c_contiguous:
-        raise InvalidRequest("an artifact is taken from contiguous memory")
-    return view.cast("B")
-
-
-def _blocks_of(source: Source) -> Iterator[bytes]:
-    while True:
-        try:
-            block = source.read(limits.ARTIFACT_CHUNK_BYTES)
-        except OSError as error:
-            raise StorageFailed(f"what was to be stored cannot be read: {error}") from error
-        if not isinstance(block, bytes | bytearray):
-            raise InvalidRequest(f"an artifact is read as bytes, not as {type(block).__name__}")
-        if not block:
-            return
-        yield block
-
-
-@contextmanager
-def _storage(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{what}: {error}") from error

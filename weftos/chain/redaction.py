@@ -26,11 +26,11 @@ from weftos.errors import AppendRefused, ChainCorrupted
 
 __all__ = ["check_redactable", "erase_payload"]
 
-#: Kinds whose payload the verification needs.
+#: Kinds whose payload the verification needs, or without which the log would add up to something else.
 _NEEDED = frozenset(
     (
         *("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted"),
-        *("chain.recovered", "lineage.derivation", "chain.bridge", "chain.split_view"),
+        *("chain.recovered", "lineage.derivation", "chain.bridge", "chain.split_view", "artifact.gc"),
     )
 )
 

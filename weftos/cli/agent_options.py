@@ -15,8 +15,14 @@ __all__ = ["absolute_program", "build_capabilities", "capability_options", "pars
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Short names that people type, beside the full ones.
-_ALIASES: Final = {"memory": "memory_bytes", "cpu": "cpu_seconds", "file": "file_bytes", "fds": "descriptors"}
-_SIZES: Final = frozenset({"memory_bytes", "file_bytes"})
+_ALIASES: Final = {
+    "memory": "memory_bytes",
+    "cpu": "cpu_seconds",
+    "file": "file_bytes",
+    "fds": "descriptors",
+    "artifacts": "artifact_bytes",
+}
+_SIZES: Final = frozenset({"memory_bytes", "file_bytes", "artifact_bytes"})
 
 
 def capability_options(command: F) -> F:
@@ -30,6 +36,7 @@ def capability_options(command: F) -> F:
         click.option("--no-spawn", is_flag=True, help="It may not start agents."),
         click.option("--no-ipc", is_flag=True, help="It may send no messages but to the kernel."),
         click.option("--no-tools", is_flag=True, help="It may not run tools."),
+        click.option("--no-store", is_flag=True, help="It may not put or read artifacts."),
         click.option("--network", is_flag=True, help="It may use the network."),
     )
     for option in reversed(options):
@@ -38,14 +45,14 @@ def capability_options(command: F) -> F:
 
 
 def build_capabilities(
-    scope: str | None, no_spawn: bool, no_ipc: bool, no_tools: bool, network: bool
+    scope: str | None, no_spawn: bool, no_ipc: bool, no_tools: bool, no_store: bool, network: bool
 ) -> AgentCapabilities | None:
     """Build capabilities from the options; ``None`` when none was given, which leaves the choice to the kernel.
 
     Raises:
         click.BadParameter: the scope is none of those there are.
     """
-    if scope is None and not (no_spawn or no_ipc or no_tools or network):
+    if scope is None and not (no_spawn or no_ipc or no_tools or no_store or network):
         return None
     from weftos.errors import CapabilityDenied
 
@@ -58,6 +65,7 @@ def build_capabilities(
         can_ipc=not no_ipc,
         can_exec_tools=not no_tools,
         can_network=network,
+        can_store=not no_store,
         ipc_scope=parsed,
     )
 

@@ -28,7 +28,7 @@ EXIT_CODES: Final = (
     (2, "wrong usage, configuration or parameters"),
     (3, "the gate deferred the action: it waits for a decision"),
     (4, "denied, by capabilities or by the gate"),
-    (5, "the chain is not intact"),
+    (5, "the chain, or an artifact, is not intact"),
     (6, "no kernel is running for this instance"),
     (130, "interrupted"),
 )
@@ -41,6 +41,7 @@ _COMMANDS: Final = {
     "agent": ("weftos.cli.agent_commands:agent", "Start, inspect, message and stop agents."),
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
     "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
+    "artifact": ("weftos.cli.artifact_commands:artifact", "Keep files under the hash of their content."),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),
@@ -57,6 +58,9 @@ _HINTS: Final = {
     "gate.unavailable": "`weaver health` shows the state of the service process",
     "service.unavailable": "`weaver kernel services` shows the state of the service process",
     "chain.corrupted": "`weaver chain verify` lists what is damaged; the files are left as they are",
+    "artifact.corrupted": "`weaver artifact verify` reads all of them; putting the content again mends it",
+    "artifact.not_found": "`weaver artifact list` shows those there are",
+    "artifact.quota": "`weaver artifact gc` makes room; the limit is artifacts.store_bytes in weftos.toml",
     "timeout": "the request may still be carried out: look before you repeat it",
 }
 

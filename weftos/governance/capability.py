@@ -67,6 +67,7 @@ class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         processes: processes in the agent's own session.
         messages: messages sent over the life of the agent.
         file_bytes: size of any file it writes.
+        artifact_bytes: artifacts that it has put and not released.
     """
 
     memory_bytes: int = limits.MEMORY_BYTES
@@ -75,6 +76,7 @@ class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: int = limits.PROCESSES
     messages: int = limits.MESSAGES
     file_bytes: int = limits.FILE_BYTES
+    artifact_bytes: int = limits.ARTIFACT_AGENT_BYTES
 
     def check_range(self) -> None:
         """Refuse values that no agent could start with.
@@ -97,6 +99,7 @@ class AgentCapabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     can_ipc: bool = True
     can_exec_tools: bool = True
     can_network: bool = False
+    can_store: bool = True
     ipc_scope: IpcScope = ScopeAll()
 
 
@@ -169,7 +172,7 @@ def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCa
     """
     if not parent_caps.can_spawn:
         raise CapabilityDenied(f"agent {parent} may not spawn (can_spawn is false)")
-    for name in ("can_spawn", "can_ipc", "can_exec_tools", "can_network"):
+    for name in ("can_spawn", "can_ipc", "can_exec_tools", "can_network", "can_store"):
         if getattr(child_caps, name) and not getattr(parent_caps, name):
             raise CapabilityDenied(f"a child of agent {parent} may not have {name}: its parent has not")
     if not scope_within(child_caps.ipc_scope, parent_caps.ipc_scope, parent):

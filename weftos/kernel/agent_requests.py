@@ -14,6 +14,7 @@ from weftos.agent import frames as f
 from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
 from weftos.ipc.frames import close_all
 from weftos.ipc.payloads import KernelSignal
+from weftos.kernel.agent_artifacts import AgentArtifacts
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
 from weftos.kernel.grants import Grant, Grants
@@ -52,6 +53,7 @@ class AgentRequests:
         self._grants = grants
         self._operator = operator
         self._registry = registry
+        self._artifacts = AgentArtifacts(core)
         self.supervisor: Supervisor
         self._tasks: set[asyncio.Task[None]] = set()
         self._frames: dict[type, Callable[[Agent, Any], None]] = {
@@ -75,10 +77,17 @@ class AgentRequests:
             f.RegisterService: self._register,
             f.Monitor: self._monitor,
             f.Describe: self._describe,
+            f.GetArtifact: self._artifacts.get,
+            f.ReleaseArtifact: self._artifacts.release,
         }
 
     def take(self, agent: Agent, frame: Any, fds: list[int]) -> None:
-        """Serve one frame. Agents pass no descriptors; what comes is closed."""
+        """Serve one frame. Descriptors come with an artifact only; what comes otherwise is closed."""
+        if type(frame) is f.AgentRequest and type(frame.body) is f.PutArtifact:
+            # Nothing is asked of the descriptor but whether it is sealed memory: all else could keep us waiting.
+            body: f.PutArtifact = frame.body
+            self._begin(agent, frame, lambda: self._artifacts.put(agent, body, fds), fds)
+            return
         close_all(fds)
         self._frames[type(frame)](agent, frame)
 
@@ -123,19 +132,29 @@ class AgentRequests:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _request(self, agent: Agent, frame: f.AgentRequest) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(agent, frame, agent.entry.incarnation))
+        self._begin(agent, frame, lambda: self._bodies[type(frame.body)](agent, frame.body), [])
+
+    def _begin(
+        self, agent: Agent, frame: f.AgentRequest, serve: Callable[[], Awaitable[Grant]], fds: list[int]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(agent, frame, agent.entry.incarnation, serve))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: close_all(fds))
 
-    async def _serve(self, agent: Agent, frame: f.AgentRequest, incarnation: int) -> None:
+    async def _serve(
+        self, agent: Agent, frame: f.AgentRequest, incarnation: int, serve: Callable[[], Awaitable[Grant]]
+    ) -> None:
         try:
-            values, grant, fds = await self._bodies[type(frame.body)](agent, frame.body)
+            values, grant, fds = await serve()
             answer = f.Answer(frame.serial, "", "", values, grant)
         except WeftError as error:
             log.debug("%s of agent %d failed: %s: %s", type(frame.body).__name__, agent.pid, error.code, error)
             answer, fds = f.Answer(frame.serial, error.code, str(error)), []
         if agent.entry.incarnation == incarnation:
             agent.signal_frame(answer, fds)
+        if type(frame.body) is f.GetArtifact:
+            close_all(fds)  # made for this answer; those of a grant belong to its ring
 
     async def _spawn(self, agent: Agent, body: f.SpawnChild) -> Grant:
         parent = agent.entry.spec

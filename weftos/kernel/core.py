@@ -19,6 +19,7 @@ from weftos.config import Config
 from weftos.errors import AgentExited, WeftError, error_for_code
 from weftos.home import Home
 from weftos.ids import instance_tag, new_boot_id
+from weftos.kernel.artifact_share import ArtifactShare
 from weftos.kernel.channels import ChannelTable
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
 from weftos.kernel.fork import ChildHandle
@@ -63,6 +64,7 @@ class Agent:
     links: set[int] = field(default_factory=set)
     warned: set[str] = field(default_factory=set)
     broken_rings: int = 0
+    artifacts: ArtifactShare = field(default_factory=ArtifactShare)
 
     @property
     def pid(self) -> int:

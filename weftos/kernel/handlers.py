@@ -17,6 +17,7 @@ from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, Wron
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
+from weftos.kernel.artifact_handlers import ArtifactHandlers
 from weftos.kernel.chain_pages import raw_page
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grants
@@ -119,6 +120,7 @@ class Handlers:
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,
             "ipc.dead-letters": self.dead_letters,
+            **ArtifactHandlers(self._core).table(),
         }
 
     # --- kernel -------------------------------------------------------------------------------------------------------

@@ -155,6 +155,8 @@ class Kernel:
             "witness_sockets": self._witnesses.sockets,
             "known_witnesses": str(core.home.known_witnesses),
             "ledgers": ledger_settings(core),
+            "artifacts_dir": str(core.home.artifacts),
+            "artifacts_bytes": core.config.artifacts.store_bytes,
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -181,7 +183,7 @@ class Kernel:
         reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
-        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.")
+        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.")
         kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
         fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
         if not fresh and kinds[-1] not in ("shutdown", "boot.failed"):

@@ -86,9 +86,10 @@ class Sampler:
     def usage(self, agent: Agent) -> dict[str, float]:
         """What an agent uses now, under the names of its limits."""
         os_pid = agent.entry.os_pid
+        kept: dict[str, float] = {"artifact_bytes": agent.artifacts.used}
         if os_pid is None:
-            return dict.fromkeys(("memory_bytes", "cpu_seconds", "descriptors", "processes", "messages"), 0)
-        return {
+            return dict.fromkeys(("memory_bytes", "cpu_seconds", "descriptors", "processes", "messages"), 0) | kept
+        return kept | {
             "memory_bytes": resident_bytes(os_pid),
             "cpu_seconds": cpu_seconds(os_pid),
             "descriptors": _descriptors(os_pid),

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import GateDecision
 from weftos.home import Home
-from weftos.ipc.frames import FrameChannel
+from weftos.ipc.frames import FrameChannel, close_all
 from weftos.kernel.fork import ChildHandle, fork_child
 from weftos.kernel.link import FrameLink
 from weftos.service import protocol as p
@@ -53,10 +53,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 @dataclass(slots=True)
 class _Pending:
-    frame: p.KernelRequest
-    future: asyncio.Future[p.Reply]
+    frame: p.KernelRequest | p.ArtifactFrame
+    future: asyncio.Future[Any]
     #: Kept for the next incarnation when this one dies.
     survives: bool
+    #: Descriptors to send along; the caller keeps them open until the future is done.
+    fds: Sequence[int] = ()
+    #: Whether the future gets the descriptors of the answer as well.
+    with_fds: bool = False
 
 
 @dataclass(slots=True)
@@ -260,7 +264,7 @@ class ServiceHost:
             pending = self._pending.get(serial)
             if pending is not None:
                 self._in_flight.add(serial)
-                self._send(pending.frame)
+                self._send(pending.frame, pending.fds)
 
     async def ask(self, request: p.Request, timeout_s: float = limits.CONTROL_TIMEOUT_S) -> p.Reply:
         """Send a request and wait for its answer.
@@ -276,6 +280,53 @@ class ServiceHost:
         if isinstance(reply, p.Failed):
             raise error_for_code(reply.code, reply.message)
         return reply
+
+    async def hand(
+        self, by: str, request: p.ArtifactRequest, fds: Sequence[int] = (), timeout_s: float = limits.ARTIFACT_TIMEOUT_S
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Send a request about artifacts and wait for its answer.
+
+        Args:
+            by: for whom it is: ``agent:PID`` or ``operator``.
+            request: the request.
+            fds: descriptors to send along; they stay the caller's.
+            timeout_s: in seconds.
+
+        Returns:
+            The values of the answer, and its descriptors, which the caller closes.
+
+        Raises:
+            ServiceUnavailable: no answer in time, or the service is down. What was asked may still be done.
+            WeftError: what the service answered.
+        """
+        if not self.ready:
+            raise ServiceUnavailable("the service process is down; it is being restarted")
+        future: asyncio.Future[tuple[p.Reply, list[int]]] = asyncio.get_running_loop().create_future()
+        self._serial += 1
+        frame = p.ArtifactFrame(self._serial, by, request)
+        # Copies, for the request may wait here longer than its caller does.
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in fds)
+        except OSError as error:
+            close_all(copies)
+            raise ServiceUnavailable(f"the kernel can open no more files: {error.strerror}; try again later") from error
+        future.add_done_callback(lambda _done: close_all(copies))
+        self._pending[self._serial] = _Pending(frame, future, survives=False, fds=copies, with_fds=True)
+        self._unsent.append(self._serial)
+        self._send_requests()
+        try:
+            reply, received = await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            future.add_done_callback(_drop_descriptors)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise ServiceUnavailable(f"the service process did not answer within {timeout_s:g} s") from None
+        if isinstance(reply, p.Done):
+            return reply.values, received
+        close_all(received)
+        assert isinstance(reply, p.Failed)
+        raise error_for_code(reply.code, reply.message)
 
     async def gate(self, action: str, context: dict[str, Any], subject: int) -> GateDecision:
         """Ask the gate on behalf of an agent (0: the kernel).
@@ -297,21 +348,25 @@ class ServiceHost:
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
-    def _send(self, frame: p.ServiceFrame, fds: list[int] | None = None) -> None:
+    def _send(self, frame: p.ServiceFrame, fds: Sequence[int] | None = None) -> None:
         if self._link is not None:
             self._link.send(frame, fds or ())
             self._notify()
 
     def _on_frame(self, frame: p.FromService, fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
+        if fds and isinstance(frame, p.KernelReply):
+            pending = self._pending.get(frame.serial)
+            if pending is None or not pending.with_fds or pending.future.done():
+                close_all(fds)
+        else:
+            close_all(fds)
         match frame:
             case p.KernelReply(serial, reply):
                 pending = self._pending.pop(serial, None)
                 self._in_flight.discard(serial)
                 self._send_requests()
                 if pending is not None and not pending.future.done():
-                    pending.future.set_result(reply)
+                    pending.future.set_result((reply, fds) if pending.with_fds else reply)
             case p.ServiceReady(values):
                 if self._ready_future is not None and not self._ready_future.done():
                     self._ready_future.set_result(values)
@@ -325,6 +380,12 @@ class ServiceHost:
         # Its end shows as SIGCHLD as well; until then nothing more can be asked.
         log.debug("the control socket of the service process ended: %s", reason)
         self.ready = False
+
+
+def _drop_descriptors(done: asyncio.Future[tuple[p.Reply, list[int]]]) -> None:
+    """Close what came with an answer that nobody waits for any more."""
+    if not done.cancelled() and done.exception() is None:
+        close_all(done.result()[1])
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

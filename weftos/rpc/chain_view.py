@@ -21,6 +21,8 @@ _FIRST: Final = (
     "agent_id", "agent", "name", "pid", "os_pid", "parent", "program", "incarnation", "from", "to", "ring", "topic",
     "action", "method", "reason", "code", "signal", "message", "state", "count", "bytes",
 )  # fmt: skip
+#: Members of a reference to an artifact.
+_REFERENCE: Final = {"hash", "size", "content_type"}
 #: Longest ``detail``, and longest single value in it, in characters: a line on a wide terminal.
 _DETAIL_CHARS: Final = 160
 _VALUE_CHARS: Final = 60
@@ -77,6 +79,9 @@ def detail_line(payload: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == _REFERENCE:
+        # A reference to an artifact: enough of it to find it, and what to expect.
+        return f"{value['hash']!s:.12}… ({value['size']} bytes, {value['content_type']})"
     if isinstance(value, str):
         return value.replace("\n", "\\n")
     return msgspec.json.encode(value).decode("utf-8")

@@ -14,6 +14,7 @@ import msgspec
 
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
+from weftos.rpc import artifact_types as f
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.state_types import KernelHeld
@@ -119,6 +120,20 @@ _TABLE: Final = (
     Method("resource.authorize", _READ, x.AuthorizeParams, x.GrantView, "What a chain of certificates gives now."),
     Method("resource.revoke", _ADMIN, x.CertificateParams, x.TreeChanged, "Revokes a certificate."),
     Method("resource.restore", _ADMIN, x.CertificateParams, x.TreeChanged, "Takes a revocation back."),
+    Method("artifact.put", _OPERATE, f.ArtifactPutParams, f.ArtifactPutResult, "Store content, and say so on the log."),
+    Method("artifact.get", _READ, f.ArtifactHashParams, f.ArtifactContent, "The content of a small artifact."),
+    Method("artifact.list", _READ, f.ArtifactListParams, f.ArtifactList, "The artifacts, ordered by hash."),
+    Method("artifact.stat", _READ, f.ArtifactStatParams, f.ArtifactStat, "What the store says about an artifact."),
+    Method(
+        "artifact.release",
+        _OPERATE,
+        f.ArtifactHashParams,
+        f.ArtifactReleased,
+        "Nobody who put the artifact needs it any more.",
+    ),
+    Method(
+        "artifact.gc", _ADMIN, f.ArtifactGcParams, f.ArtifactGcResult, "Remove artifacts that nothing holds any more."
+    ),
     Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
     Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
     Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),

@@ -25,6 +25,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import msgspec
 
 from weftos import limits
+from weftos.artifacts import ArtifactRef
+from weftos.artifacts.holding import REFERENCE
 from weftos.chain.lineage import DerivationType
 from weftos.chain.pages import Page, RawRecord
 from weftos.errors import (
@@ -43,7 +45,7 @@ from weftos.service import protocol as p
 from weftos.service.paging import one_page
 from weftos.shm import RingConsumer, RingProducer
 
-__all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient"]
+__all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient", "with_artifact"]
 
 R = TypeVar("R")
 
@@ -150,6 +152,11 @@ class Pending:
 _decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
 
 
+def with_artifact(payload: dict[str, Any], artifact: ArtifactRef | None) -> dict[str, Any]:
+    """Return a payload with a reference to an artifact in it, if one is given; it replaces one that is there."""
+    return payload if artifact is None else payload | {REFERENCE: msgspec.to_builtins(artifact)}
+
+
 class ServiceClient:
     """What an agent uses as ``ctx.service``.
 
@@ -236,6 +243,7 @@ class ServiceClient:
         durable: bool | None = None,
         cosigned: bool = False,
         key: str | None = None,
+        artifact: ArtifactRef | None = None,
         timeout_s: float = limits.SERVICE_TIMEOUT_S,
     ) -> p.Appended:
         """Append one event to the chain and wait for the answer.
@@ -246,6 +254,8 @@ class ServiceClient:
             subject: what the event is about.
             cause: sequence number of the record that led to it.
             durable: answer when it is on disk, not when the operating system has it; see ``[chain] durability``.
+            artifact: what ``ctx.artifacts.put`` returned; it stands in the payload under ``artifact``, and is kept as
+                long as that payload is. For what is too large for a payload.
             cosigned: answer when more than half of the witnesses have signed a checkpoint that covers it.
             key: a name of your own for this event, such as ``"order-17"``. Under one key there is one event on the log,
                 for good: submitted again, by this agent or one spawned anew under its name, before or after any
@@ -255,10 +265,12 @@ class ServiceClient:
         Raises:
             IdempotencyConflict: the key has another event (kind, payload, subject or cause differ).
             AppendRefused: the event is not acceptable, or its kind is not for agents.
+            ArtifactNotFound: the artifact is not in the store.
             StorageFailed: the log cannot be written.
             ServiceUnavailable: no answer in time.
             RingFull, MessageTooLarge: as for ``submit``.
         """
+        payload = with_artifact(payload, artifact)
         durable = self.durable if durable is None else durable
         deadline = time.monotonic() + timeout_s
         done = self.ask(p.Append(kind, payload, subject, cause, durable or cosigned, key), p.Appended, timeout_s)
@@ -438,7 +450,8 @@ class ServiceClient:
             raise ProtocolError(f"a {type(request).__name__} holds a value that cannot travel: {error}") from error
         if len(data) > self._largest:
             raise MessageTooLarge(
-                f"a {type(request).__name__} of {len(data)} bytes; the service takes {self._largest}",
+                f"a {type(request).__name__} of {len(data)} bytes; the service takes {self._largest}; "
+                "put what is large with ctx.artifacts.put and append a reference to it",
                 size=len(data),
                 limit=self._largest,
             )

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos import limits
+from weftos.artifacts.holding import REFERENCE
 from weftos.errors import (
     AppendRefused,
     CapabilityDenied,
@@ -26,6 +27,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subject
 from weftos.service import protocol as p
+from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, only_kernel
 from weftos.service.journal import Journal
 from weftos.service.log_desk import LOG_HANDLERS
@@ -54,9 +56,10 @@ class Desk:
         gate: decides.
         head: gives the state of chain and service.
         subject: gives what the kernel said about an agent.
+        artifacts: knows which references hold.
     """
 
-    __slots__ = ("acl", "encoder", "gate", "head", "journal", "refused", "subject")
+    __slots__ = ("acl", "artifacts", "encoder", "gate", "head", "journal", "refused", "subject")
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class Desk:
         gate: GateBackend,
         head: Callable[[], dict[str, Any]],
         subject: Callable[[str], Subject | None],
+        artifacts: ArtifactDesk,
     ) -> None:
         self.journal = journal
         self.gate = gate
         self.subject = subject
         self.acl = EffectiveAcl(journal.tree.tree)
         self.head = head
+        self.artifacts = artifacts
         self.encoder = msgspec.msgpack.Encoder()
         self.refused = 0
 
@@ -127,6 +132,8 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
     kind = request.kind
     if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
         raise _refuse_kind(desk, caller, position, kind)
+    if REFERENCE in request.payload:
+        desk.artifacts.check_payloads((request.payload,))
     journal, durable = desk.journal, request.durable
     if request.key is not None:
         seq, digest = journal.ledgers.append_once(caller, position, request.key, request)
@@ -146,6 +153,7 @@ def _append_batch(desk: Desk, caller: Caller, position: int, request: p.AppendBa
         for event in events:
             if not (event.kind.startswith(_AGENT_PREFIX) or event.kind in _AGENT_KINDS):
                 raise _refuse_kind(desk, caller, position, event.kind)
+    desk.artifacts.check_payloads([event.payload for event in events])
     acks = desk.journal.append_batch(caller, position, events)
     if request.durable:
         desk.journal.sync_wanted = True

@@ -64,6 +64,7 @@ class Journal:
         ledgers: where the rest is kept beside the log.
 
     Attributes:
+        directory: where the log is.
         failed: why the log cannot be written any more, or ``None``.
         sync_wanted: somebody waits for the disk; reset by ``sync``.
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
@@ -81,7 +82,7 @@ class Journal:
     ) -> None:
         self._writer = writer
         self._append = writer.append
-        self._directory = directory
+        self.directory = directory
         self._signer = signer
         self._known_logs = known_logs
         self._forgotten: dict[str, int] = {}
@@ -147,6 +148,11 @@ class Journal:
             writer.abandon()
             raise
         return journal
+
+    @property
+    def head_seq(self) -> int:
+        """Number of the newest record taken."""
+        return self._writer.head.seq
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -292,7 +298,7 @@ class Journal:
         with self._remembered("a checkpoint"):
             made = self._writer.checkpoint()
         assert made is not None, "the service's log is signed"
-        with open(os.path.join(self._directory, CHECKPOINT_NAME), "rb") as file:
+        with open(os.path.join(self.directory, CHECKPOINT_NAME), "rb") as file:
             note = file.read()
         if self._cosigned_size < made.size:
             note = self._cosign(made, note)
@@ -315,7 +321,7 @@ class Journal:
         self._settle()
         with self._remembered("a change of keys"):
             rotation = rotate_keys(self._writer, self._signer)
-        pin_keys(self._writer, self._directory, self._signer.public, self._known_logs)
+        pin_keys(self._writer, self.directory, self._signer.public, self._known_logs)
         self._witnesses.handed_over(self._signer.public)
         return {"old": rotation.old.pair_id, "new": rotation.new.pair_id, "size": self._writer.head.seq + 1}
 
@@ -354,7 +360,7 @@ class Journal:
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
         note, signed = self._witnesses.cosign(checkpoint, note)
         if signed:
-            replace_file(chain.RealFiles(), os.path.join(self._directory, CHECKPOINT_NAME), note)
+            replace_file(chain.RealFiles(), os.path.join(self.directory, CHECKPOINT_NAME), note)
         if signed >= self._witnesses.needed:
             self._cosigned_size = checkpoint.size
         return note
@@ -424,7 +430,7 @@ class Journal:
 
     def _has_failed(self, error: StorageFailed) -> None:
         if self.failed is None:
-            log.error("the log in %s cannot be written any more: %s", self._directory, error)
+            log.error("the log in %s cannot be written any more: %s", self.directory, error)
         self.failed = str(error)
         self.unsynced_since = None
 
@@ -441,7 +447,7 @@ class Journal:
             ChainError: the log cannot be read, or has no such record.
         """
         self.write()
-        return record_at(self._directory, seq)
+        return record_at(self.directory, seq)
 
     def tail(self, count: int) -> list[dict[str, Any]]:
         """Return the newest records, oldest first, as mappings of plain values.
@@ -451,7 +457,7 @@ class Journal:
         """
         if self.failed is None:
             self.write()
-        return [record.view() for record in chain.tail(self._directory, count)]
+        return [record.view() for record in chain.tail(self.directory, count)]
 
     def raw_records(self, seq: int, max_records: int, max_bytes: int) -> list[RawRecord]:
         """Return raw records from a number on; see ``Pages.read``.
@@ -471,7 +477,7 @@ class Journal:
         Raises:
             ChainError: it cannot be read.
         """
-        return read_checkpoint(self._directory)
+        return read_checkpoint(self.directory)
 
     def head(self) -> dict[str, Any]:
         """Return the state of the log as plain values."""
@@ -482,7 +488,7 @@ class Journal:
             "records": writer.head.seq + 1,
             "head_seq": writer.head.seq,
             "head_hash": writer.head.hash.hex(),
-            "dir": self._directory,
+            "dir": self.directory,
             "segments": numbers.segments,
             "bytes": numbers.bytes,
             "last_sync_seconds": numbers.last_sync_seconds,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,16 +34,18 @@ from weftos.errors import (
 from weftos.governance.gate import CapabilityGate, Subject
 from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
 from weftos.service import protocol as p
+from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, Client
 from weftos.service.handlers import Desk, answer, refusal, without_storage
 from weftos.service.journal import Journal
 from weftos.shm import Mailbox
 
-__all__ = ["ServiceLoop"]
+__all__ = ["CONTROL_SLOT", "ServiceLoop"]
 
 log = logging.getLogger(__name__)
 
-_CONTROL_SLOT: Final = 0
+#: The ready byte of the control socket in the service's own mailbox.
+CONTROL_SLOT: Final = 0
 #: Pause while the kernel's socket is full, in seconds: it becomes writable without a wake-up.
 _OUTBOX_PAUSE_S: Final = 0.002
 _NOT_DECODED: Final = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
@@ -56,6 +58,7 @@ class ServiceLoop:
         channel: the control socket.
         mailbox: the service's own.
         journal: the open log.
+        artifacts: serves what the kernel asks about artifacts.
         on_orphaned: called once, at the moment when the kernel is found gone.
 
     Attributes:
@@ -68,6 +71,7 @@ class ServiceLoop:
         channel: FrameChannel[p.ServiceFrame],
         mailbox: Mailbox,
         journal: Journal,
+        artifacts: ArtifactDesk,
         on_orphaned: Callable[[], object],
     ) -> None:
         self._channel = channel
@@ -75,13 +79,14 @@ class ServiceLoop:
         self._outbox = FrameOutbox(channel)
         self._mailbox = mailbox
         self._journal = journal
+        self._artifacts = artifacts
         self._subjects: dict[str, Subject] = {}
         self._clients: dict[int, Client] = {}
         self._slots: dict[int, Client] = {}
         #: Clients whose ring may hold something; in the order in which their turn comes.
         self._ready: dict[Client, None] = {}
         self._kernel_replies: list[tuple[int, p.Reply]] = []
-        self._desk = Desk(journal, CapabilityGate(self._subjects.get), self.head, self._subjects.get)
+        self._desk = Desk(journal, CapabilityGate(self._subjects.get), self.head, self._subjects.get, artifacts)
         self._kernel = Caller(
             "0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES, scope="kernel:"
         )
@@ -101,6 +106,7 @@ class ServiceLoop:
         while True:
             now = time.monotonic()
             busy = self._look_for_work(now)
+            self._serve_artifacts()
             if self._ready or self._kernel_replies:
                 self._round(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
@@ -128,6 +134,11 @@ class ServiceLoop:
             log.warning("the kernel is gone; what lies in the rings is served")
             self._on_orphaned()
 
+    def end_artifacts(self) -> None:
+        """End what is under way about artifacts, while the log can still be written."""
+        self._artifacts.close()
+        self._serve_artifacts()
+
     def close(self) -> None:
         """Give up all clients and the control socket."""
         for client in {*self._clients.values(), *self._ready}:
@@ -153,7 +164,7 @@ class ServiceLoop:
             slot = next_ready()
             if slot is None:
                 break
-            if slot == _CONTROL_SLOT:
+            if slot == CONTROL_SLOT:
                 control = True
             elif slot in slots:
                 ready[slots[slot]] = None
@@ -301,6 +312,10 @@ class ServiceLoop:
             if isinstance(frame, p.AttachClient):
                 self._attach(frame, fds)
                 continue
+            if isinstance(frame, p.ArtifactFrame):
+                self._requests += 1
+                self._artifacts.begin(frame, fds)
+                continue
             close_all(fds)
             match frame:
                 case p.DetachClient(pid):
@@ -310,13 +325,19 @@ class ServiceLoop:
                 case p.StopService():
                     self.stop_asked = True
                     return False
-        self._mailbox.mark(_CONTROL_SLOT)
+        self._mailbox.mark(CONTROL_SLOT)
         return True
 
     def _serve_kernel(self, frame: p.KernelRequest) -> None:
         self._requests += 1
         self._kernel.source = frame.source
         self._kernel_replies.append((frame.serial, answer(self._desk, self._kernel, frame.serial, frame.request)))
+
+    def _serve_artifacts(self) -> None:
+        self._artifacts.turn()
+        for serial, reply, fds in self._artifacts.take_replies():
+            self._tell_kernel(p.KernelReply(serial, reply), fds)
+            close_all(fds)
 
     def _answer_kernel(self, failed: str | None) -> None:
         replies, self._kernel_replies = self._kernel_replies, []
@@ -364,11 +385,11 @@ class ServiceLoop:
             del self._slots[client.slot]
         self._ready[client] = None
 
-    def _tell_kernel(self, frame: msgspec.Struct) -> None:
+    def _tell_kernel(self, frame: msgspec.Struct, fds: Sequence[int] = ()) -> None:
         if self.kernel_gone:
             return
         try:
-            self._outbox.post(frame)
+            self._outbox.post(frame, fds)
         except ChannelClosed:
             self.orphaned()
 

@@ -28,11 +28,13 @@ from weftos import limits
 from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
+from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
 from weftos.service.ledgers import LedgerSettings
-from weftos.service.loop import ServiceLoop
+from weftos.service.loop import CONTROL_SLOT, ServiceLoop
 from weftos.service.tree_changes import trust_ourselves
-from weftos.shm import Doorbell, Mailbox, Segment, sweep
+from weftos.shm import Doorbell, Mailbox, MailboxPeer, Segment, sweep
 
 __all__ = ["ServiceBoot", "run_service"]
 
@@ -58,6 +60,8 @@ class ServiceBoot:
         semaphore_prefix: prefix of all semaphores of this instance, for the last one to sweep.
         segment_bytes: size at which a file of the log is closed and the next one begun; the chain's default if
             ``None``.
+        artifacts_dir: directory of the artifact store; made if it is missing.
+        artifacts_bytes: size of the artifact store; 0 is unlimited.
     """
 
     control: socket.socket
@@ -72,6 +76,8 @@ class ServiceBoot:
     witness_sockets: tuple[str, ...] = ()
     known_witnesses: str = ""
     ledgers: LedgerSettings = field(default_factory=LedgerSettings)
+    artifacts_dir: str = ""
+    artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -91,7 +97,8 @@ def run_service(boot: ServiceBoot) -> int:
     channel: FrameChannel[p.ServiceFrame] = FrameChannel(boot.control, p.ServiceFrame)
     try:
         bell = Doorbell.open(boot.bell_name)
-        mailbox = Mailbox(Segment.attach(boot.mailbox_fd), bell)
+        segment = Segment.attach(boot.mailbox_fd)
+        mailbox = Mailbox(segment, bell)
         journal = Journal.open(
             boot.chain_dir,
             boot.keys_dir,
@@ -103,12 +110,20 @@ def run_service(boot: ServiceBoot) -> int:
             boot.ledgers,
         )
         trust_ourselves(journal)
+        artifacts = ArtifactDesk(
+            boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
+            journal,
+            boot.artifacts_bytes,
+            # A thread that has done something wakes the loop as the kernel does.
+            MailboxPeer(segment, bell).notifier(CONTROL_SLOT),
+            refusal,
+        )
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
     parent = os.getppid()
-    loop = ServiceLoop(channel, mailbox, journal, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
+    loop = ServiceLoop(channel, mailbox, journal, artifacts, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True
@@ -155,6 +170,7 @@ def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) ->
 def _end(loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, bell: Doorbell) -> int:
     """Write, sign, close."""
     code = 0
+    loop.end_artifacts()
     try:
         journal.close()
     except StorageFailed as error:

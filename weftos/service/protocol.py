@@ -26,6 +26,8 @@ __all__ = [
     "Append",
     "AppendBatch",
     "Appended",
+    "ArtifactFrame",
+    "ArtifactRequest",
     "AskTree",
     "AttachClient",
     "Attest",
@@ -33,6 +35,7 @@ __all__ = [
     "ChainTail",
     "ChangeTree",
     "ClientReport",
+    "CollectArtifacts",
     "Decided",
     "Derive",
     "DetachClient",
@@ -45,12 +48,15 @@ __all__ = [
     "IssueCertificate",
     "KernelReply",
     "KernelRequest",
+    "ListArtifacts",
     "ListBridges",
     "MakeCheckpoint",
+    "OpenArtifact",
     "Ping",
     "Pong",
     "RawPage",
     "Redact",
+    "ReleaseArtifact",
     "RemoveRule",
     "Reply",
     "ReplyFrame",
@@ -62,7 +68,9 @@ __all__ = [
     "ServiceFrame",
     "ServiceReady",
     "SetRule",
+    "StatArtifact",
     "StopService",
+    "StoreArtifact",
     "Tail",
     "TailFrom",
     "TreeChange",
@@ -260,6 +268,56 @@ Request: TypeAlias = (
 )
 
 
+# Requests about artifacts come from the kernel alone, in a frame of their own that says for whom.
+
+
+class StoreArtifact(msgspec.Struct, array_like=True, tag=20):
+    """Store the content behind the descriptor beside it (see ``artifacts.sealed``); or take note of ``hash``, which was
+    put into the folder already, by weaver.
+    """
+
+    content_type: str
+    hash: str = ""
+
+
+class OpenArtifact(msgspec.Struct, array_like=True, tag=21):
+    """Check an artifact, and answer with a descriptor of its file, open for reading."""
+
+    hash: str
+
+
+class StatArtifact(msgspec.Struct, array_like=True, tag=22):
+    """Ask what is known of an artifact; with ``check`` its content is read."""
+
+    hash: str
+    check: bool = False
+
+
+class ListArtifacts(msgspec.Struct, array_like=True, tag=23):
+    """Ask for artifacts behind a hash, in order."""
+
+    after: str = ""
+    limit: int = limits.ARTIFACT_ROWS
+
+
+class ReleaseArtifact(msgspec.Struct, array_like=True, tag=24):
+    """Who put an artifact needs it no more; from the operator: nobody does."""
+
+    hash: str
+
+
+class CollectArtifacts(msgspec.Struct, array_like=True, tag=25):
+    """Remove what nothing holds and what was last put ``older_than_s`` seconds ago or longer; or only tell what."""
+
+    older_than_s: float = limits.ARTIFACT_GRACE_S
+    dry_run: bool = False
+
+
+ArtifactRequest: TypeAlias = (
+    StoreArtifact | OpenArtifact | StatArtifact | ListArtifacts | ReleaseArtifact | CollectArtifacts
+)
+
+
 class Appended(msgspec.Struct, array_like=True, tag=1, gc=False):
     """The events are in: sequence number of the last one, its hash (32 bytes), and whether they are on disk.
 
@@ -368,6 +426,18 @@ class KernelRequest(msgspec.Struct, array_like=True, tag=3):
     request: Request
 
 
+class ArtifactFrame(msgspec.Struct, array_like=True, tag=5):
+    """Kernel to service: a request about artifacts, with its descriptor if it has one. Serials as for
+    ``KernelRequest``.
+
+    ``by`` says for whom it is: ``agent:PID``, as the kernel knows it from the socket, or ``operator``.
+    """
+
+    serial: int
+    by: str
+    request: ArtifactRequest
+
+
 class StopService(msgspec.Struct, array_like=True, tag=4):
     """Kernel to service: finish, sync, sign the head, exit 0."""
 
@@ -386,7 +456,7 @@ class ServiceBootFailed(msgspec.Struct, array_like=True, tag=2):
 
 
 class KernelReply(msgspec.Struct, array_like=True, tag=3):
-    """Service to kernel: answer to the request with that serial."""
+    """Service to kernel: answer to the request with that serial, and a descriptor if that was asked for."""
 
     serial: int
     reply: Reply
@@ -405,5 +475,5 @@ class ClientReport(msgspec.Struct, array_like=True, tag=4):
     detached: bool = True
 
 
-ServiceFrame: TypeAlias = AttachClient | DetachClient | KernelRequest | StopService
+ServiceFrame: TypeAlias = AttachClient | DetachClient | KernelRequest | ArtifactFrame | StopService
 FromService: TypeAlias = ServiceReady | ServiceBootFailed | KernelReply | ClientReport
