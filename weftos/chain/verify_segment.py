@@ -19,11 +19,11 @@ from weftos import limits
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, SegmentHeader, decode_segment_header, read_frame_at
-from weftos.chain.frontier import Frontier
 from weftos.chain.good_run import Picked
 from weftos.chain.record import decode_header
 from weftos.chain.report import Problem
 from weftos.chain.scanner import Batch, Scanner
+from weftos.merkle.frontier import Frontier
 
 __all__ = ["SPECIAL", "SegmentFindings", "Special", "verify_segment"]
 
