@@ -74,6 +74,8 @@ ARRAY_DTYPE_BYTES: Final = 8192
 ARRAY_FIELDS: Final = 256
 #: Closed audit windows that wait for their owner; older ones are dropped and counted.
 AUDIT_WINDOWS_KEPT: Final = 4096
+#: Lost messages that a window of a stream lists one by one; of further ones it tells the number.
+WINDOW_LOST_LISTED: Final = 64
 #: READY bytes of a mailbox: what a page holds behind its words. Slot 0 is the kernel's.
 MAILBOX_SLOTS: Final = 3072
 
