@@ -23,6 +23,7 @@ from weftos.logs import parse_spec
 __all__ = [
     "ChainSection",
     "Config",
+    "IpcSection",
     "KernelSection",
     "LimitsSection",
     "LogSection",
@@ -88,6 +89,20 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     witness_uids: list[Annotated[int, msgspec.Meta(ge=1, le=2**31)]] = []
 
 
+class IpcSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[ipc]``: what agents say on the log about the streams between them.
+
+    Every ``window_secs`` an agent commits to what passed on its open streams since the last time, and lists those on
+    which nothing did. With ``windows = "messages"`` the windows of rings carry a Merkle root over their messages, so
+    that single messages can be proved; it costs each message a hash at both ends. The windows of topics in
+    ``proof_topics`` carry one as well. It holds for agents that start after it was changed.
+    """
+
+    windows: Literal["bytes", "messages"] = "bytes"
+    window_secs: Seconds = limits.WINDOW_SECS
+    proof_topics: list[Annotated[str, msgspec.Meta(min_length=1, max_length=255)]] = []
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
@@ -101,6 +116,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: LimitsSection = LimitsSection()
     supervisor: SupervisorSection = SupervisorSection()
     chain: ChainSection = ChainSection()
+    ipc: IpcSection = IpcSection()
     log: LogSection = LogSection()
 
 
@@ -121,7 +137,7 @@ _SIZE: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-zA-Z]*)\s*"
 #: Keys whose value may be a size in words.
 _SIZES: Final = {("limits", "memory_bytes"), ("limits", "file_bytes"), ("chain", "segment_bytes")}
 #: Keys whose value is one of a few words.
-_WORDS: Final = {("chain", "durability"): ("durable", "queued")}
+_WORDS: Final = {("chain", "durability"): ("durable", "queued"), ("ipc", "windows"): ("bytes", "messages")}
 
 
 def parse_size(text: str | int) -> int:

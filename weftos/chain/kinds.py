@@ -58,6 +58,8 @@ KINDS: Final[dict[str, str]] = {
     "ipc.deny": "a channel was refused",
     "ipc.revoke": "a channel was closed by the kernel",
     "ipc.window": "one end of a ring commits to the bytes that passed",
+    "ipc.topic_window": "one end of a topic commits to the messages that passed",
+    "ipc.heartbeat": "streams of an agent on which nothing passed",
     "ipc.dead_letter": "a message nobody will handle was put aside",
     "ipc.subscribe": "an agent subscribed to a topic",
     "ipc.unsubscribe": "an agent left a topic",

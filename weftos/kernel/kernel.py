@@ -163,6 +163,9 @@ class Kernel:
                 "max_processes": config.max_processes,
                 "health_interval_ms": int(config.health_check_interval_secs * 1000),
                 "unclean_before": core.unclean_shutdown,
+                "windows": core.config.ipc.windows,
+                "window_ms": int(core.config.ipc.window_secs * 1000),
+                "proof_topics": list(core.config.ipc.proof_topics),
             },
         )
         core.record("boot.services", {"count": len(self.registry.records())})

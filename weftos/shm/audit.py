@@ -225,7 +225,7 @@ class RingAudit:
 
     def _close(self, end: int, count: int, *, complete: bool, final: bool) -> None:
         self.absorb(end)
-        root, leaves = self._leaves.cut(complete=complete) if self._leaves is not None else (b"", 0)
+        root, leaves = self._leaves.cut(complete=complete or final) if self._leaves is not None else (b"", 0)
         window = Window(
             ring_id=self._geometry.ring_id,
             start=self._start,

@@ -73,6 +73,7 @@ class RingProducer:
         space: slept on while the ring is full, rung by the consumer; without it the producer polls with short pauses.
         audit: hash the stream in windows and keep them in ``audit``.
         leaves: with ``audit``: takes each record that passes, for windows with a Merkle root.
+        on_window: with ``audit``: called when windows wait to be fetched, for an owner that does nothing but write.
 
     Attributes:
         put: ``put(data, timeout=0.0) -> int`` publishes one message and returns its id (its position in the stream).
@@ -89,7 +90,7 @@ class RingProducer:
     """
 
     __slots__ = (
-        "_load", "_marks", "_patience", "_publish", "_set_limit", "_space", "_space_limit", "_wake",
+        "_load", "_marks", "_on_window", "_patience", "_publish", "_set_limit", "_space", "_space_limit", "_wake",
         "audit", "fragmented", "geometry", "put", "restarts", "segment", "waits",
     )  # fmt: skip
 
@@ -101,6 +102,7 @@ class RingProducer:
         space: Waitable | None = None,
         audit: bool = False,
         leaves: Leaves | None = None,
+        on_window: Callable[[], None] | None = None,
     ) -> None:
         fence.register()
         self.segment = segment
@@ -117,6 +119,7 @@ class RingProducer:
         self.restarts = 0
         self.audit: RingAudit | None = None
         self._marks = Marks(segment, layout.PUT_MARKS)
+        self._on_window = on_window
         if audit:
             # Exactly, whatever the predecessor came to write.
             words[layout.PUT_COUNT] = count = count_before(segment, self.geometry, self._marks, head)
@@ -216,6 +219,8 @@ class RingProducer:
         self._publish(end, messages, self._hot_limit())
         if mark is not None:
             self._marks.write(*mark)
+            if self._on_window is not None and self.audit is not None and self.audit.waiting >= limits.AUDIT_NUDGE:
+                self._on_window()
         return head
 
     def _write(self, payload: Buffer, kind: int, messages: int, deadline: float) -> int:
