@@ -159,7 +159,7 @@ class AgentRuntime:
             left = _LONGEST_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._wait(left, self.has_news)
+            self._wait(min(left, self._streams.due_in), self.has_news)
         self.inbox.settle()
         return None
 
@@ -178,7 +178,7 @@ class AgentRuntime:
             left = _LONGEST_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._wait(left, self.has_news)
+            self._wait(min(left, self._streams.due_in), self.has_news)
         self.inbox.settle()
         return None
 
@@ -201,7 +201,7 @@ class AgentRuntime:
                 if left <= 0:
                     self.calls.abandon(call)
                     raise WeftTimeout(f"agent {call.pid} did not reply within {timeout_s:g} s")
-                self._wait(min(left, _LONGEST_S), self.has_news)
+                self._wait(min(left, _LONGEST_S, self._streams.due_in), self.has_news)
         finally:
             self.calls.end(call)
         return reply

@@ -113,6 +113,11 @@ class Streams:
         if final:
             windows.flush()
 
+    @property
+    def due_in(self) -> float:
+        """Seconds after which ``send`` is to be called again."""
+        return self._windows.due_in
+
     def collect(self, place: Place, *, flush: bool = False, final: bool = False) -> None:
         """Take the closed windows of a ring; with ``final`` it is about to be detached."""
         ring, side, peer, end = place

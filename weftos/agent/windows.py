@@ -93,6 +93,11 @@ class WindowSender:
         """Whether so many windows wait that no more should be collected."""
         return len(self._waiting) >= limits.WINDOWS_WAITING
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until ``due``; without streams nothing is."""
+        return max(self._due_at - self._clock(), 0.0) if self._ends else self._every_s
+
     def due(self) -> bool:
         """Whether it is time that every open stream speaks. True once in each period."""
         now = self._clock()

@@ -104,6 +104,7 @@ ACTIONS = {
     "flood": flood,
     "call": lambda turn: turn.ctx.call(turn["to"], turn["payload"], timeout=turn.get("timeout", 5)),
     "publish": lambda turn: turn.ctx.publish(turn["topic"], turn["payload"]),
+    "publish_big": lambda turn: turn.ctx.publish(turn["topic"], "x" * turn["n"]),
     "subscribe": lambda turn: done(turn.ctx.subscribe(turn["topic"])),
     "unsubscribe": lambda turn: done(turn.ctx.unsubscribe(turn["topic"])),
     "broadcast": lambda turn: turn.ctx.broadcast(turn["payload"]),
@@ -116,6 +117,7 @@ ACTIONS = {
     "monitor": lambda turn: done(turn.ctx.monitor(turn["pid"])),
     # the log and the gate
     "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
+    "append_this": lambda turn: turn.ctx.service.append(turn["kind"], turn["payload"]).seq,
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
     # how to end, and what not to do
