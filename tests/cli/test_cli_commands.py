@@ -188,8 +188,8 @@ def test_a_command_asks_its_method_and_shows_the_answer(weaver, args, method, pa
 
 def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
-    # These three are tested on their own: spawning and sending below, shutting down and following in their files.
-    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs"}
+    # These are tested on their own: spawning and sending below, shutting down, following and proving in their files.
+    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "ipc.prove"}
     assert asked == set(METHODS) - {"ping"}
 
 

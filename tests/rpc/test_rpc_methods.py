@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from weftos.rpc import agent_types, tree_types, types
+from weftos.rpc import agent_types, stream_types, tree_types, types
 from weftos.rpc.methods import METHODS, Access
 
 EXPECTED = {
@@ -16,7 +16,7 @@ EXPECTED = {
     "kernel.kill-process", "kernel.restart-service", "agent.spawn", "agent.stop", "agent.restart", "agent.suspend",
     "agent.resume", "agent.list", "agent.inspect", "agent.send", "agent.logs", "chain.status", "chain.local",
     "chain.checkpoint", "chain.rotate-key", "chain.redact", "ipc.topics", "ipc.publish", "ipc.subscribe",
-    "ipc.dead-letters", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
+    "ipc.dead-letters", "ipc.prove", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
     "resource.score", "resource.rank",
 }  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_what_changes_something_is_not_for_readers():
     assert not [name for name in readers if any(word == part for part in re.split(r"[.-]", name) for word in changing)]
 
 
-@pytest.mark.parametrize("module", [agent_types, types, tree_types])
+@pytest.mark.parametrize("module", [agent_types, types, tree_types, stream_types])
 def test_every_type_has_snake_case_keys_and_documents_each(module):
     for name in module.__all__:
         kind = getattr(module, name)

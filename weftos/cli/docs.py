@@ -171,7 +171,15 @@ def _default_text(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode("utf-8")
 
 
-_PLAIN: Final = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "object", type(None): "null"}
+_PLAIN: Final = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    bytes: "string (base64)",
+    bool: "boolean",
+    dict: "object",
+    type(None): "null",
+}
 
 
 def _type_text(kind: Any, structs: dict[str, type[msgspec.Struct]]) -> str:

@@ -42,7 +42,7 @@ _COMMANDS: Final = {
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
     "resource": ("weftos.cli.resource_commands:resource", "Look at the resource tree."),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
-    "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
+    "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, proofs of messages, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),
     "health": ("weftos.cli.system_commands:health", "Show what works and what does not."),
     "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS, Python and the system."),

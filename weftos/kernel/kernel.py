@@ -33,6 +33,7 @@ from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
 from weftos.kernel.handlers import Handlers
 from weftos.kernel.letters import bury_unread, settle_dead_reader
+from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
@@ -70,7 +71,8 @@ class Kernel:
         self.registry = ServiceRegistry()
         self.grants = Grants(core, self.registry)
         self.operator = Operator(core)
-        self.requests = AgentRequests(core, self.grants, self.operator, self.registry)
+        self.proofs = MessageProofs(core)
+        self.requests = AgentRequests(core, self.grants, self.operator, self.registry, self.proofs)
         self.supervisor = Supervisor(core, self.requests.take, self._gone, self._life)
         self.requests.supervisor = self.supervisor
         self.sampler = Sampler(core, self.supervisor)
@@ -210,7 +212,8 @@ class Kernel:
             self._replace_service,
             leftovers.enforcement(),
         )
-        self._rpc = RpcServer(core.home.socket, handlers.table(), core.emit)
+        table = handlers.table() | {"ipc.prove": self.proofs.find}
+        self._rpc = RpcServer(core.home.socket, table, core.emit)
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))
         self._say(f"Control socket {core.home.socket}; no mesh in this version")

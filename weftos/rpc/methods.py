@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos.rpc import agent_types as a
+from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 
@@ -110,6 +111,7 @@ _TABLE: Final = (
         list[t.DeadLetterInfo],
         "Messages that nobody will handle, oldest first.",
     ),
+    Method("ipc.prove", _OPERATE, s.ProveParams, s.MessageLeaf, "Ask an agent in which window a message lies."),
 )
 
 #: Every method by name.

@@ -39,6 +39,7 @@ def main(ctx):
                     "sender": message.sender,
                     "payload": payload.tolist() if isinstance(payload, np.ndarray) else str(payload),
                     "target": str(message.target),
+                    "id": message.id,
                     "redelivered": message.redelivered,
                 }
             )
@@ -99,6 +100,7 @@ ACTIONS = {
     "who": lambda turn: [turn.ctx.pid, turn.ctx.incarnation, turn.message.redelivered],
     # messages
     "send": lambda turn: done(turn.ctx.send(turn["to"], turn["payload"])),
+    "send_at": lambda turn: turn.ctx.send(turn["to"], turn["payload"]),
     "send_array": lambda turn: done(turn.ctx.send(turn["to"], np.arange(turn["n"], dtype=np.float64))),
     "send_big": send_big,
     "flood": flood,
