@@ -99,8 +99,8 @@ class Verdict(msgspec.Struct, frozen=True):
         ring_id: the ring.
         start: position of the first byte.
         end: position after the last byte.
-        outcome: ``agreed``; ``differs`` (same range, different digest); ``unmatched`` (only one end committed to
-            exactly this range).
+        outcome: ``agreed``; ``differs`` (same range, different digest, counters or root); ``unmatched`` (only one end
+            committed to exactly this range).
     """
 
     ring_id: int
@@ -302,7 +302,8 @@ def reconcile(ours: Iterable[Window], theirs: Iterable[Window]) -> list[Verdict]
         if a is None or b is None:
             outcome: Literal["agreed", "differs", "unmatched"] = "unmatched"
         else:
-            outcome = "agreed" if a.digest == b.digest else "differs"
+            same = (a.digest, a.count, a.first, a.root) == (b.digest, b.count, b.first, b.root)
+            outcome = "agreed" if same else "differs"
         verdicts.append(Verdict(key[0], key[1], key[2], outcome))
     return verdicts
 
