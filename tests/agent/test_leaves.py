@@ -18,7 +18,7 @@ def test_every_message_leads_to_the_root_of_its_window(windows, last_is_open):
     position, places, roots = 0, [], []
     for index, window in enumerate(windows):
         for record in window:
-            stream.take([(position, record)])
+            stream.take([position], [record])
             places.append((position, record, index))
             position += 8 + len(record)
         roots.append(stream.cut(complete=not last_is_open or index + 1 < len(windows)))
@@ -38,7 +38,7 @@ def test_old_windows_make_room_for_new_ones():
     keeper = LeafKeeper(most_bytes=5000)
     one, other = keeper.stream((1, "consumer")), keeper.stream(("t", 4))
     for n in range(10):
-        one.take([(8 * n, b"x" * 500)])
+        one.take([8 * n], [b"x" * 500])
         one.cut(complete=True)
         other.add(n, topic_key(1, 8 * n + 1), b"y" * 300)
         other.cut(complete=True)
@@ -52,7 +52,7 @@ def test_of_a_large_message_only_the_hash_is_kept():
     keeper = LeafKeeper()
     stream = keeper.stream((1, "consumer"))
     record = bytes(limits.PROOF_MESSAGE_BYTES + 1)
-    stream.take([(0, record)])
+    stream.take([0], [record])
     root, size = stream.cut(complete=False)
     _, found = keeper.find(1, "consumer", 0)
     assert found.data == b""
@@ -64,6 +64,6 @@ def test_a_stream_without_a_keeper_keeps_nothing():
     from weftos.agent.leaves import StreamLeaves
 
     stream = StreamLeaves(None)
-    stream.take([(0, b"a"), (16, b"b")])
+    stream.take([0, 16], [b"a", b"b"])
     assert stream.cut(complete=True)[1] == 2
     assert stream.find(0) is None

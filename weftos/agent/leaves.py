@@ -126,18 +126,20 @@ class StreamLeaves:
         self._open = _Window()
         self._closed: deque[_Window] = deque()
 
-    def take(self, records: list[tuple[int, bytes]]) -> None:
-        """Take records of a ring: position, and record word with payload."""
-        hash_of, keys, hashes = sha256, self._open.keys, self._open.hashes
-        if not records:
+    def take(self, positions: list[int], records: list[bytes]) -> None:
+        """Take records of a ring: their positions, and of each record word with payload."""
+        if not positions:
             return
-        if self._open.start < 0:
-            self._open.start = records[0][0]
-        for position, record in records:
-            leaf = position.to_bytes(8, "little") + record
-            keys.append(position)
-            hashes.append(hash_of(b"\0" + leaf).digest())
-            self._hold(leaf)
+        window, hash_of, most = self._open, sha256, limits.PROOF_MESSAGE_BYTES
+        if window.start < 0:
+            window.start = positions[0]
+        leaves = [at.to_bytes(8, "little") + record for at, record in zip(positions, records, strict=True)]
+        window.keys += positions
+        window.hashes += [hash_of(b"\0" + leaf).digest() for leaf in leaves]
+        if self._keeper is not None:
+            kept = [leaf if len(leaf) <= most else b"" for leaf in leaves]
+            window.data += kept
+            window.kept_bytes += sum(map(len, kept)) + _LEAF_BYTES * len(kept)
 
     def add(self, start: int, key: int, data: bytes) -> None:
         """Take one message of a topic.
@@ -152,15 +154,10 @@ class StreamLeaves:
             window.start = start
         window.keys.append(key)
         window.hashes.append(sha256(b"\0" + data).digest())
-        self._hold(data)
-
-    def _hold(self, data: bytes) -> None:
-        if self._keeper is None:
-            return
-        window = self._open
-        kept = data if len(data) <= limits.PROOF_MESSAGE_BYTES else b""
-        window.data.append(kept)
-        window.kept_bytes += len(kept) + _LEAF_BYTES
+        if self._keeper is not None:
+            kept = data if len(data) <= limits.PROOF_MESSAGE_BYTES else b""
+            window.data.append(kept)
+            window.kept_bytes += len(kept) + _LEAF_BYTES
 
     def cut(self, *, complete: bool) -> tuple[bytes, int]:
         """Return root and number of the leaves of the open window; if it is complete, begin the next."""

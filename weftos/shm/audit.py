@@ -42,8 +42,8 @@ Lost = tuple[int, str]
 class Leaves(Protocol):
     """Takes the records of a ring one by one, and has the Merkle root of a window's."""
 
-    def take(self, records: list[tuple[int, bytes]], /) -> None:
-        """Take records in order: position, and record word with payload."""
+    def take(self, positions: list[int], records: list[bytes], /) -> None:
+        """Take records in order: their positions, and of each record word with payload."""
         ...
 
     def cut(self, *, complete: bool) -> tuple[bytes, int]:
@@ -185,23 +185,24 @@ class RingAudit:
             with memoryview(self._map) as view, view[at : at + n] as piece:
                 self._hasher.update(piece)
             if self._leaves is not None:
-                self._leaves.take(self._records(self._hashed, position))
+                self._leaves.take(*self._records(self._hashed, position))
             self._hashed = position
 
-    def _records(self, start: int, end: int) -> list[tuple[int, bytes]]:
+    def _records(self, start: int, end: int) -> tuple[list[int], list[bytes]]:
         """The records between two boundaries; up to where a peer has spoiled them, which the digest shows."""
         words, buffer, mask = self._words, self._map, self._geometry.mask
         most = self._geometry.max_payload
-        records = []
+        positions, records = [], []
         while start < end:
             at = start & mask
             n = words[at >> 3] & 0xFFFFFFFF
             if n > most:
                 break
             at += HEADER_BYTES
-            records.append((start, buffer[at : at + n + RECORD_WORD_BYTES]))
+            positions.append(start)
+            records.append(buffer[at : at + n + RECORD_WORD_BYTES])
             start += (n + 15) & -8
-        return records
+        return positions, records
 
     def lose(self, position: int, reason: str) -> None:
         """Note that a message was not handed on, in one or two words why."""
