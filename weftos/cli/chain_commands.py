@@ -18,7 +18,7 @@ from weftos.cli.chain_files import rows_from_files, status_from_files, verify_fi
 from weftos.cli.chain_reading import export, tail
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
-from weftos.cli.window_proofs import check_message
+from weftos.cli.window_proofs import check_message, streams_text
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
 from weftos.rpc import types as t
 
@@ -397,6 +397,8 @@ def _show_report(report: VerifyReport) -> None:
         agreed = f.count(checks.windows_paired, "range")
         audit = f"{agreed} agreed on, {f.number(checks.windows_unpaired)} with one end only"
         pairs.insert(-1, ("Audit windows", audit))
+    if report.checks.streams_total:
+        pairs.insert(-1, ("Streams", streams_text(report.checks)))
     parts: list[Panel | Table] = [Panel("Chain verification", pairs)]
     parts += [
         _findings(title, findings)

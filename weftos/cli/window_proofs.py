@@ -17,10 +17,10 @@ from weftos.rpc import stream_types as s
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
-    from weftos.chain import Record
+    from weftos.chain import Checks, Record
     from weftos.chain.window_proof import WindowMember
 
-__all__ = ["check_message", "prove"]
+__all__ = ["check_message", "prove", "streams_text"]
 
 #: Newest records that are searched at first; ten times as many each time, until both are found or the log is read.
 _SEARCH_FIRST: Final = 2000
@@ -188,6 +188,18 @@ def check_message(data: bytes, message_file: Path | None, key_file: Path | None,
         ("Closed", f.stamp(plain["closed"])),
     ]
     show(Panel("Proof of a message", pairs))
+
+
+def streams_text(checks: Checks) -> Cell:
+    """What a verification says of streams, in one line."""
+    ends = [(checks.streams_closed, "closed"), (checks.streams_cut, "cut"), (checks.streams_silent, "silent")]
+    said = [f"{f.number(count)} {word}" for count, word in ends if count]
+    if checks.messages_lost:
+        said.append(f"{f.count(checks.messages_lost, 'message')} lost ({checks.messages_unexplained} unexplained)")
+    if checks.windows_foreign:
+        said.append(f"{f.count(checks.windows_foreign, 'window')} by others ignored")
+    text = ", ".join([f"{f.count(checks.streams_total, 'end')} of streams", *said])
+    return (text, "warn") if checks.streams_silent or checks.messages_unexplained else text
 
 
 def _plain(member: WindowMember, index: int) -> dict[str, Any]:
