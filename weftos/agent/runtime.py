@@ -196,7 +196,8 @@ class AgentRuntime:
         call = self.calls.begin(*self.outbox.send(target, payload, timeout_s))
         try:
             while (reply := self.call_result(call)) is None:
-                self._streams.send()
+                if self._streams.due_in <= 0:
+                    self._streams.send()
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self.calls.abandon(call)

@@ -95,8 +95,8 @@ class WindowSender:
 
     @property
     def due_in(self) -> float:
-        """Seconds until ``due``; without streams nothing is."""
-        return max(self._due_at - self._clock(), 0.0) if self._ends else self._every_s
+        """Seconds until ``due``."""
+        return max(self._due_at - self._clock(), 0.0)
 
     def due(self) -> bool:
         """Whether it is time that every open stream speaks. True once in each period."""
