@@ -221,3 +221,14 @@ def test_an_end_that_hides_or_repeats_a_window_is_found(brisk):
     report = chain.verify(str(brisk.home.chain))
     assert not report.valid
     assert {"window_missing"} <= {error.code for error in report.errors}
+
+
+def test_an_agent_that_only_writes_speaks_all_the_same(kernel):
+    a, b = kernel.spawn("flooder"), kernel.spawn("tester")
+    kernel.call("agent.send", pid=a.pid, message=b.pid, wait=False)
+    windows = kernel.until(lambda: len(got := of_kind(kernel, "ipc.window", side="producer")) >= 32 and got)
+    assert [p["window"] for _, p in windows] == list(range(len(windows)))
+    assert {source for source, _ in windows} == {f"agent:{a.pid}"}
+    kernel.call("agent.stop", pid=a.pid, graceful=False)
+    kernel.stop()
+    verified(kernel)
