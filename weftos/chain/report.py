@@ -59,7 +59,7 @@ class Checks(msgspec.Struct):
         windows_holes: ranges that no window of an end covers.
         windows_foreign: windows and heartbeats by somebody who is not that end; they are ignored.
         heartbeats: records that say that nothing passed.
-        messages_lost: messages that an end said were lost to it.
+        messages_lost: messages that an end said were lost to it, and those that the kernel put aside.
         messages_unexplained: messages of topics that a subscriber missed and nobody accounts for.
     """
 

@@ -50,7 +50,7 @@ class StreamCounts:
         silent: open, or open when their agent ended, and without a word for several periods.
         resumed: ends that a later incarnation of an agent took over.
         holes: ranges of a ring that no window of an end covers, without a death to explain it.
-        lost: messages that ends said were lost to them.
+        lost: messages that ends said were lost to them, and that the kernel put aside.
         unexplained: messages of topics that a subscriber missed, and neither publisher nor kernel knows why.
         foreign: windows and heartbeats by somebody who is not that end.
         heartbeats: records that say that nothing passed.
@@ -263,8 +263,10 @@ class Streams:
     def dead_letters(self, payload: Mapping[str, Any]) -> None:
         """Take an ``ipc.dead_letter`` of the kernel: messages between two agents that nobody will handle."""
         src, dst, count = payload.get("from"), payload.get("target"), payload.get("count", 1)
-        if isinstance(src, int) and isinstance(dst, int) and isinstance(count, int):
+        # Without an id it never was in a ring: a publisher's report of what its window lists as lost.
+        if payload.get("message_id") and isinstance(src, int) and isinstance(dst, int) and isinstance(count, int):
             self.topics.letters(src, dst, count)
+            self.counts.lost += count
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
