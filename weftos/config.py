@@ -24,6 +24,7 @@ __all__ = [
     "ArtifactsSection",
     "ChainSection",
     "Config",
+    "IpcSection",
     "KernelSection",
     "LimitsSection",
     "LogSection",
@@ -104,6 +105,20 @@ class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     grace_secs: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] = limits.ARTIFACT_GRACE_S
 
 
+class IpcSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[ipc]``: what agents say on the log about the streams between them.
+
+    Every ``window_secs`` an agent commits to what passed on its open streams since the last time, and lists those on
+    which nothing did. With ``windows = "messages"`` the windows of rings carry a Merkle root over their messages, so
+    that single messages can be proved; it costs each message a hash at both ends. The windows of topics in
+    ``proof_topics`` carry one as well. It holds for agents that start after it was changed.
+    """
+
+    windows: Literal["bytes", "messages"] = "bytes"
+    window_secs: Seconds = limits.WINDOW_SECS
+    proof_topics: list[Annotated[str, msgspec.Meta(min_length=1, max_length=255)]] = []
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
@@ -118,6 +133,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     supervisor: SupervisorSection = SupervisorSection()
     chain: ChainSection = ChainSection()
     artifacts: ArtifactsSection = ArtifactsSection()
+    ipc: IpcSection = IpcSection()
     log: LogSection = LogSection()
 
 
@@ -144,7 +160,7 @@ _SIZES: Final = {
     ("artifacts", "store_bytes"),
 }
 #: Keys whose value is one of a few words.
-_WORDS: Final = {("chain", "durability"): ("durable", "queued")}
+_WORDS: Final = {("chain", "durability"): ("durable", "queued"), ("ipc", "windows"): ("bytes", "messages")}
 
 
 def parse_size(text: str | int) -> int:

@@ -72,8 +72,32 @@ ARRAY_MAX_DIMS: Final = 32
 #: Bytes that describe an array's element type, and fields of a record type.
 ARRAY_DTYPE_BYTES: Final = 8192
 ARRAY_FIELDS: Final = 256
+#: Closed windows of a ring at which a writer that never reads is told to fetch them.
+AUDIT_NUDGE: Final = 16
 #: Closed audit windows that wait for their owner; older ones are dropped and counted.
 AUDIT_WINDOWS_KEPT: Final = 4096
+#: Lost messages that a window of a stream lists one by one; of further ones it tells the number.
+WINDOW_LOST_LISTED: Final = 64
+#: Default of ``[ipc] window_secs``: how often an agent says how far its streams have come, in seconds. What is silent
+#: for longer is found by it; 200 idle agents add 3 records a second.
+WINDOW_SECS: Final = 60.0
+#: A stream counts as silent when it said nothing for so many of these periods: agents that compute are late at times.
+WINDOW_SILENT_PERIODS: Final = 3
+#: Messages of a topic's window; a subscriber that takes 100 000 messages a second appends 24 records a second.
+TOPIC_WINDOW_MESSAGES: Final = 4096
+#: Windows that wait in an agent for room in the ring to the service, and their bytes in one request.
+WINDOWS_WAITING: Final = 4096
+WINDOWS_REQUEST_BYTES: Final = 32 * 1024
+#: Streams in one heartbeat: with the longest names it stays below the payload of a record.
+HEARTBEAT_STREAMS: Final = 50
+#: Memory of an agent for leaves of closed windows, if windows have Merkle roots: some 30 000 messages of 64 bytes.
+PROOF_KEEP_BYTES: Final = 8 * 1024 * 1024
+#: Larger messages are kept by their hash alone, in bytes: with its proof it must fit into a frame to the kernel.
+PROOF_MESSAGE_BYTES: Final = 48 * 1024
+#: Patience of the kernel with an agent that is asked for a proof, in seconds.
+PROOF_TIMEOUT_S: Final = 5.0
+#: Rings of a boot whose ends the kernel remembers after they were closed, to know whom to ask for a proof.
+RINGS_REMEMBERED: Final = 10_000
 #: READY bytes of a mailbox: what a page holds behind its words. Slot 0 is the kernel's.
 MAILBOX_SLOTS: Final = 3072
 
@@ -256,6 +280,8 @@ CHAIN_VERIFY_WINDOWS: Final = 1_000_000
 CHAIN_VERIFY_LINEAGE: Final = 1_000_000
 #: Ranges on which both ends agreed that are remembered to find a third, late contradiction; about 300 bytes each.
 CHAIN_VERIFY_PAIRED: Final = 100_000
+#: Silent streams that a verification names; of further ones it tells the number.
+CHAIN_VERIFY_SILENT: Final = 20
 #: Largest signed note that is read, in bytes: the limit of Go's reference reader, room for 100 post-quantum signatures.
 NOTE_BYTES: Final = 1_000_000
 #: Signatures in one note: each costs a verification, so a stranger must not choose the number. Witnesses are a dozen.

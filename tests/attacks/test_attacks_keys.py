@@ -20,10 +20,10 @@ from weftos.chain.key_change import rotate_keys
 from weftos.chain.note import parse_note
 from weftos.chain.pins import Pins
 from weftos.chain.proof_file import check_proof, make_proof, parse_proof
-from weftos.chain.proofs import consistency_proof
 from weftos.chain.rotation import Genesis
 from weftos.chain.tile_tree import TileTree, root_at
 from weftos.errors import ChainCorrupted, ChainError, SignatureInvalid
+from weftos.merkle.proofs import consistency_proof
 from weftos.witness.folder import WitnessFolder
 from weftos.witness.outcomes import Cosigned, Head, Refused
 from weftos.witness.quorum import Agrees, Contradicted, Quorum, RolledBack, compare

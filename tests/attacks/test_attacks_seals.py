@@ -12,11 +12,11 @@ from forged_logs import Forger, Target, note, weaver_verify
 
 from weftos import chain
 from weftos.chain.checkpoint import Checkpoint, log_origin
-from weftos.chain.frontier import Frontier, leaf_hash
 from weftos.chain.seal_keys import format_seal_key
 from weftos.chain.seals import SEAL_KIND, Seal, SealState, newest_seal
 from weftos.chain.secret_file import RealSecretFiles
 from weftos.chain.verify_seals import SealCheck
+from weftos.merkle.frontier import Frontier, leaf_hash
 
 encode = msgspec.msgpack.Encoder().encode
 

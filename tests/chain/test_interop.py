@@ -29,11 +29,11 @@ from weftos import chain
 from weftos.chain.checkpoint import log_origin
 from weftos.chain.clock import SystemClock
 from weftos.chain.cosignature import CosignatureSigner, cosign
-from weftos.chain.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 from weftos.chain.pins import Pins
 from weftos.chain.proof_file import check_proof, make_proof, parse_proof
-from weftos.chain.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 from weftos.errors import ProofInvalid
+from weftos.merkle.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
+from weftos.merkle.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 
 SIZES = 600
 ENTRIES = [bytes([n % 251]) * (n % 7) + n.to_bytes(4, "big") for n in range(SIZES)]

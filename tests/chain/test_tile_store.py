@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weftos.chain.files import RealFiles
-from weftos.chain.frontier import Frontier, leaf_hash
 from weftos.chain.tile_paths import (
     TILE_WIDTH,
     bundle_entry,
@@ -19,6 +18,7 @@ from weftos.chain.tile_paths import (
 )
 from weftos.chain.tile_store import TileStore, read_tile
 from weftos.errors import ChainCorrupted
+from weftos.merkle.frontier import Frontier, leaf_hash
 
 
 def entries_of(count: int) -> list[bytes]:

@@ -279,8 +279,9 @@ def test_a_command_asks_its_method_and_shows_the_answer(weaver, args, method, pa
 
 def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
-    # These are tested on their own: spawning and sending below, shutting down, following and auditing in their files.
+    # These are tested on their own: spawning and sending below, the others in files of their own.
     asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state", "resource.authorize"}
+    asked |= {"ipc.prove"}
     # Programs that copy the log ask for pages; `weaver` reads the files.
     asked |= {"chain.tail-from"}
     # Artifacts have a file of their own; `weaver artifact get` and `list` read the store's folder.

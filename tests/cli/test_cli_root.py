@@ -154,6 +154,7 @@ ARGUMENTS = {
     ("agent", "send"): ["1", "hello"],
     ("ipc", "publish"): ["t", "hello"],
     ("ipc", "subscribe"): ["1", "t"],
+    ("ipc", "prove"): ["1-8", "-o", "proof"],
     ("resource", "inspect"): ["/kernel"],
     ("resource", "score"): ["/kernel"],
     ("resource", "acl", "show"): ["/kernel"],

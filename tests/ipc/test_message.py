@@ -135,7 +135,7 @@ def test_an_array_needs_its_data_and_data_needs_an_array():
 
 
 def test_the_receiver_overwrites_what_a_sender_claims_about_itself():
-    forged = msgspec.msgpack.encode([0, "x", 0, None, None, {"pid": 0}, 99, 1])
+    forged = msgspec.msgpack.encode([0, "x", 0, None, None, 0, {"pid": 0}, 99, 1])
     message = decode_message(forged)
     source = Source(5, 2, 1)
     message.arrival, message.position = Arrival(source, 10), 64

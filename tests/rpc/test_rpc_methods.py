@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from weftos.rpc import agent_types, artifact_types, tree_types, types
+from weftos.rpc import access_types, agent_types, artifact_types, state_types, stream_types, tree_types, types
 from weftos.rpc.methods import METHODS, Access
 
 EXPECTED = {
@@ -16,7 +16,7 @@ EXPECTED = {
     "kernel.kill-process", "kernel.restart-service", "agent.spawn", "agent.stop", "agent.restart", "agent.suspend",
     "agent.resume", "agent.list", "agent.inspect", "agent.send", "agent.logs", "chain.status", "chain.local",
     "chain.checkpoint", "chain.rotate-key", "chain.redact", "ipc.topics", "ipc.publish", "ipc.subscribe",
-    "ipc.dead-letters", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
+    "ipc.dead-letters", "ipc.prove", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
     "resource.score", "resource.rank", "kernel.state", "resource.acl", "resource.decide", "resource.set-rule",
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
     "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
@@ -59,7 +59,9 @@ def test_what_changes_something_is_not_for_readers():
     assert not [name for name in readers if any(word == part for part in re.split(r"[.-]", name) for word in changing)]
 
 
-@pytest.mark.parametrize("module", [agent_types, types, tree_types, artifact_types])
+@pytest.mark.parametrize(
+    "module", [access_types, agent_types, artifact_types, state_types, stream_types, tree_types, types]
+)
 def test_every_type_has_snake_case_keys_and_documents_each(module):
     for name in module.__all__:
         kind = getattr(module, name)

@@ -11,7 +11,6 @@ from weftos.chain.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, Bridge, KnownHead,
 from weftos.chain.checkpoint import Checkpoint, log_origin, open_checkpoint
 from weftos.chain.note import SignaturePolicy
 from weftos.chain.pins import Pins
-from weftos.chain.proofs import consistency_proof
 from weftos.chain.tile_tree import TileTree
 from weftos.errors import (
     ChainError,
@@ -22,6 +21,7 @@ from weftos.errors import (
     WeftError,
     error_for_code,
 )
+from weftos.merkle.proofs import consistency_proof
 from weftos.service import protocol as p
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from weftos.agent.leaves import StreamLeaves
 from weftos.errors import RingFull
-from weftos.shm import ArrayRecord, RingConsumer, RingInspector, RingProducer, Window, create_ring, reconcile
+from weftos.shm import ArrayRecord, RingConsumer, RingInspector, RingProducer, Window, create_ring, layout, reconcile
 
 RECORD = np.dtype([("id", "<u4"), ("value", "<f8", (2,)), ("name", "S3")])
 
@@ -38,13 +39,16 @@ class RingMachine(RuleBasedStateMachine):
         first = max(capacity * lap - 8 * back, 0)
         self.segment = create_ring(capacity, max_record=capacity // share, start=first, ring_id=7)
         self.audit = audit
-        self.producer = RingProducer(self.segment, audit=audit)
-        self.consumer = RingConsumer(self.segment, audit=audit)
+        self.producer = RingProducer(self.segment, audit=audit, leaves=self.leaves())
+        self.consumer = RingConsumer(self.segment, audit=audit, leaves=self.leaves())
         self.waiting: deque[tuple[int, Any]] = deque()  # put, not handed out
         self.handed: deque[tuple[int, Any]] = deque()  # handed out, not committed
         self.left: list[Window] = []
         self.right: list[Window] = []
         self.counter = 0
+
+    def leaves(self) -> StreamLeaves | None:
+        return StreamLeaves(None) if self.audit else None
 
     def body(self, size: int) -> bytes:
         self.counter += 1
@@ -151,7 +155,7 @@ class RingMachine(RuleBasedStateMachine):
     def replace_consumer(self) -> None:
         self.right += self.consumer.audit_windows(flush=True)
         RingInspector(self.segment).retire_consumer()
-        self.consumer = RingConsumer(self.segment, audit=self.audit)
+        self.consumer = RingConsumer(self.segment, audit=self.audit, leaves=self.leaves())
         self.waiting.extendleft(reversed(self.handed))
         self.handed.clear()
 
@@ -159,7 +163,24 @@ class RingMachine(RuleBasedStateMachine):
     def replace_producer(self) -> None:
         self.left += self.producer.audit_windows(flush=True)
         RingInspector(self.segment).retire_producer()
-        self.producer = RingProducer(self.segment, audit=self.audit)
+        self.producer = RingProducer(self.segment, audit=self.audit, leaves=self.leaves())
+
+    @rule()
+    def kill_producer(self) -> None:
+        """It dies between HEAD and the counter: its successor must count all the same."""
+        words = self.segment.words
+        words[layout.PUT_COUNT] = max(words[layout.PUT_COUNT] - 1, 0)
+        RingInspector(self.segment).retire_producer()
+        self.producer = RingProducer(self.segment, audit=self.audit, leaves=self.leaves())
+
+    @rule(before=st.booleans())
+    def kill_consumer(self, before: bool) -> None:
+        """It dies with open windows, with or without the kernel tidying up after it."""
+        if before:
+            RingInspector(self.segment).retire_consumer()
+        self.consumer = RingConsumer(self.segment, audit=self.audit, leaves=self.leaves())
+        self.waiting.extendleft(reversed(self.handed))
+        self.handed.clear()
 
     @rule()
     def discard(self) -> None:
@@ -191,8 +212,16 @@ class RingMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "segment"):
-            self.left += self.producer.audit_windows(flush=True)
-            self.right += self.consumer.audit_windows(flush=True)
+            self.accept(self.consumer.take(100_000))
+            self.consumer.commit()
+            self.left += self.producer.audit_windows(final=True)
+            self.right += self.consumer.audit_windows(final=True)
+            if self.audit:
+                # Whoever was killed when: both ends have counted the same messages.
+                assert self.left[-1].final
+                assert self.right[-1].final
+                ends = [(one.end, one.first + one.count) for one in (self.left[-1], self.right[-1])]
+                assert ends[0] == ends[1]
             assert all(verdict.outcome != "differs" for verdict in reconcile(self.left, self.right))
             self.segment.close()
 

@@ -84,7 +84,7 @@ def test_the_document_names_the_offsets_that_the_code_uses() -> None:
     text = DOCUMENT.read_text()
     rows = dict(re.findall(r"^\| (\d+) \| `([A-Z_]+)`", text, re.MULTILINE))
     words = (
-        "HEAD", "PUT_COUNT", "PUT_WAITS", "TAIL", "COMMIT", "SUB", "CURRENT",
+        "HEAD", "PUT_COUNT", "PUT_WAITS", "PUT_MARKS", "GET_MARKS", "TAIL", "COMMIT", "SUB", "CURRENT",
         "GET_COUNT", "DROP_COUNT", "SPACE_WANTED", "STATE",
         "PRODUCER_EPOCH", "CONSUMER_EPOCH", "EPOCH_COMMIT", "REDELIVERY_POSITION", "REDELIVERY_ATTEMPTS",
     )  # fmt: skip

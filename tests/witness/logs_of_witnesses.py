@@ -7,9 +7,9 @@ import os
 
 from weftos.chain.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from weftos.chain.files import RealFiles
-from weftos.chain.frontier import EMPTY_ROOT, leaf_hash, node_hash
 from weftos.chain.keyring import KeyPair
-from weftos.chain.proofs import consistency_proof
+from weftos.merkle.frontier import EMPTY_ROOT, leaf_hash, node_hash
+from weftos.merkle.proofs import consistency_proof
 
 LOG_ID = bytes(range(16))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from weftos import limits
 from weftos.agent.frames import SpawnSpec
 
 __all__ = ["AgentBoot"]
@@ -24,6 +25,9 @@ class AgentBoot:
         service_mailbox_fd, service_bell, service_request_slot: where the service process looks for requests.
         durable: whether its appends, unless they say otherwise, are answered only when they are on disk.
         audit: whether both ends of its rings hash what passes.
+        window_secs: how often its open streams say how far they are, in seconds.
+        message_leaves: whether windows of rings carry a Merkle root over their messages.
+        proof_topics: topics whose windows do.
         work_dir: working directory, or ``None`` for the kernel's.
     """
 
@@ -46,4 +50,7 @@ class AgentBoot:
     service_request_slot: int
     durable: bool = True
     audit: bool = True
+    window_secs: float = limits.WINDOW_SECS
+    message_leaves: bool = False
+    proof_topics: tuple[str, ...] = ()
     work_dir: str | None = None

@@ -187,7 +187,29 @@ class PongFrame(msgspec.Struct, array_like=True, tag=25):
     """Answer to the signal Ping."""
 
 
-FromAgent: TypeAlias = Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame
+class LeafFrame(msgspec.Struct, array_like=True, tag=26):
+    """Answer to ``FindLeaf`` of the same serial: a message in a window that was sent to the log.
+
+    ``label`` is (ring, side) or (topic, publisher), empty if the message is not known here (any more). ``start`` is
+    where the window begins, ``size`` the leaves of the tree that ``path`` (lowest first) leads to from leaf number
+    ``index``.
+    ``data`` is what was hashed, empty if it is not kept.
+    """
+
+    serial: int
+    label: list[int | str] = []
+    incarnation: int = 0
+    start: int = 0
+    size: int = 0
+    index: int = 0
+    leaf: bytes = b""
+    path: list[bytes] = []
+    data: bytes = b""
+
+
+FromAgent: TypeAlias = (
+    Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame | LeafFrame
+)
 
 # --- kernel to agent --------------------------------------------------------------------------------------------------
 
@@ -255,7 +277,16 @@ class SignalFrame(msgspec.Struct, array_like=True, tag=6):
     data: dict[str, Any] = {}
 
 
-ToAgent: TypeAlias = Offer | Revoke | ChannelGrant | Member | Answer | SignalFrame
+class FindLeaf(msgspec.Struct, array_like=True, tag=7):
+    """Commit to every open window, and say in which one the message at ``position`` of a ring lies."""
+
+    serial: int
+    ring_id: int
+    side: str
+    position: int
+
+
+ToAgent: TypeAlias = Offer | Revoke | ChannelGrant | Member | Answer | SignalFrame | FindLeaf
 
 
 class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):

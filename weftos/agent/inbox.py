@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from weftos.agent.frames import Offer
+from weftos.agent.streams import Streams
 from weftos.errors import DoorbellLost, ProtocolError, RingCorrupted
 from weftos.ids import KERNEL_PID
 from weftos.ipc.message import Arrival, Message, MessageBatch, Source, decode_message
@@ -147,13 +148,13 @@ class Inbox:
     Args:
         own_pid: this agent.
         report: told of broken rings and of messages outside their grant: ring id, error code, text.
-        audit: hash what is read, for the audit windows.
+        streams: told of each message to a topic, of each ring before it is detached, and of topics that end.
     """
 
-    def __init__(self, own_pid: int, report: Report, *, audit: bool) -> None:
+    def __init__(self, own_pid: int, report: Report, streams: Streams) -> None:
         self._own_pid = own_pid
         self._report = report
-        self._audit = audit
+        self._streams = streams
         self._slots: dict[int, Incoming] = {}
         self._rings: dict[int, Incoming] = {}
         self._ready: deque[Incoming] = deque()
@@ -170,7 +171,9 @@ class Inbox:
         """Attach a new ring, or change the grant of a known one."""
         known = self._rings.get(offer.ring_id)
         if known is not None:
+            before = known.topics
             known.grant(offer)
+            self._left(known.pid, before)
             return
         assert fd is not None, "the kernel sends a new ring with its descriptor"
         segment = Segment.attach(fd, keep_fd=False)
@@ -179,7 +182,10 @@ class Inbox:
         except DoorbellLost:
             # The sender has ended since; what it left in the ring is still worth reading.
             bell = None
-        consumer = RingConsumer(segment, space_bell=bell.post if bell is not None else None, audit=self._audit)
+        audit = self._streams.audit and offer.pid != KERNEL_PID
+        leaves = self._streams.leaves(offer.ring_id, "consumer") if audit else None
+        space_bell = bell.post if bell is not None else None
+        consumer = RingConsumer(segment, space_bell=space_bell, audit=audit, leaves=leaves)
         incoming = Incoming(consumer, offer, self._own_pid, bell)
         self._slots[offer.slot] = self._rings[offer.ring_id] = incoming
         self._ready.append(incoming)
@@ -245,6 +251,8 @@ class Inbox:
             while waiting:
                 message = self._message(hot, *waiting.popleft())
                 if message is not None:
+                    if message.envelope is not None and message.envelope.trail is not None:
+                        self._streams.received(message)
                     self.position = message.position
                     hot.words[CURRENT] = message.position + 1
                     return message
@@ -307,13 +315,21 @@ class Inbox:
             wire = message.target_wire
             if not (incoming.direct if wire is None else incoming.permits(wire)):
                 raise ProtocolError(f"a message to {wire or 'this process'} is outside this ring's grant")
+            if wire is not None and message.number and wire[:1] == "t":
+                self._streams.trail(message, wire[1:], incoming.ring_id, position, item)
         except ProtocolError as error:
             self.refused += 1
+            if incoming.consumer.audit is not None:
+                incoming.consumer.audit.lose(position, "refused")
             self._report(incoming.ring_id, error.code, str(error))
             return None
         message.arrival = incoming.arrival
         message.position = position
         return message
+
+    def _left(self, pid: int, before: frozenset[str]) -> None:
+        """Topics that no ring from an agent carries any more have ended as streams."""
+        self._streams.left(before.difference(*(one.topics for one in self._rings.values() if one.pid == pid)), pid)
 
     def settle(self) -> None:
         """The message handed out last is done, and no other is asked for: commit."""
@@ -359,7 +375,9 @@ class Inbox:
         self._slots.pop(incoming.slot, None)
         if incoming in self._ready:
             self._ready.remove(incoming)
+        self._streams.collect((incoming.ring_id, "consumer", incoming.pid, incoming.consumer), final=True)
         incoming.close()
+        self._left(incoming.pid, incoming.topics)
 
     def close(self) -> None:
         """Detach from all rings."""

@@ -18,6 +18,8 @@ import numpy as np
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.outgoing import Outgoing
+from weftos.agent.streams import Streams
+from weftos.agent.topic_streams import TopicEnd
 from weftos.errors import ChannelClosed, ProtocolError, RemoteUnavailable, RingFull, WeftError, WeftTimeout
 from weftos.ids import KERNEL_PID
 from weftos.ipc.frames import FrameChannel, close_all
@@ -70,14 +72,12 @@ class Outbox:
 
     Args:
         engine: asks the kernel, and keeps the agent responsive while something waits.
-        audit: hash what is written, for the audit windows.
-        on_close: told of each channel before it is closed.
+        streams: numbers what is published to topics; told of each channel before it is closed.
     """
 
-    def __init__(self, engine: Engine, *, audit: bool, on_close: Callable[[Outgoing], None]) -> None:
+    def __init__(self, engine: Engine, streams: Streams) -> None:
         self._engine = engine
-        self._audit = audit
-        self._on_close = on_close
+        self._streams = streams
         self.outgoing: dict[int, Outgoing] = {}
         #: Channels on which direct messages are granted; a ring in ``outgoing`` may be there for a topic alone.
         self.direct: dict[int, Outgoing] = {}
@@ -107,7 +107,7 @@ class Outbox:
             (members.add if on else members.discard)(pid)
 
     def _close(self, channel: Outgoing) -> None:
-        self._on_close(channel)
+        self._streams.collect((channel.ring_id, "producer", channel.pid, channel.producer), final=True)
         channel.close()
 
     # --- messages out -------------------------------------------------------------------------------------------------
@@ -251,7 +251,16 @@ class Outbox:
         old = self.outgoing.pop(grant.pid, None)
         if old is not None:
             self._close(old)
-        channel = Outgoing(grant, fds[0], fds[1], self._engine.bell, audit=self._audit)
+        streams = self._streams
+        channel = Outgoing(
+            grant,
+            fds[0],
+            fds[1],
+            self._engine.bell,
+            audit=streams.audit,
+            leaves=streams.leaves(grant.ring_id, "producer"),
+            on_window=streams.nudged,
+        )
         self.outgoing[grant.pid] = channel
         if grant.pid in self.direct:
             # A larger ring in place of the old one.
@@ -287,7 +296,7 @@ class Outbox:
             self.topics[topic].update(answer.values.get("members", ()))
         else:
             self._engine.serve_control()
-        return self._fan_out(sorted(self.topics[topic]), payload, wire, timeout_s)
+        return self._fan_out(sorted(self.topics[topic]), payload, wire, timeout_s, self._streams.publication(topic))
 
     def broadcast(self, payload: Any, timeout_s: float) -> int:
         """Send to every live agent; returns how many took it."""
@@ -295,9 +304,33 @@ class Outbox:
         close_all(fds)
         return self._fan_out(answer.values.get("members", []), payload, target_to_wire(Broadcast()), timeout_s)
 
-    def _fan_out(self, pids: Sequence[int], payload: Any, wire: str | None, timeout_s: float) -> int:
+    def _fan_out(
+        self, pids: Sequence[int], payload: Any, wire: str | None, timeout_s: float, stream: TopicEnd | None = None
+    ) -> int:
         is_array = type(payload) is np.ndarray
-        data = encode_message_for(payload, 0, None, wire) if is_array else encode_message(payload, 0, None, wire)
+        number = stream.next if stream is not None else 0
+        encode = encode_message_for if is_array else encode_message
+        data = encode(payload, 0, None, wire, number)
+        if stream is None:
+            return self._deliver(pids, payload, data, wire, timeout_s, None)
+        try:
+            return self._deliver(pids, payload, data, wire, timeout_s, stream)
+        finally:
+            # Whoever took it, and whatever went wrong: the number is used.
+            size = len(data) + (payload.nbytes if is_array else 0)
+            leaf = b"" if stream.leaves is None else data + payload.tobytes() if is_array else data
+            stream.note(number, size, 0, leaf)
+
+    def _deliver(
+        self,
+        pids: Sequence[int],
+        payload: Any,
+        data: bytes,
+        wire: str | None,
+        timeout_s: float,
+        stream: TopicEnd | None,
+    ) -> int:
+        is_array = type(payload) is np.ndarray
         size = len(data) + (payload.nbytes + _ARRAY_HEADER_BYTES if is_array else 0)
         delivered = 0
         for pid in pids:
@@ -314,6 +347,8 @@ class Outbox:
             except (RingFull, ChannelClosed, WeftTimeout) as error:
                 report = f.DeadLetterReport(pid, error.code, payload_type(payload), wire or "")
                 self._engine.control.send_wait(report)
+                if stream is not None:
+                    stream.lose((stream.next, error.code, pid))
         return delivered
 
 

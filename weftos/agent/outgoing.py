@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from weftos import limits
 from weftos.agent.frames import ChannelGrant
-from weftos.shm import Doorbell, MailboxPeer, RingProducer, Segment
+from weftos.shm import Doorbell, Leaves, MailboxPeer, RingProducer, Segment
 
 __all__ = ["Outgoing"]
 
@@ -21,6 +21,8 @@ class Outgoing:
         own_bell: this process's doorbell, slept on while the ring is full.
         audit: hash what is written, for the audit windows.
         kick: what wakes the receiver where it has no mailbox (the kernel); replaces mailbox and doorbell.
+        leaves: take each message, for windows with a Merkle root.
+        on_window: called when audit windows wait.
     """
 
     __slots__ = ("_bell", "_mailbox", "easy_payload", "max_payload", "pid", "producer", "put", "ring_id")
@@ -34,6 +36,8 @@ class Outgoing:
         *,
         audit: bool,
         kick: Callable[[], None] | None = None,
+        leaves: Leaves | None = None,
+        on_window: Callable[[], None] | None = None,
     ) -> None:
         self.pid = grant.pid
         self.ring_id = grant.ring_id
@@ -44,7 +48,10 @@ class Outgoing:
             self._mailbox = Segment.attach(mailbox, keep_fd=False)
             self._bell = Doorbell.open(grant.bell)
             wake = MailboxPeer(self._mailbox, self._bell).notifier(grant.slot)
-        self.producer = RingProducer(Segment.attach(ring, keep_fd=False), wake=wake, space=own_bell, audit=audit)
+        segment = Segment.attach(ring, keep_fd=False)
+        self.producer = RingProducer(
+            segment, wake=wake, space=own_bell, audit=audit, leaves=leaves, on_window=on_window
+        )
         self.put = self.producer.put
         geometry = self.producer.geometry
         self.max_payload = geometry.max_payload

@@ -30,7 +30,7 @@ from weftos.agent.hot_receive import build_receive
 from weftos.agent.inbox import Inbox
 from weftos.agent.outbox import Outbox
 from weftos.agent.outgoing import Outgoing
-from weftos.agent.windows import WindowSender
+from weftos.agent.streams import Place, Streams
 from weftos.errors import (
     ChannelClosed,
     WeftTimeout,
@@ -64,8 +64,11 @@ class AgentRuntime:
         self.control: FrameChannel[f.ToAgent] = FrameChannel(boot.control, f.ToAgent)
         self.bell = Doorbell.open(boot.bell_name)
         self.mailbox = Mailbox(Segment.attach(boot.mailbox_fd, keep_fd=False), self.bell)
-        self.inbox = Inbox(boot.pid, self._report_ring, audit=boot.audit)
-        self.outbox = Outbox(self, audit=boot.audit, on_close=self._closing)
+        self.service = self._attach_service()
+        self._streams = Streams(boot, self.service)
+        self.inbox = Inbox(boot.pid, self._report_ring, self._streams)
+        self.outbox = Outbox(self, self._streams)
+        self._streams.places = self._ring_ends
         self.stopping = False
         #: ``receive(timeout=None)``: commit the message handed out before, and return the next one; ``None`` at the
         #: deadline (``timeout`` in seconds; ``None`` waits for ever), or when the agent is to stop.
@@ -76,8 +79,6 @@ class AgentRuntime:
         self._control_looked = 0.0
         self._kernel_source = Source(0, 0, boot.pid)
         self._attach_kernel()
-        self.service = self._attach_service()
-        self._windows = WindowSender(self.service)
 
     def _attach_kernel(self) -> None:
         boot = self.boot
@@ -154,11 +155,11 @@ class AgentRuntime:
                 if message.correlation and self.calls.is_late(message):
                     continue
                 return message
-            self.send_windows()
+            self._streams.send()
             left = _LONGEST_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._wait(left, self.has_news)
+            self._wait(min(left, self._streams.due_in), self.has_news)
         self.inbox.settle()
         return None
 
@@ -173,11 +174,11 @@ class AgentRuntime:
             batch = self.inbox.next_many()
             if batch is not None:
                 return batch
-            self.send_windows()
+            self._streams.send()
             left = _LONGEST_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._wait(left, self.has_news)
+            self._wait(min(left, self._streams.due_in), self.has_news)
         self.inbox.settle()
         return None
 
@@ -195,11 +196,13 @@ class AgentRuntime:
         call = self.calls.begin(*self.outbox.send(target, payload, timeout_s))
         try:
             while (reply := self.call_result(call)) is None:
+                if self._streams.due_in <= 0:
+                    self._streams.send()
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self.calls.abandon(call)
                     raise WeftTimeout(f"agent {call.pid} did not reply within {timeout_s:g} s")
-                self._wait(min(left, _LONGEST_S), self.has_news)
+                self._wait(min(left, _LONGEST_S, self._streams.due_in), self.has_news)
         finally:
             self.calls.end(call)
         return reply
@@ -295,25 +298,20 @@ class AgentRuntime:
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    def send_windows(self, *, flush: bool = False) -> None:
-        """Commit closed audit windows of all rings to the chain; with ``flush`` the open ones too."""
-        for channel in self.outbox.outgoing.values():
-            self._windows.collect(channel.producer.audit_windows(flush=flush), "producer")
-        for incoming in self.inbox.rings():
-            self._windows.collect(incoming.consumer.audit_windows(flush=flush), "consumer")
-        self._windows.send()
+    def _ring_ends(self) -> list[Place]:
+        out = [(one.ring_id, "producer", one.pid, one.producer) for one in self.outbox.outgoing.values()]
+        return [*out, *((one.ring_id, "consumer", one.pid, one.consumer) for one in self.inbox.rings())]
 
-    def _closing(self, channel: Outgoing) -> None:
-        self._windows.collect(channel.producer.audit_windows(flush=True), "producer")
+    def _on_find_leaf(self, frame: f.FindLeaf, _fds: list[int]) -> None:
+        self.control.send_wait(self._streams.find(frame))
 
     def _report_ring(self, ring_id: int, code: str, text: str) -> None:
         # Not waiting: a flood of bad messages must not stop us; the kernel counts what arrives.
         self.control.send(f.RingReport(ring_id, code, text[:500]))
 
     def flush(self) -> None:
-        """Before the process ends in order: close open audit windows and hand them to the service."""
-        self.send_windows(flush=True)
-        self._windows.flush()
+        """Before the process ends in order: close all streams and hand their last windows to the service."""
+        self._streams.send(final=True)
 
 
 def _readable(fd: int) -> list[tuple[int, int]]:
@@ -341,4 +339,5 @@ _HANDLERS: Final[dict[type, Callable[[AgentRuntime, Any, list[int]], None]]] = {
     f.Member: AgentRuntime._on_member,
     f.Answer: AgentRuntime._on_answer,
     f.SignalFrame: AgentRuntime._on_signal,
+    f.FindLeaf: AgentRuntime._on_find_leaf,
 }

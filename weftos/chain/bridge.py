@@ -18,9 +18,9 @@ import msgspec
 
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint
 from weftos.chain.note import SignaturePolicy
-from weftos.chain.proofs import verify_consistency
 from weftos.chain.rotation import PublicKeys
 from weftos.errors import AppendRefused, ProofInvalid, SplitView
+from weftos.merkle.proofs import verify_consistency
 
 __all__ = ["BRIDGE_KIND", "SPLIT_VIEW_KIND", "Bridge", "KnownHead", "check_head", "split_view_payload"]
 

@@ -26,15 +26,15 @@ import msgspec
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
-from weftos.chain.frontier import leaf_hash
 from weftos.chain.locate import record_at
 from weftos.chain.note import SignaturePolicy, parse_note
-from weftos.chain.proofs import inclusion_proof, verify_inclusion
 from weftos.chain.record import Record, decode_header, encode_header, payload_hash, record_hash
 from weftos.chain.rotation import PublicKeys
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.chain.tile_tree import TileTree
 from weftos.errors import ChainCorrupted, ChainError, ProofInvalid
+from weftos.merkle.frontier import leaf_hash
+from weftos.merkle.proofs import inclusion_proof, verify_inclusion
 
 __all__ = ["EventProof", "Prover", "check_proof", "make_proof", "parse_proof"]
 

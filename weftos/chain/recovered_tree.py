@@ -15,12 +15,12 @@ from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, decode_segment_header
-from weftos.chain.frontier import EMPTY_ROOT
 from weftos.chain.scanner import Batch, Scanner
 from weftos.chain.segments import Listing
 from weftos.chain.tile_paths import TILE_WIDTH
 from weftos.chain.tile_store import TileStore, read_tile
 from weftos.errors import ChainCorrupted
+from weftos.merkle.frontier import EMPTY_ROOT
 
 __all__ = ["RecoveredTree"]
 

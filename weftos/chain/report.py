@@ -46,11 +46,22 @@ class Checks(msgspec.Struct):
         witnesses: no witness has seen another or a longer log; ``None`` if none was asked.
         seals: every seal is genuine, over these records, and none is missing; ``None`` if their key was not given.
         lineage: the derivations on the log make sense together; ``None`` if there are none, or not all were read.
-        windows: no audit window is contradicted.
-        windows_total: audit windows seen.
+        windows: no window of a stream is contradicted, missing, moved or made up.
+        windows_total: audit windows of rings seen.
         windows_paired: ranges on which both ends agree.
         windows_unpaired: ranges to which one end alone committed.
         withheld: payloads that were taken away.
+        topic_windows_paired: windows of topics that agree with another end's.
+        streams_total: stream ends: sides of rings, and of topics.
+        streams_closed: ended with a last window.
+        streams_cut: ended without one: the agent died, the ring was closed, or the kernel ended.
+        streams_silent: open, and nothing was heard of them for long.
+        streams_resumed: taken over by a later incarnation of an agent.
+        windows_holes: ranges that no window of an end covers.
+        windows_foreign: windows and heartbeats by somebody who is not that end; they are ignored.
+        heartbeats: records that say that nothing passed.
+        messages_lost: messages that an end said were lost to it, and those that the kernel put aside.
+        messages_unexplained: messages of topics that a subscriber missed and nobody accounts for.
     """
 
     frames: bool = True
@@ -71,6 +82,17 @@ class Checks(msgspec.Struct):
     windows_paired: int = 0
     windows_unpaired: int = 0
     withheld: int = 0
+    topic_windows_paired: int = 0
+    streams_total: int = 0
+    streams_closed: int = 0
+    streams_cut: int = 0
+    streams_silent: int = 0
+    streams_resumed: int = 0
+    windows_holes: int = 0
+    windows_foreign: int = 0
+    heartbeats: int = 0
+    messages_lost: int = 0
+    messages_unexplained: int = 0
 
 
 #: Field of ``Checks`` that an error of each code turns off.
@@ -87,6 +109,8 @@ _CHECK_OF: Final = {
     "payload_withheld": "payloads",
     "time_reversed": "time",
     "window_mismatch": "windows",
+    "window_missing": "windows",
+    "window_link": "windows",
     "checkpoint_absent": "checkpoint",
     "signature_invalid": "checkpoint",
     "rolled_back": "checkpoint",

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from weftos.chain.files import Files, ReadFile, write_all
-from weftos.chain.frontier import Frontier
 from weftos.chain.tile_paths import TILE_WIDTH, decode_bundle, encode_bundle, entries_path, tile_path
 from weftos.errors import ChainCorrupted
+from weftos.merkle.frontier import Frontier
 
 __all__ = ["TileStore", "read_tile"]
 

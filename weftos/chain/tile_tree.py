@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
-from weftos.chain.frontier import Frontier, parents
 from weftos.chain.tile_paths import TILE_WIDTH, bundle_entry, entries_path
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
+from weftos.merkle.frontier import Frontier, parents
 
 __all__ = ["TileTree", "frontier_at", "root_at"]
 

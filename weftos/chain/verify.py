@@ -20,7 +20,6 @@ from collections.abc import Callable
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, log_origin, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
-from weftos.chain.frontier import Frontier
 from weftos.chain.note import SignaturePolicy, parse_note
 from weftos.chain.parallel import segment_findings
 from weftos.chain.record import ZERO_HASH
@@ -32,6 +31,7 @@ from weftos.chain.verify_seals import SealCheck, check_seals, sealed_sizes
 from weftos.chain.verify_segment import AT_BORDER, SegmentFindings
 from weftos.chain.verify_special import SpecialRecords
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInvalid
+from weftos.merkle.frontier import Frontier
 
 __all__ = ["Checks", "Problem", "VerifyReport", "verify"]
 

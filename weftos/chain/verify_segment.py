@@ -19,17 +19,21 @@ from weftos import limits
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, SegmentHeader, decode_segment_header, read_frame_at
-from weftos.chain.frontier import Frontier
 from weftos.chain.good_run import Picked
 from weftos.chain.record import decode_header
 from weftos.chain.report import Problem
 from weftos.chain.scanner import Batch, Scanner
+from weftos.merkle.frontier import Frontier
 
 __all__ = ["SPECIAL", "SegmentFindings", "Special", "verify_segment"]
 
 #: Kinds whose payload is looked into.
 SPECIAL = frozenset(
-    ("ipc.grant", "ipc.window", "key.genesis", "key.rotate", "log.seal", "chain.redacted", "lineage.derivation")
+    (
+        *("ipc.grant", "ipc.revoke", "ipc.window", "ipc.topic_window", "ipc.heartbeat", "ipc.dead_letter"),
+        *("agent.restart", "agent.exit", "boot.config", "shutdown"),
+        *("key.genesis", "key.rotate", "log.seal", "chain.redacted", "lineage.derivation"),
+    )
 )
 #: Number of a finding that belongs to the record which the segment begins with, whatever that is.
 AT_BORDER = -2
@@ -44,6 +48,7 @@ class Special(msgspec.Struct, frozen=True, array_like=True):
     source: str
     boot_id: bytes
     payload: bytes
+    t_ns: int = 0
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
@@ -225,7 +230,7 @@ class _Segment:
 
     def _special(self, one: Picked, offset: int) -> None:
         h = one.header
-        self._found.special.append(Special(h.seq, offset, h.kind, h.source, h.boot_id, one.salted[16:]))
+        self._found.special.append(Special(h.seq, offset, h.kind, h.source, h.boot_id, one.salted[16:], h.t_ns))
 
     def _behind(self, file: ReadFile, at: int, problem: str, *, is_header: bool) -> int | None:
         """Report what stopped the reader and return where the next record begins, or ``None``."""

@@ -14,7 +14,7 @@ from weftos.chain.report import Problem, VerifyReport
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, follow_rotations
 from weftos.chain.seals import Seal
 from weftos.chain.verify_segment import Special
-from weftos.chain.windows import WindowPairs
+from weftos.chain.verify_streams import STREAM_KINDS, StreamRecords
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["PlacedSeal", "SpecialRecords"]
@@ -51,7 +51,7 @@ class SpecialRecords:
 
     def __init__(self, report: VerifyReport) -> None:
         self._report = report
-        self._windows = WindowPairs()
+        self._streams = StreamRecords(report)
         self._rotations: list[Rotation] = []
         self._withheld: dict[int, tuple[str, int, bytes]] = {}
         self.first_keys: PublicKeys | None = None
@@ -87,12 +87,9 @@ class SpecialRecords:
         except msgspec.DecodeError as error:
             self._error(one, file, "payload_mismatch", f"the payload is no map: {error}")
             return
-        if one.kind == "ipc.window":
-            contradiction = self._windows.add(one.seq, one.boot_id, one.source, payload)
-            if contradiction is not None:
-                self._error(one, file, "window_mismatch", contradiction)
-        elif one.kind == "ipc.grant":
-            self._windows.grant(one.boot_id, one.source, payload)
+        if one.kind in STREAM_KINDS:
+            for code, detail in self._streams.take(one, payload):
+                self._error(one, file, code, detail)
         elif one.kind == "chain.redacted":
             self._redacted(one, payload)
         elif one.kind == LINEAGE_KIND:
@@ -148,9 +145,7 @@ class SpecialRecords:
         for seq, (file, offset, _) in self._withheld.items():
             detail = "the payload is gone, and no record says that it was redacted"
             self._report.error(Problem(seq, file, offset, "payload_withheld", detail))
-        checks, windows = self._report.checks, self._windows
-        checks.windows_total, checks.windows_paired = windows.windows, windows.paired
-        checks.windows_unpaired = windows.unpaired
+        self._streams.finish(self._report)
 
     def _error(self, one: Special, file: str, code: str, detail: str) -> None:
         self._report.error(Problem(one.seq, file, one.offset, code, detail))

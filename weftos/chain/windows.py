@@ -8,23 +8,31 @@ Only the two ends of a ring may speak for it. Who they are stands in the kernel'
 from anybody else, or for a ring that was never granted, is counted and ignored, so that no agent can make the log look
 false.
 
-Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count or bytes
-are found, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ranges lie between them; a third one, to a range that
-was paired already, unless more than ``limits.CHAIN_VERIFY_PAIRED`` further pairs do. Not guaranteed: that a range was
-committed to by both ends.
+Guaranteed: two commitments to the same range of the same ring in the same boot with different digest, count, counters,
+bytes or root are found, unless more than ``limits.CHAIN_VERIFY_WINDOWS`` open ranges lie between them; a third one, to
+a range that was paired already, unless more than ``limits.CHAIN_VERIFY_PAIRED`` further pairs do. Not guaranteed: that
+a range was committed to by both ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from weftos import limits
 
 __all__ = ["WindowPairs"]
 
 _Key: TypeAlias = tuple[bytes, int, int, int]
-_Value: TypeAlias = tuple[Any, Any, Any]
+_Value: TypeAlias = tuple[Any, ...]
+
+
+#: What both ends must say alike; the last only if both do, because rings of newer agents may have roots and others not.
+_COMPARED: Final = ("digest", "count", "bytes", "first", "root")
+
+
+def _agree(one: _Value, other: _Value) -> bool:
+    return one[:4] == other[:4] and (one[4] == other[4] or one[4] is None or other[4] is None)
 
 
 class WindowPairs:
@@ -63,7 +71,7 @@ class WindowPairs:
             seq: number of the record.
             source: who appended it, as the service process stamped it.
             boot_id: its boot; rings are numbered per boot.
-            payload: ``ring``, ``side``, ``from``, ``to``, ``count``, ``bytes``, ``digest``.
+            payload: ``ring``, ``side``, ``from``, ``to``, ``count``, ``bytes``, ``digest``, ``first``, ``root``.
 
         Returns:
             What contradicts an earlier commitment, or ``None``.
@@ -77,7 +85,7 @@ class WindowPairs:
         if self._ends.get((boot_id, ring), {}).get(str(side)) != source:
             self.foreign += 1
             return None
-        value = (payload.get("digest"), payload.get("count"), payload.get("bytes"))
+        value = tuple(map(payload.get, _COMPARED))
         earlier = self._open.get(key) or self._paired.get(key)
         if earlier is None:
             if len(self._open) >= limits.CHAIN_VERIFY_WINDOWS:
@@ -85,7 +93,7 @@ class WindowPairs:
                 self.given_up += 1
             self._open[key] = (seq, side, value)
             return None
-        if earlier[2] != value:
+        if not _agree(earlier[2], value):
             self.differing += 1
             return f"ring {ring}, bytes {start} to {end}: {side} differs from {earlier[1]} in record {earlier[0]}"
         if earlier[1] != side and self._open.pop(key, None) is not None:

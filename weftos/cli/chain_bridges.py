@@ -143,9 +143,9 @@ def make_proof(directory: Path, size: int, checkpoint: Path) -> list[str]:
     """
     from weftos.chain.checkpoint import parse_text
     from weftos.chain.note import parse_note
-    from weftos.chain.proofs import consistency_proof
     from weftos.chain.tile_tree import TileTree
     from weftos.errors import ChainError
+    from weftos.merkle.proofs import consistency_proof
 
     try:
         head = parse_text(parse_note(checkpoint.read_bytes()).text)

@@ -22,6 +22,7 @@ from weftos.cli.chain_reading import export, tail
 from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
+from weftos.cli.window_proofs import check_message, streams_text
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
 from weftos.rpc import types as t
 
@@ -237,16 +238,28 @@ def prove(seq: int, directory: Path | None, output: Path | None) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the public keys of the log; otherwise those that this instance has pinned for it.",
 )
+@click.option(
+    "--message",
+    "message_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With a proof of a message: the message itself, as `weaver ipc prove --message` wrote it.",
+)
 @json_option
-def check(proof: BinaryIO, key_file: Path | None, as_json: bool) -> None:
-    """Verify a proof made by `weaver chain prove`; the log itself is not needed.
+def check(proof: BinaryIO, key_file: Path | None, message_file: Path | None, as_json: bool) -> None:
+    """Verify a proof made by `weaver chain prove` or `weaver ipc prove`; the log itself is not needed.
 
     The exit status is 5 when it proves nothing.
     """
     from weftos.chain.proof_file import check_proof, parse_proof
     from weftos.cli.chain_keys import keys_of_origin, origin_of
 
-    found = parse_proof(proof.read(_PROOF_BYTES))
+    data = proof.read(_PROOF_BYTES)
+    if data.startswith(b"weftos/window-proof/"):
+        check_message(data, message_file, key_file, as_json)
+        return
+    if message_file is not None:
+        raise click.UsageError("--message goes with a proof that `weaver ipc prove` made; this one is of a record.")
+    found = parse_proof(data)
     origin = origin_of(found.checkpoint)
     record, checkpoint = check_proof(found, keys_of_origin(origin, key_file), origin)
     if as_json:
@@ -406,6 +419,8 @@ def _show_report(report: VerifyReport) -> None:
         agreed = f.count(checks.windows_paired, "range")
         audit = f"{agreed} agreed on, {f.number(checks.windows_unpaired)} with one end only"
         pairs.insert(-1, ("Audit windows", audit))
+    if report.checks.streams_total:
+        pairs.insert(-1, ("Streams", streams_text(report.checks)))
     parts: list[Panel | Table] = [Panel("Chain verification", pairs)]
     parts += [
         _findings(title, findings)

@@ -8,6 +8,7 @@ from weftos.cli import formats as f
 from weftos.cli.messages import message_options, parse_message
 from weftos.cli.output import Table, emit_json, show
 from weftos.cli.session import PID, call, json_option
+from weftos.cli.window_proofs import prove
 from weftos.rpc import types as t
 
 __all__ = ["ipc"]
@@ -15,7 +16,10 @@ __all__ = ["ipc"]
 
 @click.group()
 def ipc() -> None:
-    """Topics, and messages that nobody handled."""
+    """Topics, proofs of messages, and messages that nobody handled."""
+
+
+ipc.add_command(prove)
 
 
 @ipc.command()

@@ -43,7 +43,7 @@ _COMMANDS: Final = {
     "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
     "artifact": ("weftos.cli.artifact_commands:artifact", "Keep files under the hash of their content."),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
-    "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, and messages that nobody handled."),
+    "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, proofs of messages, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),
     "health": ("weftos.cli.system_commands:health", "Show what works and what does not."),
     "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS, Python and the system."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -42,18 +42,58 @@ class Denied(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class Window(Event, frozen=True, kw_only=True):
-    """One end of a ring commits to the bytes that passed."""
+class _Window(Event, frozen=True, kw_only=True):
+    """What one end of a stream commits to; see docs/formats/windows.md."""
+
+    side: Literal["producer", "consumer"]
+    incarnation: Natural
+    window: Natural
+    prev: Bytes32
+    first: Natural
+    last: Natural
+    count: Natural
+    bytes: Natural
+    lost: list[list[Any]]
+    lost_count: Natural
+    complete: bool
+    final: bool
+    opened_ns: Natural
+    closed_ns: Natural
+    root: Bytes32 | None = None
+    leaves: Natural | None = None
+
+
+class Window(_Window, frozen=True, kw_only=True):
+    """One end of a ring commits to the messages that passed."""
 
     kind: ClassVar[str] = "ipc.window"
     ring: Natural
-    side: str
+    producer: Pid
+    consumer: Pid
     start: Natural = msgspec.field(name="from")
     end: Natural = msgspec.field(name="to")
-    count: int
-    bytes: Natural
     digest: Bytes32
-    complete: bool = True
+    resumed: bool
+
+
+class TopicWindow(_Window, frozen=True, kw_only=True):
+    """One end of a topic commits to the messages that passed."""
+
+    kind: ClassVar[str] = "ipc.topic_window"
+    topic: str
+    publisher: Pid
+    late: Natural
+
+
+class Heartbeat(Event, frozen=True, kw_only=True):
+    """Streams of an agent on which nothing passed."""
+
+    kind: ClassVar[str] = "ipc.heartbeat"
+    heartbeat: bool
+    count: Natural
+    incarnation: Natural
+    rings: list[list[Any]]
+    topics: list[list[Any]]
 
 
 class DeadLetter(Event, frozen=True, kw_only=True):

@@ -22,6 +22,9 @@ class BootConfig(Event, frozen=True, kw_only=True):
     max_processes: Natural
     health_interval_ms: Natural
     unclean_before: bool
+    windows: str
+    window_ms: Natural
+    proof_topics: list[str]
 
 
 class BootServices(Event, frozen=True, kw_only=True):

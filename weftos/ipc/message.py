@@ -86,6 +86,9 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, eq=False):
     correlation: int = 0
     trace_id: str | None = None
     target_wire: str | None = None
+    number: int = 0
+    #: Of the receiver: what a numbered message takes in its stream (size, key, bytes); overwritten by it.
+    trail: Any = None
 
 
 _NO_ENVELOPE = Envelope(0)
@@ -128,6 +131,12 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         """The target as sent; see ``target``."""
         envelope: Envelope = self.envelope or _NO_ENVELOPE
         return envelope.target_wire
+
+    @property
+    def number(self) -> int:
+        """Number of the message among all that its sender published to the topic; 0 for any other message."""
+        envelope: Envelope = self.envelope or _NO_ENVELOPE
+        return envelope.number
 
     @property
     def source(self) -> Source:
@@ -257,15 +266,17 @@ def unsendable(payload: Any, error: Exception) -> ProtocolError:
 
 
 def encode_message(
-    payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None
+    payload: Any, correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None, number: int = 0
 ) -> bytes:
-    """Encode a message without array data.
+    """Encode a message without array data; ``number`` counts the messages to a topic.
 
     Raises:
         ProtocolError: the payload holds something that MessagePack cannot.
     """
     tag, body = body_to_wire(payload)
     try:
+        if number:
+            return encode_wire((tag, body, correlation, trace_id, target_wire, number))
         if correlation or trace_id is not None or target_wire is not None:
             return encode_wire((tag, body, correlation, trace_id, target_wire))
         return encode_wire((tag, body))
@@ -274,10 +285,16 @@ def encode_message(
 
 
 def encode_message_for(
-    array: np.ndarray[Any, Any], correlation: int = 0, trace_id: str | None = None, target_wire: str | None = None
+    array: np.ndarray[Any, Any],
+    correlation: int = 0,
+    trace_id: str | None = None,
+    target_wire: str | None = None,
+    number: int = 0,
 ) -> bytes:
     """Encode the envelope that travels beside an array; the data itself is the ring's business."""
     assert isinstance(array, np.ndarray)
+    if number:
+        return encode_wire((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire, number))
     return encode_wire((int(PayloadTag.ARRAY), None, correlation, trace_id, target_wire))
 
 
@@ -297,7 +314,9 @@ def decode_message(data: bytes, array: np.ndarray[Any, Any] | None = None) -> Me
         else:
             envelope = _decode_envelope(data)
             message = Message(envelope.tag, envelope.payload, envelope)
-            envelope.payload = None
+            envelope.payload = envelope.trail = None
+            if not 0 <= envelope.number < 1 << 63:
+                raise ProtocolError(f"{envelope.number} is no number of a message")
     except DecodeError as error:
         raise ProtocolError(f"not a message: {error}") from error
     tag = message.tag

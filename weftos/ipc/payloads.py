@@ -4,8 +4,8 @@ Plain Python values need no wrapper: ``str`` is Text, ``bytes`` is Bytes, an nda
 MessagePack can hold is Json. The structured kinds (ToolCall, ToolResult, Signal, Rvf) travel as a small integer tag and
 a list. Nothing is ever unpickled.
 
-A message on the wire is a MessagePack array ``[tag, body, correlation, trace, target]`` whose tail may be missing; that
-is why the common case costs two elements. ``docs/formats/message.md`` has the bytes.
+A message on the wire is a MessagePack array ``[tag, body, correlation, trace, target, number]`` whose tail may be
+missing; that is why the common case costs two elements. ``docs/formats/message.md`` has the bytes.
 """
 
 from __future__ import annotations

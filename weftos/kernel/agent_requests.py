@@ -19,6 +19,7 @@ from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
 from weftos.kernel.grants import Grant, Grants
 from weftos.kernel.inherit import limits_from, require
+from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.process import ProcessEntry
 from weftos.kernel.registry import ServiceRegistry
@@ -46,9 +47,12 @@ class AgentRequests:
         grants: decides channels and topics.
         operator: takes messages to pid 0.
         registry: services.
+        proofs: takes answers about messages.
     """
 
-    def __init__(self, core: Core, grants: Grants, operator: Operator, registry: ServiceRegistry) -> None:
+    def __init__(
+        self, core: Core, grants: Grants, operator: Operator, registry: ServiceRegistry, proofs: MessageProofs
+    ) -> None:
         self._core = core
         self._grants = grants
         self._operator = operator
@@ -64,6 +68,7 @@ class AgentRequests:
             f.LogLine: self._log,
             f.DeadLetterReport: self._dead_letter,
             f.RingReport: self._ring_report,
+            f.LeafFrame: proofs.answered,
             f.PongFrame: lambda _agent, _frame: None,
         }
         self._bodies: dict[type, Callable[[Agent, Any], Awaitable[Grant]]] = {

@@ -7,7 +7,7 @@ ring only for the moment in which it looks at it.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,6 +94,8 @@ class ChannelTable:
         # By ring id, because a ring that was replaced stays until it is read out.
         self._in: defaultdict[int, dict[int, RingRecord]] = defaultdict(dict)
         self._out: defaultdict[int, dict[int, RingRecord]] = defaultdict(dict)
+        #: Of closed rings as well, the newest.
+        self._ends: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     def between(self, src: int, dst: int) -> RingRecord | None:
         """The ring of a pair, if there is one."""
@@ -102,6 +104,10 @@ class ChannelTable:
     def by_id(self, ring_id: int) -> RingRecord | None:
         """The ring with a number, if it exists."""
         return self._by_id.get(ring_id)
+
+    def ends(self, ring_id: int) -> tuple[int, int] | None:
+        """Writer and reader of a ring, even of one that was closed lately."""
+        return self._ends.get(ring_id)
 
     def incoming(self, pid: int) -> list[RingRecord]:
         """Rings that an agent reads."""
@@ -128,6 +134,9 @@ class ChannelTable:
         segment.close()
         old = self._pairs.get((src, dst))
         self._pairs[src, dst] = self._by_id[ring_id] = record
+        self._ends[ring_id] = src, dst
+        while len(self._ends) > limits.RINGS_REMEMBERED:
+            self._ends.popitem(last=False)
         self._in[dst][ring_id] = self._out[src][ring_id] = record
         if old is not None:
             record.direct, record.broadcast, record.topics = old.direct, old.broadcast, set(old.topics)

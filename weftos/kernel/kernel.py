@@ -34,6 +34,7 @@ from weftos.kernel.grants import Grants
 from weftos.kernel.handlers import Handlers
 from weftos.kernel.ledgers import ledger_settings
 from weftos.kernel.letters import bury_unread, settle_dead_reader
+from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
@@ -71,7 +72,8 @@ class Kernel:
         self.registry = ServiceRegistry()
         self.grants = Grants(core, self.registry)
         self.operator = Operator(core)
-        self.requests = AgentRequests(core, self.grants, self.operator, self.registry)
+        self.proofs = MessageProofs(core)
+        self.requests = AgentRequests(core, self.grants, self.operator, self.registry, self.proofs)
         self.supervisor = Supervisor(core, self.requests.take, self._gone, self._life)
         self.requests.supervisor = self.supervisor
         self.sampler = Sampler(core, self.supervisor)
@@ -172,6 +174,9 @@ class Kernel:
                 "max_processes": config.max_processes,
                 "health_interval_ms": int(config.health_check_interval_secs * 1000),
                 "unclean_before": core.unclean_shutdown,
+                "windows": core.config.ipc.windows,
+                "window_ms": int(core.config.ipc.window_secs * 1000),
+                "proof_topics": list(core.config.ipc.proof_topics),
             },
         )
         core.record("boot.services", {"count": len(self.registry.records())})
@@ -215,7 +220,8 @@ class Kernel:
             self._replace_service,
             leftovers.enforcement(),
         )
-        self._rpc = RpcServer(core.home.socket, handlers.table(), core.emit)
+        table = handlers.table() | {"ipc.prove": self.proofs.find}
+        self._rpc = RpcServer(core.home.socket, table, core.emit)
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))
         self._say(f"Control socket {core.home.socket}; no mesh in this version")

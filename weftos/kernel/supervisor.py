@@ -145,6 +145,9 @@ class Supervisor:
             service_bell=core.service.bell.name,
             service_request_slot=agent.service_slot,
             durable=core.config.chain.durability == "durable",
+            window_secs=core.config.ipc.window_secs,
+            message_leaves=core.config.ipc.windows == "messages",
+            proof_topics=tuple(core.config.ipc.proof_topics),
         )
         Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
         log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

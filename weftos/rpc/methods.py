@@ -15,6 +15,7 @@ import msgspec
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
+from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.state_types import KernelHeld
@@ -144,6 +145,7 @@ _TABLE: Final = (
         list[t.DeadLetterInfo],
         "Messages that nobody will handle, oldest first.",
     ),
+    Method("ipc.prove", _OPERATE, s.ProveParams, s.MessageLeaf, "Ask an agent in which window a message lies."),
 )
 
 #: Every method by name.

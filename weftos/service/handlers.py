@@ -38,7 +38,7 @@ from weftos.tree.acl import EffectiveAcl
 __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
 
 #: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
-_AGENT_KINDS: Final = frozenset(("ipc.window",))
+_AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.topic_window", "ipc.heartbeat"))
 _AGENT_PREFIX: Final = "app."
 _DECISION_KIND: Final = {"Permit": "gate.permit", "Defer": "gate.defer", "Deny": "gate.deny"}
 #: Longest name of an action, and longest text of a refusal, in characters: an answer must fit a record of any ring.

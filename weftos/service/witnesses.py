@@ -19,10 +19,10 @@ from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, parse_text
 from weftos.chain.note import parse_note
 from weftos.chain.note_keys import VerifierKey
-from weftos.chain.proofs import consistency_proof
 from weftos.chain.rotation import PublicKeys, Rotation
 from weftos.chain.tile_tree import TileTree, root_at
 from weftos.errors import ChainCorrupted, ChainError, ProtocolError, WeftError
+from weftos.merkle.proofs import consistency_proof
 from weftos.service.pinning import rotations_of
 from weftos.witness.client import WitnessClient
 from weftos.witness.known import meet_witness

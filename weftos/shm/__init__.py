@@ -7,7 +7,7 @@ The formats are in ``docs/formats/ring.md``.
 
 from weftos.shm.arrays import ArrayRecord, ArrayView
 from weftos.shm.async_mailbox import AsyncMailbox
-from weftos.shm.audit import RingAudit, Verdict, Window, reconcile
+from weftos.shm.audit import Leaves, RingAudit, Verdict, Window, reconcile
 from weftos.shm.consumer import ConsumerStatistics, Item, RingConsumer
 from weftos.shm.doorbell import Doorbell, sweep
 from weftos.shm.inspector import Redelivery, RingInspector, RingStatistics
@@ -25,6 +25,7 @@ __all__ = [
     "Doorbell",
     "Geometry",
     "Item",
+    "Leaves",
     "Mailbox",
     "MailboxPeer",
     "MailboxStatistics",

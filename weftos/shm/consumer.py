@@ -72,6 +72,7 @@ class RingConsumer(ConsumerCore):
         autocommit: commit each item as it is handed out (at most once instead of at least once).
         fragments: whether messages above the size of a record are expected; if not, one of them is corruption.
         audit: hash the stream in windows and keep them in ``audit``.
+        leaves: with ``audit``: takes each record that passes, for windows with a Merkle root.
 
     Attributes:
         get: ``get() -> Item | None`` hands out the next item, or None when there is none.
@@ -201,17 +202,18 @@ class RingConsumer(ConsumerCore):
         self._store(end, min(head, self._grid), head, cursor, 1)
         return view
 
-    def audit_windows(self, *, flush: bool = False) -> list[Window]:
+    def audit_windows(self, *, flush: bool = False, final: bool = False) -> list[Window]:
         """Return the audit windows since the last call; none when the ring is not audited.
 
         Args:
-            flush: also commit to the open window, up to COMMIT; call this when the end is given up.
+            flush: also commit to the open window, up to COMMIT.
+            final: likewise, and say that none follows; call this when the end is given up.
         """
         if self.audit is None:
             return []
-        if flush:
+        if flush or final:
             self._publish()
-            self.audit.flush(self._load()[4], self._load()[3])
+            self.audit.flush(*self._counted, final=final)
         return self.audit.windows()
 
     # --- looking ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 from weftos.errors import RingCorrupted
 from weftos.shm import arrays, batches, fence, layout
 from weftos.shm.arrays import copy_array
-from weftos.shm.audit import RingAudit
+from weftos.shm.audit import Leaves, RingAudit
+from weftos.shm.counting import Marks, count_before, count_between
 from weftos.shm.fragments import Assembly
 from weftos.shm.hot_consumer import build_hot_consumer
 from weftos.shm.segment import Segment
@@ -51,10 +52,12 @@ class ConsumerCore:
         "_auto",
         "_batches",
         "_bell",
+        "_counted",
         "_eighth",
         "_fragments",
         "_grid",
         "_load",
+        "_marks",
         "_notes",
         "_patience",
         "_pending",
@@ -83,6 +86,7 @@ class ConsumerCore:
         waiter: Waiting | None = None,
         autocommit: bool = False,
         audit: bool = False,
+        leaves: Leaves | None = None,
         fragments: bool = True,
     ) -> None:
         fence.register()
@@ -107,8 +111,11 @@ class ConsumerCore:
         self._pending_at = 0
         self._pending_id = 0
         self._sub = (start, 0)
-        count = words[layout.GET_COUNT]
-        self.audit = RingAudit(segment, geometry, start, count) if audit else None
+        self._marks = Marks(segment, layout.GET_MARKS)
+        count = count_before(segment, geometry, self._marks, start)
+        #: The last place of which the counter is known exactly.
+        self._counted = (start, count)
+        self.audit = RingAudit(segment, geometry, start, count, leaves) if audit else None
         self._grid = self.audit.next_boundary if self.audit is not None else layout.NOBODY
         self._notes: deque[tuple[int, int]] = deque()
         hot = build_hot_consumer(segment, geometry, start, count, autocommit, self)
@@ -120,6 +127,7 @@ class ConsumerCore:
 
     def _claim(self) -> None:
         """Free what our predecessor had committed but not published."""
+        self._marks.write(*self._counted)
         self.segment.words[layout.TAIL] = self._start
 
     # --- handing out --------------------------------------------------------------------------------------------------
@@ -227,7 +235,8 @@ class ConsumerCore:
         self._batches.append(_Batch(position, end, len(messages)))
         self._pending, self._pending_at, self._pending_id = messages, done, position
         _, head, last, _, _ = self._load()
-        self._store(end, 0, head, last, 0)  # stop at 0: every call comes here until the batch is handed out
+        # Stop at 0: every call comes here until the batch is handed out. What was done before counts as handed out.
+        self._store(end, 0, head, last, done)
 
     def _from_batch(self, limit: int) -> list[tuple[int, Any]]:
         first = self._pending_id + self._pending_at
@@ -255,11 +264,14 @@ class ConsumerCore:
         if flags & layout.FRAG_FIRST and assembly.drop():
             self._count_drop()
         last = flags & layout.FRAG_LAST
-        whole = None
+        whole, lost = None, 0
         if flags & layout.FRAG_FIRST or assembly.active:
             whole = assembly.feed(payload, flags)
         elif last:
             self._count_drop()  # our predecessor had the beginning; the producer begins again
+            lost = 1
+            if self.audit is not None:
+                self.audit.lose(position, "incomplete")
         if whole is not None:
             kind, content = whole
             item = arrays.decode(content) if kind == layout.ARRAY else bytes(content)
@@ -267,7 +279,7 @@ class ConsumerCore:
             return [(position, item)]
         head, previous, committed = self._load()[1], self._load()[2], self._load()[4]
         # While a message is incomplete every record comes here, so that one of another kind drops it.
-        self._store(end, 0 if assembly.active else min(head, self._grid), head, previous, 0)
+        self._store(end, 0 if assembly.active else min(head, self._grid), head, previous, lost)
         if committed == position:
             self._commit_at(end)
         return None
@@ -347,7 +359,8 @@ class ConsumerCore:
     def _publish(self) -> None:
         """Let the producer reuse what is committed, and tell it if it waits for that."""
         words = self.segment.words
-        _, _, _, count, committed = self._load()
+        cursor, _, _, count, committed = self._load()
+        done = count if committed == cursor else self._count_at(committed)
         if self.audit is not None:
             self._note_boundary()
             while self._notes and self._notes[0][0] <= committed:
@@ -355,6 +368,9 @@ class ConsumerCore:
             self.audit.absorb(committed)
         if fence.publish_fence is not None:
             fence.publish_fence()
+        # The mark first: while TAIL is the old one, everything behind the mark before is still there.
+        self._counted = (committed, done)
+        self._marks.write(committed, done)
         words[layout.TAIL] = self._tail = committed
         words[layout.GET_COUNT] = count & layout.NOBODY
         self._settle(committed, committed + self._eighth)
@@ -362,6 +378,11 @@ class ConsumerCore:
             words[layout.SPACE_WANTED] = layout.NOBODY
             if self._bell is not None:
                 self._bell()
+
+    def _count_at(self, position: int) -> int:
+        """How many messages lie before a record boundary at or behind TAIL."""
+        at, count = self._counted
+        return count + count_between(self.segment, self.geometry, at, position)
 
     def release_space(self) -> None:
         """Publish TAIL now: before sleeping without ``get`` having said that the ring is empty, or before leaving."""

@@ -17,6 +17,7 @@ import msgspec
 
 from weftos.shm import layout
 from weftos.shm.consumer import RingConsumer
+from weftos.shm.counting import Marks, count_before
 from weftos.shm.segment import Segment
 
 __all__ = ["Redelivery", "RingInspector", "RingStatistics"]
@@ -238,9 +239,12 @@ class RingInspector:
         Frees what the dead one had committed, and lets a sender that is in the middle of fragments begin again.
         """
         words = self._words
-        words[layout.EPOCH_COMMIT] = words[layout.COMMIT]
+        commit = words[layout.COMMIT]
+        marks = Marks(self.segment, layout.GET_MARKS)
+        marks.write(commit, count_before(self.segment, self.geometry, marks, commit))
+        words[layout.EPOCH_COMMIT] = commit
         words[layout.CONSUMER_EPOCH] = epoch = (words[layout.CONSUMER_EPOCH] + 1) & layout.NOBODY
-        words[layout.TAIL] = words[layout.COMMIT]
+        words[layout.TAIL] = commit
         return epoch
 
     def retire_producer(self) -> int:

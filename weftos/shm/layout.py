@@ -40,12 +40,14 @@ CRC_OFFSET: Final = STATIC.size
 HEAD: Final = 64 // 8  # producer: position after the last published record
 PUT_COUNT: Final = 128 // 8  # producer: messages published
 PUT_WAITS: Final = 136 // 8  # producer: times it had to wait for room
+PUT_MARKS: Final = 144 // 8  # producer: two pairs (position, messages before it), see ``counting``
 TAIL: Final = 192 // 8  # consumer: space before it may be overwritten
 COMMIT: Final = 256 // 8  # consumer: everything before it is done
 SUB: Final = 264 // 8  # consumer: messages done within the batch record at COMMIT
 CURRENT: Final = 272 // 8  # consumer: id of the message in its handler plus 1, 0 for none; what lies before it is done
 GET_COUNT: Final = 320 // 8  # consumer: messages handed out (published with TAIL)
 DROP_COUNT: Final = 328 // 8  # consumer: incomplete fragmented messages dropped
+GET_MARKS: Final = 336 // 8  # consumer: as PUT_MARKS
 SPACE_WANTED: Final = 384 // 8  # producer sets a position, consumer resets it: "tell me when TAIL gets there"
 STATE: Final = 448 // 8  # kernel: 0 open, 1 closed
 PRODUCER_EPOCH: Final = 512 // 8  # kernel: producers that came before the present one
@@ -152,7 +154,7 @@ def create_ring(
     segment.map[: STATIC.size] = static
     segment.map[CRC_OFFSET : CRC_OFFSET + 4] = zlib.crc32(static).to_bytes(4, "little")
     words = segment.words
-    for word in (HEAD, TAIL, COMMIT, EPOCH_COMMIT):
+    for word in (HEAD, TAIL, COMMIT, EPOCH_COMMIT, PUT_MARKS, PUT_MARKS + 2, GET_MARKS, GET_MARKS + 2):
         words[word] = start
     words[SPACE_WANTED] = NOBODY
     return segment

@@ -24,8 +24,9 @@ from weftos import limits
 from weftos.errors import ChannelClosed, MessageTooLarge, PayloadRefused, RingCorrupted, RingFull
 from weftos.shm import arrays, fence, fragment_sender, layout
 from weftos.shm.arrays import AnyArray
-from weftos.shm.audit import RingAudit, Window
+from weftos.shm.audit import Leaves, RingAudit, Window
 from weftos.shm.batches import pack_batch, split_batches
+from weftos.shm.counting import Marks, count_before
 from weftos.shm.hot_producer import Buffer, build_hot_producer
 from weftos.shm.segment import Segment
 from weftos.shm.spin import Patience, Pauses
@@ -71,6 +72,8 @@ class RingProducer:
         wake: called after each publication, e.g. ``MailboxPeer.notifier(slot)``.
         space: slept on while the ring is full, rung by the consumer; without it the producer polls with short pauses.
         audit: hash the stream in windows and keep them in ``audit``.
+        leaves: with ``audit``: takes each record that passes, for windows with a Merkle root.
+        on_window: with ``audit``: called when windows wait to be fetched, for an owner that does nothing but write.
 
     Attributes:
         put: ``put(data, timeout=0.0) -> int`` publishes one message and returns its id (its position in the stream).
@@ -87,7 +90,7 @@ class RingProducer:
     """
 
     __slots__ = (
-        "_load", "_patience", "_publish", "_set_limit", "_space", "_space_limit", "_wake",
+        "_load", "_marks", "_on_window", "_patience", "_publish", "_set_limit", "_space", "_space_limit", "_wake",
         "audit", "fragmented", "geometry", "put", "restarts", "segment", "waits",
     )  # fmt: skip
 
@@ -98,6 +101,8 @@ class RingProducer:
         wake: Callable[[], None] | None = None,
         space: Waitable | None = None,
         audit: bool = False,
+        leaves: Leaves | None = None,
+        on_window: Callable[[], None] | None = None,
     ) -> None:
         fence.register()
         self.segment = segment
@@ -112,7 +117,13 @@ class RingProducer:
         self.waits = words[layout.PUT_WAITS] & (layout.NOBODY >> 1)
         self.fragmented = 0
         self.restarts = 0
-        self.audit = RingAudit(segment, self.geometry, head, words[layout.PUT_COUNT]) if audit else None
+        self.audit: RingAudit | None = None
+        self._marks = Marks(segment, layout.PUT_MARKS)
+        self._on_window = on_window
+        if audit:
+            # Exactly, whatever the predecessor came to write.
+            words[layout.PUT_COUNT] = count = count_before(segment, self.geometry, self._marks, head)
+            self.audit = RingAudit(segment, self.geometry, head, count, leaves)
         self.put, self._load, self._publish, self._set_limit = build_hot_producer(
             segment, self.geometry, head, wake, self._put_slow
         )
@@ -198,11 +209,18 @@ class RingProducer:
         words = self.segment.words
         words[((head & self.geometry.mask) >> 3) + layout.DATA_WORD] = word
         end = head + layout.record_bytes(payload)
+        mark: tuple[int, int] | None = None
         if self.audit is not None and end >= self.audit.next_boundary:
             # Hash before publishing: what the reader frees may be overwritten only by us, but what it reads must
             # already be ours.
-            self.audit.advance(end, self._load()[1] + messages)
+            count = self._load()[1] + messages
+            self.audit.advance(end, count)
+            mark = (end, count)
         self._publish(end, messages, self._hot_limit())
+        if mark is not None:
+            self._marks.write(*mark)
+            if self._on_window is not None and self.audit is not None and self.audit.waiting >= limits.AUDIT_NUDGE:
+                self._on_window()
         return head
 
     def _write(self, payload: Buffer, kind: int, messages: int, deadline: float) -> int:
@@ -331,16 +349,17 @@ class RingProducer:
         n = len(lead) + array.nbytes
         return self._finish(head, n, n | kind << 32, messages)
 
-    def audit_windows(self, *, flush: bool = False) -> list[Window]:
+    def audit_windows(self, *, flush: bool = False, final: bool = False) -> list[Window]:
         """Return the audit windows since the last call; none when the ring is not audited.
 
         Args:
-            flush: also commit to the open window, up to HEAD; call this when the end is given up.
+            flush: also commit to the open window, up to HEAD.
+            final: likewise, and say that none follows; call this when the end is given up.
         """
         if self.audit is None:
             return []
-        if flush:
-            self.audit.flush(*self._load())
+        if flush or final:
+            self.audit.flush(*self._load(), final=final)
         return self.audit.windows()
 
     # --- looking ------------------------------------------------------------------------------------------------------

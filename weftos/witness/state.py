@@ -26,11 +26,11 @@ import msgspec
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, log_id_of, open_checkpoint, parse_text
 from weftos.chain.cosignature import CosignatureSigner, cosignature_time
-from weftos.chain.frontier import EMPTY_ROOT
 from weftos.chain.note import Note, NoteSignature, SignaturePolicy, format_note, parse_note
-from weftos.chain.proofs import verify_consistency
 from weftos.chain.rotation import PublicKeys, Rotation, follow_rotations
 from weftos.errors import ChainCorrupted, ChainError, ProofInvalid, SignatureInvalid
+from weftos.merkle.frontier import EMPTY_ROOT
+from weftos.merkle.proofs import verify_consistency
 from weftos.witness.folder import StoredLog, WitnessFolder
 from weftos.witness.outcomes import Conflict, Cosigned, Evidence, Head, Key, Pinned, Refused, SplitView
 

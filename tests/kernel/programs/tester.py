@@ -39,6 +39,7 @@ def main(ctx):
                     "sender": message.sender,
                     "payload": payload.tolist() if isinstance(payload, np.ndarray) else str(payload),
                     "target": str(message.target),
+                    "id": message.id,
                     "redelivered": message.redelivered,
                 }
             )
@@ -99,11 +100,13 @@ ACTIONS = {
     "who": lambda turn: [turn.ctx.pid, turn.ctx.incarnation, turn.message.redelivered],
     # messages
     "send": lambda turn: done(turn.ctx.send(turn["to"], turn["payload"])),
+    "send_at": lambda turn: turn.ctx.send(turn["to"], turn["payload"]),
     "send_array": lambda turn: done(turn.ctx.send(turn["to"], np.arange(turn["n"], dtype=np.float64))),
     "send_big": send_big,
     "flood": flood,
     "call": lambda turn: turn.ctx.call(turn["to"], turn["payload"], timeout=turn.get("timeout", 5)),
     "publish": lambda turn: turn.ctx.publish(turn["topic"], turn["payload"]),
+    "publish_big": lambda turn: turn.ctx.publish(turn["topic"], "x" * turn["n"]),
     "subscribe": lambda turn: done(turn.ctx.subscribe(turn["topic"])),
     "unsubscribe": lambda turn: done(turn.ctx.unsubscribe(turn["topic"])),
     "broadcast": lambda turn: turn.ctx.broadcast(turn["payload"]),
@@ -120,6 +123,7 @@ ACTIONS = {
     ),
     # the log and the gate
     "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
+    "append_this": lambda turn: turn.ctx.service.append(turn["kind"], turn["payload"]).seq,
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
     # how to end, and what not to do

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weftos.chain.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
-from weftos.chain.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 from weftos.errors import ProofInvalid
+from weftos.merkle.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
+from weftos.merkle.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 
 LEAVES = [leaf_hash(b"%d" % n) for n in range(700)]
 MOST = 40

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from weftos.chain.frontier import EMPTY_ROOT, node_hash
 from weftos.errors import ProofInvalid
+from weftos.merkle.frontier import EMPTY_ROOT, node_hash
 
 __all__ = ["consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weftos.chain.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
+from weftos.merkle.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 
 ENTRIES = [bytes.fromhex(text) for text in (
     "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
