@@ -382,6 +382,18 @@ class AttestationInvalid(ChainError):
     exit_code = 5
 
 
+class RecordPruned(ChainError):
+    """A record is not in the log's folder any more: its segment was pruned. It may be in the archive."""
+
+    code = "chain.pruned"
+
+
+class ArchiveFailed(ChainError):
+    """A segment could not be archived, or its archive cannot be used. The log itself goes on."""
+
+    code = "chain.archive"
+
+
 class WitnessUnavailable(ChainError):
     """A witness could not be asked: no connection, no answer in time, or one that makes no sense. Nothing is known."""
 

@@ -241,6 +241,14 @@ CHAIN_PRODUCERS: Final = 16_384
 CHAIN_OPEN_SCAN_BYTES: Final = 128 * 1024 * 1024
 #: Bytes that a reader takes from a file at once: large enough that the calls do not count, small enough for the cache.
 CHAIN_READ_BYTES: Final = 1024 * 1024
+#: Largest segment that is archived or read from an archive, unpacked: a small file must not fill a disk.
+CHAIN_ARCHIVE_BYTES: Final = 4 * 1024 * 1024 * 1024
+#: Grants of rings kept of what was pruned, so that audit windows of rings that are still open can be compared: the
+#: newest of the current boot, some 400 bytes each.
+CHAIN_KEPT_GRANTS: Final = 1024
+#: Largest file of what was kept of the pruned segments: room for the grants, for 1000 changes of keys (11 kB each) and
+#: for a line about each of a million segments.
+CHAIN_KEPT_BYTES: Final = 64 * 1024 * 1024
 #: Findings kept in the report of a verification; further ones are counted only.
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.

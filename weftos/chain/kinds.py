@@ -34,6 +34,8 @@ KINDS: Final[dict[str, str]] = {
     "acl.remove": "a rule was taken from a resource",
     "key.rotate": "the log's keys were handed over to a new pair",
     "chain.redacted": "the payload of a record was taken away for good",
+    "chain.archived": "a segment was copied to the archive",
+    "chain.pruned": "the oldest segments are removed from the log's folder",
     "log.seal": "a seal of everything before it, by a key that exists no more",
     "lineage.derivation": "something was derived from something that is on the log",
     "custody.attestation": "who holds what, signed",

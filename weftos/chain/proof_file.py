@@ -27,9 +27,10 @@ from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
 from weftos.chain.frontier import leaf_hash
-from weftos.chain.locate import record_at
+from weftos.chain.locate import archived_record, record_at
 from weftos.chain.note import SignaturePolicy, parse_note
 from weftos.chain.proofs import inclusion_proof, verify_inclusion
+from weftos.chain.reader import check_present, list_segments
 from weftos.chain.record import Record, decode_header, encode_header, payload_hash, record_hash
 from weftos.chain.rotation import PublicKeys
 from weftos.chain.segments import CHECKPOINT_NAME
@@ -72,14 +73,16 @@ class EventProof(msgspec.Struct, frozen=True):
         return "\n".join([*lines, "", ""]).encode() + self.checkpoint
 
 
-def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
+def make_proof(directory: str | os.PathLike[str], seq: int, archive: str = "") -> EventProof:
     """Make a proof from the files of a log.
 
     Args:
         directory: of the log.
         seq: number of the record.
+        archive: folder with archived segments, for a record that was pruned.
 
     Raises:
+        RecordPruned: the record was pruned, and is not in the archive.
         ChainError: there is no checkpoint, or it does not cover the record yet, or a file cannot be read.
         ChainCorrupted: record or tiles are damaged.
     """
@@ -98,12 +101,19 @@ def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
             "while the log grows, and by `weaver chain checkpoint`"
         )
     tree = TileTree(path, stated.size)
-    entry = tree.entry(seq)
-    record = record_at(path, seq, entry)
-    if record.header_bytes != entry:
+    record = _record(path, seq, tree, archive)
+    if leaf_hash(record.header_bytes) != tree.node(0, seq):
         raise ChainCorrupted(f"record {seq} is not the one that the tree holds; `weaver chain verify` tells more")
     hashes = inclusion_proof(seq, stated.size, tree.node)
     return EventProof(seq, record.header_bytes, record.salted, hashes, note)
+
+
+def _record(path: str, seq: int, tree: TileTree, archive: str) -> Record:
+    listing = list_segments(path)
+    if seq < listing.first_seq and archive:
+        return archived_record(path, archive, seq)
+    check_present(listing, seq)
+    return record_at(path, seq, tree.entry(seq))
 
 
 def parse_proof(data: bytes) -> EventProof:

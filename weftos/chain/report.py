@@ -45,6 +45,8 @@ class Checks(msgspec.Struct):
         keys: every change of keys is signed by both sides; ``None`` if the log names no keys.
         witnesses: no witness has seen another or a longer log; ``None`` if none was asked.
         seals: every seal is genuine; ``None`` if their key was not given or there are none.
+        pruned: what was pruned was pruned by the log's own word; ``None`` if nothing was.
+        archive: the archived segments are those that were archived; ``None`` if they were not looked at.
         windows: no audit window is contradicted.
         windows_total: audit windows seen.
         windows_paired: ranges on which both ends agree.
@@ -64,6 +66,8 @@ class Checks(msgspec.Struct):
     keys: bool | None = None
     witnesses: bool | None = None
     seals: bool | None = None
+    pruned: bool | None = None
+    archive: bool | None = None
     windows: bool = True
     windows_total: int = 0
     windows_paired: int = 0
@@ -92,6 +96,8 @@ _CHECK_OF: Final = {
     "keys_invalid": "keys",
     "split_view": "witnesses",
     "seal_invalid": "seals",
+    "pruned_invalid": "pruned",
+    "archive_mismatch": "archive",
 }
 
 
@@ -118,6 +124,9 @@ class VerifyReport(msgspec.Struct):
         signed_by: id of the pair of keys that the signatures were checked with, 16 hex digits.
         key_origin: where these keys came from: ``given``, ``log`` or ``""``.
         since: records that were trusted because of an older checkpoint, and not read again.
+        pruned: records at the beginning that were pruned: the tree vouches for their hashes, and nobody has looked at
+            their content.
+        archived: segments that were read from the archive.
         rolled_back: the log is shorter than was promised.
         elapsed_seconds: duration of the verification.
     """
@@ -141,6 +150,8 @@ class VerifyReport(msgspec.Struct):
     signed_by: str = ""
     key_origin: str = ""
     since: int = 0
+    pruned: int = 0
+    archived: int = 0
     rolled_back: bool = False
     elapsed_seconds: float = 0.0
 

@@ -6,11 +6,19 @@ import os
 from collections import OrderedDict
 
 from weftos.chain.frontier import Frontier, node_hash
-from weftos.chain.tile_paths import TILE_WIDTH, bundle_entry, entries_path
+from weftos.chain.tile_paths import (
+    TILE_WIDTH,
+    bundle_entry,
+    edge_paths,
+    encode_bundle,
+    entries_path,
+    parse_tile_path,
+    tile_path,
+)
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
 
-__all__ = ["TileTree", "frontier_at", "root_at"]
+__all__ = ["TileTree", "damaged_tile", "frontier_at", "root_at"]
 
 _KEPT_TILES = 64
 
@@ -41,7 +49,7 @@ class TileTree:
         assert (index + 1) << level <= self.size, "a complete subtree of this tree"
         tile_level, above = divmod(level, 8)
         first = index << above
-        hashes = self._tile(tile_level, first // TILE_WIDTH)
+        hashes = self.hashes(tile_level, first // TILE_WIDTH)
         begin = first % TILE_WIDTH
         nodes = hashes[begin : begin + (1 << above)]
         while len(nodes) > 1:
@@ -64,7 +72,25 @@ class TileTree:
         except OSError as error:
             raise ChainCorrupted(f"{path} cannot be read: {error.strerror or error}", path=path) from error
 
-    def _tile(self, level: int, index: int) -> list[bytes]:
+    def edge(self, size: int) -> dict[str, bytes]:
+        """Return the partial tiles of the tree of an older size, and its bundle of entries, by their paths.
+
+        Raises:
+            ChainCorrupted: a tile or bundle is missing or has another size.
+        """
+        assert size <= self.size, "an older tree"
+        found = {}
+        for path in edge_paths(size):
+            level, index, width = parse_tile_path(path)
+            if level is None:
+                entries = [self.entry(index * TILE_WIDTH + at) for at in range(width)]
+                found[path] = encode_bundle(entries)
+            else:
+                found[path] = b"".join(self.hashes(level, index)[:width])
+        return found
+
+    def hashes(self, level: int, index: int) -> list[bytes]:
+        """Return the hashes of a tile, as many as it has at this size; errors as for ``node``."""
         key = level, index
         found = self._tiles.get(key)
         if found is None:
@@ -98,3 +124,28 @@ def frontier_at(directory: str, size: int, published: int) -> Frontier:
 def root_at(directory: str, size: int, published: int) -> bytes:
     """Return the root of an older tree, 32 bytes; otherwise as ``frontier_at``."""
     return frontier_at(directory, size, published).root()
+
+
+def damaged_tile(directory: str, size: int) -> str:
+    """Compare every full tile of a tree with the hash over it.
+
+    Args:
+        directory: of the log.
+        size: leaves of the tree, of which every tile is there, partial ones too.
+
+    Returns:
+        The path of the first tile that does not fit; empty if all do.
+
+    Raises:
+        ChainCorrupted: a tile is missing or has another size.
+    """
+    tree = TileTree(directory, size)
+    level, count = 0, size // TILE_WIDTH
+    while count:
+        for index in range(count):
+            part = Frontier()
+            part.extend(tree.hashes(level, index))
+            if part.root() != tree.hashes(level + 1, index // TILE_WIDTH)[index % TILE_WIDTH]:
+                return tile_path(level, index)
+        level, count = level + 1, count // TILE_WIDTH
+    return ""

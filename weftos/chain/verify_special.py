@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from weftos.chain.archive import Archived
 from weftos.chain.canonical import decode_payload
+from weftos.chain.prune_statement import PruneStatement
 from weftos.chain.report import Problem, VerifyReport
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, follow_rotations
 from weftos.chain.seals import Seal
@@ -16,6 +18,9 @@ from weftos.chain.windows import WindowPairs
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["SpecialRecords"]
+
+#: What a malformed record of a kind is called.
+_CODES: Final = {"log.seal": "seal_invalid", "chain.pruned": "pruned_invalid", "chain.archived": "archive_mismatch"}
 
 
 class SpecialRecords:
@@ -27,6 +32,8 @@ class SpecialRecords:
     Attributes:
         first_keys: those that the log names first, or ``None``.
         seals: of the log, oldest first, with the numbers of their records.
+        prunings: what was pruned, by the number of the record that says so.
+        archived: the newest record of each archived segment, by the segment's number.
     """
 
     def __init__(self, report: VerifyReport) -> None:
@@ -36,11 +43,18 @@ class SpecialRecords:
         self._withheld: dict[int, tuple[str, int, bytes]] = {}
         self.first_keys: PublicKeys | None = None
         self.seals: list[tuple[int, Seal]] = []
+        self.prunings: dict[int, PruneStatement] = {}
+        self.archived: dict[int, Archived] = {}
 
     @property
     def keys(self) -> PublicKeys | None:
         """The keys that the log names first, or ``None``."""
         return self.first_keys
+
+    @property
+    def rotations(self) -> list[Rotation]:
+        """The changes of keys, oldest first."""
+        return self._rotations
 
     def knows(self, keys: PublicKeys) -> bool:
         """Whether these are, or were, keys of the log."""
@@ -86,8 +100,13 @@ class SpecialRecords:
                 self._rotations.append(Rotation.from_payload(payload))
             elif one.kind == "log.seal":
                 self.seals.append((one.seq, Seal.from_payload(payload)))
+            elif one.kind == "chain.pruned":
+                self.prunings[one.seq] = PruneStatement.from_payload(payload)
+            elif one.kind == "chain.archived":
+                archived = Archived.from_payload(payload)
+                self.archived[archived.segment] = archived
         except (ChainError, ConfigError) as error:
-            self._error(one, file, "seal_invalid" if one.kind == "log.seal" else "keys_invalid", str(error))
+            self._error(one, file, _CODES.get(one.kind, "keys_invalid"), str(error))
 
     def _redacted(self, one: Special, payload: Mapping[str, Any]) -> None:
         seq = payload.get("seq")
