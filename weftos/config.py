@@ -74,6 +74,11 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ``queued`` ones when the operating system has them; those reach the disk within ``limits.SERVICE_SYNC_S`` seconds,
     and a failure of the machine before that loses them. It holds for agents that start after it was changed.
 
+    ``keep_segments``, ``keep_days`` and ``keep_bytes`` say how much of the log stays in its folder: a closed segment is
+    pruned when none of those that are set keeps it; 0 is off. ``archive = true`` copies each closed segment to
+    ``archive_dir`` first (by default ``archive`` in the instance's folder); ``false`` prunes without that; left out,
+    only what was archived by hand is pruned. See docs/chain.md.
+
     ``witnesses`` processes cosign the checkpoints of the log; 0 is none. Each remembers in a folder of its own below
     ``witness_dir`` (by default ``witnesses`` in the instance's folder). A kernel that runs as root can give each a user
     of its own by ``witness_uids``; these must be able to reach ``witness_dir``. It holds from the next boot on.
@@ -83,6 +88,11 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         limits.CHAIN_SEGMENT_BYTES
     )
     durability: Literal["durable", "queued"] = "durable"
+    keep_segments: Natural = 0
+    keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0
+    keep_bytes: Natural = 0
+    archive: bool | None = None
+    archive_dir: str = ""
     witnesses: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
     witness_dir: str = ""
     witness_uids: list[Annotated[int, msgspec.Meta(ge=1, le=2**31)]] = []
@@ -119,7 +129,12 @@ _UNITS: Final = {
 }
 _SIZE: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-zA-Z]*)\s*")
 #: Keys whose value may be a size in words.
-_SIZES: Final = {("limits", "memory_bytes"), ("limits", "file_bytes"), ("chain", "segment_bytes")}
+_SIZES: Final = {
+    ("limits", "memory_bytes"),
+    ("limits", "file_bytes"),
+    ("chain", "segment_bytes"),
+    ("chain", "keep_bytes"),
+}
 #: Keys whose value is one of a few words.
 _WORDS: Final = {("chain", "durability"): ("durable", "queued")}
 

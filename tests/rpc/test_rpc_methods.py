@@ -17,7 +17,7 @@ EXPECTED = {
     "agent.resume", "agent.list", "agent.inspect", "agent.send", "agent.logs", "chain.status", "chain.local",
     "chain.checkpoint", "chain.rotate-key", "chain.redact", "ipc.topics", "ipc.publish", "ipc.subscribe",
     "ipc.dead-letters", "custody.attest", "resource.tree", "resource.inspect", "resource.stats",
-    "resource.score", "resource.rank",
+    "resource.score", "resource.rank", "chain.archive", "chain.prune", "chain.retention",
 }  # fmt: skip
 
 

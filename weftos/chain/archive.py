@@ -52,6 +52,8 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _LEVEL: Final = 6
 _NAME: Final = re.compile(r"([0-9]{8})\.log\.gz")
 _STEP: Final = 1024 * 1024
+#: Bytes in which the header of a segment lies, packed or not.
+_FIRST: Final = 4096
 
 
 class Digests(msgspec.Struct, frozen=True):
@@ -214,13 +216,13 @@ def archived_header(path: str) -> SegmentHeader:
         ChainCorrupted: there is none.
     """
     with ReadFile(path) as file:
-        first = next(iter(_unpacked(file)), b"")
-    body = read_frame_at(first, 0)
+        packed = file.read(0, _FIRST)
     try:
+        body = read_frame_at(zlib.decompressobj(_GZIP).decompress(packed, _FIRST), 0)
         if body is None:
             raise msgspec.DecodeError("the file does not begin with a good segment header")
         return decode_segment_header(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, zlib.error) as error:
         raise ChainCorrupted(f"{path}: {error}", path=path) from error
 
 

@@ -197,8 +197,10 @@ def _is_announced(writer: ChainWriter, following: Pruned) -> bool:
 def _finish(fs: Files, directory: str) -> None:
     """Let the log begin where it was announced, and remove what lies before."""
     before = list_segments(directory).pruned
-    fs.rename(os.path.join(directory, NEXT_NAME), os.path.join(directory, PRUNED_NAME))
-    fs.sync_dir(directory)
+    following = os.path.join(directory, NEXT_NAME)
+    if os.path.lexists(following):  # else it was renamed by a try that went no further
+        fs.rename(following, os.path.join(directory, PRUNED_NAME))
+        fs.sync_dir(directory)
     listing = list_segments(directory)
     assert listing.pruned is not None, "it was put there"
     if before is not None:

@@ -56,12 +56,14 @@ class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True):
         keep_bytes: the newest segments, until they have so many bytes.
         archive: ``True``: archive every closed segment, and prune only what is archived. ``None``: prune only what was
             archived by hand. ``False``: prune without an archive.
+        archive_dir: folder for archived segments; empty without one.
     """
 
     keep_segments: int = 0
     keep_days: float = 0
     keep_bytes: int = 0
     archive: bool | None = None
+    archive_dir: str = ""
 
     @property
     def prunes(self) -> bool:

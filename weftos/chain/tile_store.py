@@ -148,8 +148,8 @@ class TileStore:
             del self._partials[0]
 
     def keep_edge(self, size: int) -> None:
-        """Never remove the partial tiles of the tree of this size; those kept so far need not stay any more."""
-        self._kept = frozenset(edge_paths(size))
+        """Never remove the partial tiles of the tree of this size."""
+        self._kept |= frozenset(edge_paths(size))
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self._directory, name)

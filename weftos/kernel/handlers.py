@@ -26,6 +26,7 @@ from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
+from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
@@ -106,6 +107,9 @@ class Handlers:
             "chain.checkpoint": self.chain_checkpoint,
             "chain.rotate-key": self.chain_rotate_key,
             "chain.redact": self.chain_redact,
+            "chain.archive": self.chain_archive,
+            "chain.prune": self.chain_prune,
+            "chain.retention": self.chain_retention,
             "custody.attest": self.custody_attest,
             "resource.tree": self.resource_tree,
             "resource.inspect": self.resource_inspect,
@@ -286,6 +290,16 @@ class Handlers:
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
         return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+
+    async def chain_archive(self, params: n.ArchiveParams) -> n.SegmentPlan:
+        return msgspec.convert(await self._done(p.Retain("archive", params.dry_run)), n.SegmentPlan)
+
+    async def chain_prune(self, params: n.PruneParams) -> n.SegmentPlan:
+        rules = {key: value for key, value in msgspec.structs.asdict(params).items() if value and key != "dry_run"}
+        return msgspec.convert(await self._done(p.Retain("prune", params.dry_run, rules)), n.SegmentPlan)
+
+    async def chain_retention(self, _params: t.NoParams) -> n.RetentionStatus:
+        return msgspec.convert(await self._done(p.Retain("status")), n.RetentionStatus)
 
     async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
         values = await self._done(p.Attest())

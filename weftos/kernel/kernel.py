@@ -36,6 +36,7 @@ from weftos.kernel.letters import bury_unread, settle_dead_reader
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
+from weftos.kernel.retention import retention_policy
 from weftos.kernel.rpc_server import RpcServer
 from weftos.kernel.sampler import Sampler
 from weftos.kernel.service_host import ServiceHost
@@ -148,6 +149,7 @@ class Kernel:
             "witness_sockets": self._witnesses.sockets,
             "known_witnesses": str(core.home.known_witnesses),
             "tree_dir": str(core.home.tree),
+            "retention": retention_policy(core.home, core.config.chain),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos.rpc import agent_types as a
+from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 
@@ -94,6 +95,9 @@ _TABLE: Final = (
     Method("chain.checkpoint", _OPERATE, t.NoParams, t.CheckpointResult, "Sign how far the log has come, now."),
     Method("chain.rotate-key", _ADMIN, t.NoParams, t.RotateResult, "Hand the log over to a new pair of keys."),
     Method("chain.redact", _ADMIN, t.RedactParams, t.RedactResult, "Take the payload of a record away for good."),
+    Method("chain.archive", _ADMIN, n.ArchiveParams, n.SegmentPlan, "Copy the closed segments to the archive."),
+    Method("chain.prune", _ADMIN, n.PruneParams, n.SegmentPlan, "Take the oldest segments out of the log's folder."),
+    Method("chain.retention", _READ, t.NoParams, n.RetentionStatus, "What the service archives and prunes."),
     Method("custody.attest", _OPERATE, t.NoParams, t.AttestResult, "Sign what this instance holds, for others."),
     Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),
     Method("resource.inspect", _READ, r.ResourcePathParams, r.ResourceDetail, "One resource, and the rules on it."),

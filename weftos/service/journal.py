@@ -24,12 +24,14 @@ from weftos.chain.checkpoint import Checkpoint, log_origin
 from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
+from weftos.chain.retention import RetentionPolicy
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
 from weftos.service.pinning import pin_keys
+from weftos.service.retention import Retention
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
 from weftos.service.witnesses import Witnesses
 from weftos.tree.snapshot import SNAPSHOT_KIND
@@ -58,8 +60,10 @@ class Journal:
         known_logs: path of the file of pinned keys.
         witnesses: of the log.
         tree: the resource tree that the log adds up to.
+        policy: which segments are archived and pruned.
 
     Attributes:
+        retention: archives and prunes.
         failed: why the log cannot be written any more, or ``None``.
         sync_wanted: somebody waits for the disk; reset by ``sync``.
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
@@ -73,6 +77,7 @@ class Journal:
         known_logs: str,
         witnesses: Witnesses,
         tree: TreeKeeper,
+        policy: RetentionPolicy,
     ) -> None:
         self._writer = writer
         self._append = writer.append
@@ -86,6 +91,7 @@ class Journal:
         self.tree = tree
         self._checkpoints = CheckpointThread(witnesses)
         self._cosigned_size = 0
+        self.retention = Retention(writer, policy, self._covered, self._keep_tree, lambda: self.tree.snapshot_seq)
         self.failed: str | None = None
         self.sync_wanted = False
         self.unsynced_since: float | None = None
@@ -101,6 +107,7 @@ class Journal:
         witness_sockets: Sequence[str] = (),
         known_witnesses: str = "",
         tree_dir: str = "",
+        policy: RetentionPolicy | None = None,
     ) -> Self:
         """Open or make the log, with its signing key.
 
@@ -111,11 +118,13 @@ class Journal:
             SignatureInvalid: the log has other keys than those that were pinned for it.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
-        signer = chain.Signer.open(keys)
+        signer, policy = chain.Signer.open(keys), policy or RetentionPolicy()
         deadline = time.monotonic() + limits.SERVICE_LOCK_S
         while True:
             try:
-                writer = chain.ChainWriter.open(directory, boot_id=boot_id, signer=signer, segment_bytes=segment_bytes)
+                writer = chain.ChainWriter.open(
+                    directory, boot_id=boot_id, signer=signer, segment_bytes=segment_bytes, archive=policy.archive_dir
+                )
             except ChainError as error:
                 locked = isinstance(error.__cause__, BlockingIOError)
                 if not locked or time.monotonic() >= deadline:
@@ -133,7 +142,7 @@ class Journal:
         except BaseException:
             writer.abandon()
             raise
-        return cls(writer, directory, signer, known_logs, witnesses, tree)
+        return cls(writer, directory, signer, known_logs, witnesses, tree, policy)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 
@@ -292,9 +301,28 @@ class Journal:
     def redact(self, seq: int, reason: str, by: str) -> dict[str, Any]:
         """Take the payload of a record away for good; errors as for ``ChainWriter.redact``."""
         self._settle()
+        self.retention.settle()
         with self._remembered("a redaction"):
             ack = self._writer.redact(seq, reason, by)
         return {"seq": seq, "record": ack.seq}
+
+    def retain(self) -> None:
+        """Go on with archiving and pruning, if there is something to do; errors as for ``write``."""
+        if self.failed is None and self.retention.is_due():
+            with self._remembered("a step of archiving or pruning"):
+                self.retention.turn()
+
+    def _covered(self) -> int:
+        """Records that may leave the log's folder, as far as checkpoints and witnesses go."""
+        if self._witnesses.states:
+            return self._cosigned_size
+        return self._writer.checkpoints.size if self._writer.checkpoints is not None else 0
+
+    def _keep_tree(self) -> None:
+        data, reference = self.tree.snapshot(self._writer.head.seq)
+        ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+        self._writer.commit()
+        self.tree.keep(data, ack.seq)
 
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
         note, signed = self._witnesses.cosign(checkpoint, note)
@@ -323,7 +351,9 @@ class Journal:
         """Write, sync and make a checkpoint; errors as for ``write``."""
         try:
             self.collect_checkpoint(wait=True)
+            self.retention.settle()
         finally:
+            self.retention.end()
             self._checkpoints.close()
             with self._remembered("closing the log"):
                 self._close()

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weftos import limits
+from weftos.chain.retention import RetentionPolicy
 from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
@@ -56,6 +57,7 @@ class ServiceBoot:
         semaphore_prefix: prefix of all semaphores of this instance, for the last one to sweep.
         segment_bytes: size at which a file of the log is closed and the next one begun; the chain's default if
             ``None``.
+        retention: which segments are archived and pruned; none if ``None``.
     """
 
     control: socket.socket
@@ -70,6 +72,7 @@ class ServiceBoot:
     witness_sockets: tuple[str, ...] = ()
     known_witnesses: str = ""
     tree_dir: str = ""
+    retention: RetentionPolicy | None = None
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -99,6 +102,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.witness_sockets,
             boot.known_witnesses,
             boot.tree_dir,
+            boot.retention,
         )
     except WeftError as error:
         return _refuse_to_start(channel, error)

@@ -45,6 +45,7 @@ __all__ = [
     "Reply",
     "ReplyFrame",
     "Request",
+    "Retain",
     "RotateKeys",
     "ServiceBootFailed",
     "ServiceFrame",
@@ -130,6 +131,18 @@ class Attest(msgspec.Struct, array_like=True, tag=11):
     """Sign what this instance holds: its log and its resource tree."""
 
 
+class Retain(msgspec.Struct, array_like=True, tag=40):
+    """Archive or prune segments of the log, or ask how that goes; see ``retention``.
+
+    ``action`` is ``archive``, ``prune`` or ``status``; ``rules`` are fields of the policy that differ from the
+    configured ones.
+    """
+
+    action: str
+    dry_run: bool = False
+    rules: dict[str, Any] = {}
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -142,6 +155,7 @@ Request: TypeAlias = (
     | Redact
     | AskTree
     | Attest
+    | Retain
 )
 
 
