@@ -76,8 +76,8 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     ``keep_segments``, ``keep_days`` and ``keep_bytes`` say how much of the log stays in its folder: a closed segment is
     pruned when none of those that are set keeps it; 0 is off. ``archive = true`` copies each closed segment to
-    ``archive_dir`` first (by default ``archive`` in the instance's folder); ``false`` prunes without that; left out,
-    only what was archived by hand is pruned. See docs/chain.md.
+    ``archive_dir`` first (by default ``archive`` in the instance's folder); ``false`` prunes without that;
+    ``"by-hand"``, the default, prunes only what `weaver chain archive` has copied. See docs/chain.md.
 
     ``witnesses`` processes cosign the checkpoints of the log; 0 is none. Each remembers in a folder of its own below
     ``witness_dir`` (by default ``witnesses`` in the instance's folder). A kernel that runs as root can give each a user
@@ -91,7 +91,7 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     keep_segments: Natural = 0
     keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0
     keep_bytes: Natural = 0
-    archive: bool | None = None
+    archive: bool | Literal["by-hand"] = "by-hand"
     archive_dir: str = ""
     witnesses: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
     witness_dir: str = ""

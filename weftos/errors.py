@@ -12,6 +12,7 @@ from typing import ClassVar
 __all__ = [
     "AgentExited",
     "AppendRefused",
+    "ArchiveFailed",
     "ArtifactCorrupted",
     "ArtifactError",
     "ArtifactNotFound",
@@ -51,6 +52,7 @@ __all__ = [
     "ProcessTableFull",
     "ProofInvalid",
     "ProtocolError",
+    "RecordPruned",
     "RemoteUnavailable",
     "ResourceLimitExceeded",
     "RingCorrupted",

@@ -10,6 +10,7 @@ from samples import CRASH, DETAIL, ROWS, STATUS, STOPPED
 
 from weftos.errors import ServiceUnavailable
 from weftos.rpc import agent_types as a
+from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.methods import METHODS
@@ -39,6 +40,11 @@ NODE = r.ResourceNode(
     path="/kernel", kind="namespace", metadata={"state": "running"}, scoring=SCORES, chain_seq=2, created_ns=1,
     updated_ns=1, hash="cd" * 32,
 )  # fmt: skip
+SEGMENT_PLAN = n.SegmentPlan(
+    segments=[n.SegmentRange(number=3, first_seq=20, records=10, bytes=4096)],
+    why_not="segment 00000004 is one of the newest 2 that are closed",
+    begun=False,
+)
 
 #: command, method it must ask, parameters it must send, the answer.
 CASES = [
@@ -100,6 +106,13 @@ CASES = [
         "chain.redact",
         {"seq": 7, "reason": "asked to"},
         t.RedactResult(seq=7, record=14),
+    ),
+    (["chain", "archive", "--dry-run"], "chain.archive", {"dry_run": True}, SEGMENT_PLAN),
+    (
+        ["chain", "prune", "--dry-run", "--keep-bytes", "1KiB"],
+        "chain.prune",
+        {"dry_run": True, "keep_segments": 0, "keep_days": 0, "keep_bytes": 1024},
+        SEGMENT_PLAN,
     ),
     (
         ["custody", "attest"],
@@ -188,8 +201,8 @@ def test_a_command_asks_its_method_and_shows_the_answer(weaver, args, method, pa
 
 def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
-    # These three are tested on their own: spawning and sending below, shutting down and following in their files.
-    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs"}
+    # These are tested on their own: spawning and sending below, the others in their files.
+    asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "chain.retention"}
     assert asked == set(METHODS) - {"ping"}
 
 

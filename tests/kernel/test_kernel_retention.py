@@ -61,7 +61,9 @@ def test_the_service_archives_and_prunes_by_itself(cold):
     cold.stop()
     whole = verified(cold, archive=archive_of(cold))
     assert (whole.first_seq, whole.pruned) == (0, 0)
-    notes = sum(1 for row in segment_rows(str(cold.home.chain), archive_of(cold)) if row.state == "pruned" and row.archive)
+    notes = sum(
+        1 for row in segment_rows(str(cold.home.chain), archive_of(cold)) if row.state == "pruned" and row.archive
+    )
     assert notes >= status.pruned
     # The next kernel goes on with the tree, the keys and everything else.
     cold.start()

@@ -58,6 +58,7 @@ def verify_files(
     keys: PublicKeys | None = None,
     *,
     since: Checkpoint | None = None,
+    archive: Path | None = None,
     show_progress: bool = False,
 ) -> VerifyReport:
     """Verify records.
@@ -66,6 +67,7 @@ def verify_files(
         directory: of the chain.
         keys: of its signer, from a place that its writer cannot change; ``None`` takes those that the chain names.
         since: a checkpoint that was verified before; ``None`` verifies all.
+        archive: folder with the pruned segments; ``None`` not to look at them.
         show_progress: draw a bar on standard error, which is a terminal.
 
     Raises:
@@ -74,9 +76,9 @@ def verify_files(
     """
     from weftos import chain
 
-    workers = os.cpu_count() or 1
+    workers, folder = os.cpu_count() or 1, str(archive or "")
     if not show_progress:
-        return chain.verify(directory, keys=keys, since=since, workers=workers)
+        return chain.verify(directory, keys=keys, since=since, workers=workers, archive=folder)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from weftos.cli.output import console
@@ -88,7 +90,7 @@ def verify_files(
         def advance(records: int) -> None:
             progress.update(task, completed=records + (since.size if since is not None else 0))
 
-        return chain.verify(directory, advance, keys=keys, since=since, workers=workers)
+        return chain.verify(directory, advance, keys=keys, since=since, workers=workers, archive=folder)
 
 
 def _expected(directory: Path) -> int | None:

@@ -15,6 +15,6 @@ def retention_policy(home: Home, section: ChainSection) -> RetentionPolicy:
         keep_segments=section.keep_segments,
         keep_days=section.keep_days,
         keep_bytes=section.keep_bytes,
-        archive=section.archive,
+        archive=None if section.archive == "by-hand" else section.archive,
         archive_dir=str(home.archive_of(section.archive_dir)),
     )
