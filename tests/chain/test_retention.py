@@ -618,3 +618,19 @@ def test_a_verification_between_announcement_and_removal(home, signer, archive, 
         grow(writer)
         prune(writer)
     assert [(one.valid, one.pruned > 0, one.errors) for one in seen] == [(True, True, [])]
+
+
+def test_a_copy_made_by_hand_is_not_forgotten_by_pruning_without_an_archive(home, signer, archive, tmp_path):
+    with opened(home, signer, archive) as writer:
+        seq = writer.append(chain.NewEvent("agent:7", "app.person", {"name": SECRET})).seq
+        grow(writer)
+        archive_segments(writer, to_archive(str(home), archive, writer.checkpoints.size).segments[:5])
+        assert prune(writer, archived=False) > 5
+        assert next(iter(chain.read(home))).seq < 100, "one act takes those that are alike"
+        assert prune(writer, archived=False) > 1
+        grow(writer, 1)
+        writer.redact(seq, "asked to", "operator")
+        with pytest.raises(RecordPruned, match="never archived"):
+            writer.redact(80, "asked to", "operator")
+    assert SECRET.encode() not in plain_bytes(home, tmp_path / "archive")
+    assert chain.verify(home, keys=signer.public).valid

@@ -37,7 +37,7 @@ from weftos.errors import ArchiveFailed, ChainCorrupted, ChainError, RecordPrune
 if TYPE_CHECKING:
     from weftos.chain.writer import ChainWriter
 
-__all__ = ["ARCHIVED_KIND", "Archiving", "erase_archived", "is_erased", "record_anywhere"]
+__all__ = ["ARCHIVED_KIND", "Archiving", "archived_marks", "erase_archived", "is_erased", "record_anywhere"]
 
 ARCHIVED_KIND: Final = "chain.archived"
 _STEP: Final = 1024 * 1024
@@ -214,7 +214,7 @@ def _archived_copy(writer: ChainWriter, listing: Listing, seq: int) -> str | Non
     if writer.archive and os.path.lexists(temporary := f"{archive_path(writer.archive, number)}.tmp"):
         writer.fs.unlink(temporary)  # left over by a crash, with the payload in it
     path = find_in_archive(writer.archive, number, writer.log_id) if writer.archive else None
-    if path is None and number in _marked(writer.directory):
+    if path is None and number in archived_marks(writer.directory):
         raise ArchiveFailed(
             f"segment {number:08d} with record {seq} was archived, and is not in "
             f"{writer.archive or 'an archive that is configured'}: make the archive reachable, and repeat"
@@ -222,8 +222,13 @@ def _archived_copy(writer: ChainWriter, listing: Listing, seq: int) -> str | Non
     return path
 
 
-def _marked(directory: str) -> list[int]:
-    """Return the numbers of the archived segments that were not pruned yet, as far as that was noted."""
+def archived_marks(directory: str) -> list[int]:
+    """Return the numbers of the archived segments that were not pruned yet, as far as that was noted.
+
+    Raises:
+        ChainCorrupted: the note is malformed.
+        OSError: it cannot be read.
+    """
     try:
         with ReadFile(os.path.join(directory, ARCHIVED_NAME)) as file:
             return [int(line) for line in file.read(0, file.size).split()]
@@ -239,7 +244,7 @@ def _marked(directory: str) -> list[int]:
 
 def _mark(fs: Files, directory: str, number: int) -> None:
     first = list_segments(directory).first_number
-    numbers = sorted({one for one in _marked(directory) if one >= first} | {number})
+    numbers = sorted({one for one in archived_marks(directory) if one >= first} | {number})
     replace_file(fs, os.path.join(directory, ARCHIVED_NAME), b"".join(b"%08d\n" % one for one in numbers))
 
 

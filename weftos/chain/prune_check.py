@@ -75,6 +75,8 @@ def check_under(directory: str, pruned: Pruned, size: int, root: bytes) -> Recor
         ChainCorrupted: there is no such record under this root, or it says something else, or tiles are damaged.
     """
     path = os.path.join(directory, PRUNED_NAME)
+    if pruned.seq < pruned.size:
+        raise ChainCorrupted(f"{path} names record {pruned.seq}, which would be pruned itself", path=path)
     if pruned.seq >= size:
         raise ChainCorrupted(f"{path} names record {pruned.seq}, which no checkpoint covers", path=path)
     tree = TileTree(directory, size)

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from weftos import limits
 from weftos.chain.archive import content_digests, file_digests, find_in_archive
+from weftos.chain.archiving import archived_marks
 from weftos.chain.checkpoint import log_origin
 from weftos.chain.closed import Closed, Span
 from weftos.chain.files import Files, replace_file
@@ -58,7 +60,11 @@ class Pruning:
     Args:
         writer: of the log, signed.
         segments: the oldest ones, in a row, closed, covered by its newest checkpoint.
-        archived: they must be in the archive.
+        archived: they must be in the archive. If not, those that are there all the same are pruned by an act of their
+            own, so that an erasure finds them: this one takes the first of them that are alike.
+
+    Attributes:
+        segments: those that go.
 
     Raises:
         ChainError: the tiles over them are damaged, or there is no archive.
@@ -69,11 +75,14 @@ class Pruning:
 
     def __init__(self, writer: ChainWriter, segments: list[Closed], *, archived: bool) -> None:
         self.stopping = Stopping()
+        self._compares = self._archived = archived
+        if not archived:
+            self._archived = _has_copy(writer, segments[0])
+            segments = list(takewhile(lambda one: _has_copy(writer, one) == self._archived, segments))
         self.segments = segments
         self._writer = writer
         self._fs = writer.fs
-        self._archived = archived
-        self._archive = writer.archive if archived else ""
+        self._archive = writer.archive if self._archived else ""
         self._boot_id = writer.boot_id
         assert writer.checkpoints is not None, "the log is signed"
         assert writer.checkpoints.newest is not None, "and covered"
@@ -94,7 +103,7 @@ class Pruning:
         kept = [] if before is None else before.records()
         kept += [record for record, _ in self._span.walk(_KEYS | {_GRANT}, self.stopping.look)]
         self._kept = _needed(kept, self._boot_id)
-        if self._archived:
+        if self._compares:
             for one in self.segments:
                 self._compare(one)
         begin = 0 if before is None else before.size
@@ -156,6 +165,12 @@ class Pruning:
 
     def give_up(self) -> None:
         """Nothing to remove: tiles on the disk do no harm."""
+
+
+def _has_copy(writer: ChainWriter, one: Closed) -> bool:
+    if one.number in archived_marks(writer.directory):
+        return True
+    return bool(writer.archive) and find_in_archive(writer.archive, one.number, one.log_id) is not None
 
 
 def finish_pruning(writer: ChainWriter) -> None:
