@@ -161,3 +161,19 @@ def test_a_snapshot_that_is_needed_and_gone_is_said(cold):
     snapshot.write_bytes(data)
     cold.start()
     assert cold.call("resource.stats").root_hash
+
+
+@pytest.mark.parametrize("crash", ["before the reference", "after the reference"])
+def test_a_snapshot_is_replaced_so_that_one_of_two_is_good(cold, crash):
+    cold.start()
+    cold.spawn("echo")
+    cold.stop()
+    snapshot, following = cold.home.tree / "snapshot", cold.home.tree / "snapshot.next"
+    if crash == "before the reference":
+        following.write_bytes(b"of a later record that nobody refers to")
+    else:
+        snapshot.rename(following)
+        snapshot.write_bytes(b"of an earlier record")
+    cold.start()
+    assert len(cold.call("resource.tree", path="/kernel/agents").nodes) == 2
+    assert "the snapshot of the resource tree is not used" not in cold.log()

@@ -226,7 +226,9 @@ def archived_header(path: str) -> SegmentHeader:
         raise ChainCorrupted(f"{path}: {error}", path=path) from error
 
 
-def pack(fs: Files, source: ReadFile, path: str, go_on: Callable[[], None] = lambda: None) -> Packed:
+def pack(
+    fs: Files, source: ReadFile, path: str, go_on: Callable[[], None] = lambda: None, level: int = _LEVEL
+) -> Packed:
     """Write a segment as an archive's file, bring it onto the disk, and read it back.
 
     Args:
@@ -234,6 +236,7 @@ def pack(fs: Files, source: ReadFile, path: str, go_on: Callable[[], None] = lam
         source: the segment.
         path: of the file to be made; one that lies there is a leftover.
         go_on: called now and then; may raise to stop.
+        level: of zlib.
 
     Raises:
         OSError: it cannot be written.
@@ -244,7 +247,7 @@ def pack(fs: Files, source: ReadFile, path: str, go_on: Callable[[], None] = lam
         fs.unlink(path)
     fd = fs.create(path)
     try:
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
 
         def put(data: bytes) -> None:
             if data:

@@ -190,7 +190,7 @@ def erase_archived(writer: ChainWriter, seq: int) -> None:
             return
         pieces = _spliced(file, place[0], len(place[1]) + FRAME_OVERHEAD, without_payload(place[1]))
         with RoomFile(path, pieces) as source:
-            packed = pack(writer.fs, source, f"{path}.tmp")
+            packed = pack(writer.fs, source, f"{path}.tmp", level=1)  # quickly: everybody waits for it
     number, first_seq, next_seq = _place(listing, seq)
     _say(writer, number, first_seq, next_seq, packed)
     erase_old(writer.fs, f"{path}.tmp", path)
