@@ -109,8 +109,10 @@ class PrunedBeginning:
             return
         try:
             if statement is None and since is not None:
-                # Verified before: it is under that checkpoint, keys and all.
-                record = check_under(self._listing.directory, pruned, since.size, since.root)
+                # Not read, because it was verified before, keys and all. The tiles are those of the newest checkpoint.
+                if pruned.seq >= since.size:
+                    raise ChainCorrupted(f"record {pruned.seq} does not say that this was pruned")
+                record = check_under(self._listing.directory, pruned, stated.size, stated.root)
                 statement = PruneStatement.from_payload(record.payload)
                 current = None
             elif current is None:

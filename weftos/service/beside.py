@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from weftos.errors import WeftError
-
 __all__ = ["Beside"]
 
 
@@ -25,7 +23,7 @@ class Beside:
         self._thread: threading.Thread | None = None
         self._work: Callable[[], Any] | None = None
         self._result: Any = None
-        self._failure: OSError | WeftError | None = None
+        self._failure: Exception | None = None
 
     @property
     def busy(self) -> bool:
@@ -50,7 +48,7 @@ class Beside:
         """Wait for what is under way, and return its result.
 
         Raises:
-            OSError, WeftError: as the function did.
+            Exception: whatever the function raised.
         """
         assert self._work is not None, "something was started"
         self._done.wait()
@@ -77,6 +75,6 @@ class Beside:
                 return
             try:
                 self._result = work()
-            except (OSError, WeftError) as error:
+            except Exception as error:  # whatever it is, it is raised again where somebody collects
                 self._failure = error
             self._done.set()

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 Phase: TypeAlias = Literal["idle", "looking", "preparing", "announced", "finishing"]
 _ARCHIVE: Final = "archive"
 _PRUNE: Final = "prune"
+#: Segments that are pruned although others wait to be archived.
+_MANY: Final = 8
 
 
 class _Job(msgspec.Struct):
@@ -81,6 +83,7 @@ class Retention:
         self._step: Step | None = None
         self._announced = -1
         self._job: _Job | None = None
+        self._looked_for: _Job | None = None
         self._next_look = time.monotonic()
         self._archived = self._pruned = 0
         self._failure = ""
@@ -222,7 +225,7 @@ class Retention:
     def _look(self) -> None:
         """Have the thread look what there is to do. It is told what only this thread may know."""
         self._next_look = time.monotonic() + limits.SERVICE_RETAIN_S
-        self._phase = "looking"
+        self._phase, self._looked_for = "looking", self._job
         covered, job, policy = self._covered(), self._job, self._policy
         directory, archive = self._writer.directory, self._writer.archive
         # A snapshot of the tree is made before anything goes, so the tree does not stand in the way yet.
@@ -242,8 +245,13 @@ class Retention:
         """Begin with the next step, if there is one."""
         todo, gone = found
         job = self._job
+        if job is not self._looked_for:
+            self._next_look = time.monotonic()  # it was asked for while the thread looked for something else
+            return
         prune_now = job is not None and job.action == _PRUNE
-        if gone.segments and (prune_now or _bytes(gone.segments) >= limits.CHAIN_PRUNE_LEAST_BYTES):
+        # Archiving comes first, so that one record speaks of many segments; but it must not put pruning off for ever.
+        enough = _bytes(gone.segments) >= limits.CHAIN_PRUNE_LEAST_BYTES
+        if gone.segments and (prune_now or (enough and (not todo.segments or len(gone.segments) >= _MANY))):
             if self._tree_seq() < gone.segments[-1].next_seq:
                 self._keep_tree()
             self._prepare(Pruning(self._writer, gone.segments, archived=self._rules().archive is not False))
@@ -300,9 +308,9 @@ class Retention:
                 self._give_up()
                 self._next_look = time.monotonic()
             else:
-                self.turn_to_end()
+                self._wait()
 
-    def turn_to_end(self) -> None:
+    def _wait(self) -> None:
         """Wait for the thread, and take note of what it did; errors as for ``turn``."""
         try:
             if self._phase == "looking":
