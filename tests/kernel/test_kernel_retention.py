@@ -94,6 +94,20 @@ def test_the_service_is_killed_while_it_prunes_under_load(cold, rounds):
     assert report.records == report.size
 
 
+def test_the_service_is_killed_between_announcing_and_removing(cold):
+    configure(cold, RULES)
+    cold.start()
+    load(cold, 1200)
+    cold.until(lambda: (cold.home.chain / "pruned.next").exists(), 60)
+    victim = next(s.os_pid for s in cold.call("kernel.services") if s.name == "service")
+    os.kill(victim, signal.SIGKILL)
+    cold.until(lambda: service_pid(cold) not in (None, victim), 30)
+    assert first_seq(cold) >= max(pruned_records(cold)) > 0
+    cold.until(lambda: cold.call("chain.retention").state == "idle")
+    cold.stop()
+    assert verified(cold, archive=archive_of(cold)).first_seq == 0
+
+
 def pruned_records(driver):
     return [record.payload["size"] for record in driver.events() if record.kind == "chain.pruned"]
 
