@@ -635,3 +635,26 @@ def test_a_copy_made_by_hand_is_not_forgotten_by_pruning_without_an_archive(home
             writer.redact(80, "asked to", "operator")
     assert SECRET.encode() not in plain_bytes(home, tmp_path / "archive")
     assert chain.verify(home, keys=signer.public).valid
+
+
+def test_an_erasure_for_which_the_archive_has_no_room_is_refused(home, signer, archive):
+    class Full(chain.RealFiles):
+        full = False
+
+        def write(self, fd, data):
+            if self.full and os.readlink(f"/proc/self/fd/{fd}").startswith(archive):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(fd, data)
+
+    disk = Full()
+    with opened(home, signer, archive, fs=disk) as writer:
+        grow(writer)
+        prune(writer)
+        disk.full = True
+        before = writer.head.seq
+        with pytest.raises(ArchiveFailed, match=r"nothing is erased: .*No space"):
+            writer.redact(20, "asked to", "operator")
+        assert writer.head.seq == before
+        disk.full = False
+        writer.redact(20, "asked to", "operator")
+    assert chain.verify(home, keys=signer.public, archive=archive).checks.withheld == 1

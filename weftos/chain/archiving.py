@@ -14,6 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from weftos.chain.archive import (
     Archived,
     ArchivedFile,
@@ -37,7 +39,16 @@ from weftos.errors import ArchiveFailed, ChainCorrupted, ChainError, RecordPrune
 if TYPE_CHECKING:
     from weftos.chain.writer import ChainWriter
 
-__all__ = ["ARCHIVED_KIND", "Archiving", "archived_marks", "erase_archived", "is_erased", "record_anywhere"]
+__all__ = [
+    "ARCHIVED_KIND",
+    "Archiving",
+    "Erasure",
+    "archived_marks",
+    "erase_archived",
+    "is_erased",
+    "prepare_erasure",
+    "record_anywhere",
+]
 
 ARCHIVED_KIND: Final = "chain.archived"
 _STEP: Final = 1024 * 1024
@@ -173,27 +184,58 @@ def is_erased(writer: ChainWriter, seq: int) -> bool:
         return find_payload(file, seq) is None
 
 
-def erase_archived(writer: ChainWriter, seq: int) -> None:
-    """Take the payload of a record out of its archived segment, if that is in the archive.
+class Erasure(msgspec.Struct, frozen=True):
+    """An archived segment without a payload, packed beside the one that is to go.
+
+    Attributes:
+        path: of the one that is to go.
+        packed: the new one.
+        number: of the segment.
+        first_seq: number of its first record.
+        next_seq: number of the first record behind it.
+    """
+
+    path: str
+    packed: Packed
+    number: int
+    first_seq: int
+    next_seq: int
+
+
+def prepare_erasure(writer: ChainWriter, seq: int) -> Erasure | None:
+    """Pack the archived segment of a record anew, without its payload; ``None`` if there is none with the payload.
+
+    Nothing has changed yet: what can go wrong with an archive goes wrong here, before an erasure is announced.
 
     Raises:
-        ArchiveFailed: the archive is not there, or damaged.
-        OSError: a call failed; the old file is still there, or already the new one.
+        ArchiveFailed: the archive is not there, damaged, or cannot be written.
     """
     listing = list_segments(writer.directory)
     path = _archived_copy(writer, listing, seq)
     if path is None:
-        return
-    with _opened(path) as file:
-        place = find_payload(file, seq)
-        if place is None:
-            return
-        pieces = _spliced(file, place[0], len(place[1]) + FRAME_OVERHEAD, without_payload(place[1]))
-        with RoomFile(path, pieces) as source:
-            packed = pack(writer.fs, source, f"{path}.tmp", level=1)  # quickly: everybody waits for it
-    number, first_seq, next_seq = _place(listing, seq)
-    _say(writer, number, first_seq, next_seq, packed)
-    erase_old(writer.fs, f"{path}.tmp", path)
+        return None
+    try:
+        with _opened(path) as file:
+            place = find_payload(file, seq)
+            if place is None:
+                return None
+            pieces = _spliced(file, place[0], len(place[1]) + FRAME_OVERHEAD, without_payload(place[1]))
+            with RoomFile(path, pieces) as source:
+                packed = pack(writer.fs, source, f"{path}.tmp", level=1)  # quickly: everybody waits for it
+    except OSError as error:
+        raise ArchiveFailed(f"{path} cannot be written anew, so nothing is erased: {error}") from error
+    return Erasure(path, packed, *_place(listing, seq))
+
+
+def erase_archived(writer: ChainWriter, erasure: Erasure) -> None:
+    """Put the new file in the place of the old one, and overwrite that.
+
+    Raises:
+        OSError: a call failed; the old file is still there, or already the new one.
+        StorageFailed: the log has failed.
+    """
+    _say(writer, erasure.number, erasure.first_seq, erasure.next_seq, erasure.packed)
+    erase_old(writer.fs, f"{erasure.path}.tmp", erasure.path)
 
 
 def _archived_copy(writer: ChainWriter, listing: Listing, seq: int) -> str | None:

@@ -22,7 +22,7 @@ from zlib import crc32
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.archiving import erase_archived, is_erased, record_anywhere
+from weftos.chain.archiving import Erasure, erase_archived, is_erased, prepare_erasure, record_anywhere
 from weftos.chain.canonical import encode_payload
 from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
@@ -361,12 +361,14 @@ class ChainWriter:
 
         Raises:
             AppendRefused: the log needs the payload, or it is gone already.
+            ArchiveFailed: it is in the archive too, and that is out of reach or full; nothing was announced.
             ChainError: there is no such record.
             StorageFailed: a call failed; it is finished when the log is opened next.
         """
         self.flush(sync=True)
         record = record_anywhere(self, seq)
         check_redactable(record)
+        erasure = prepare_erasure(self, seq)
         payload = {
             "seq": seq,
             "kind": record.kind,
@@ -376,10 +378,10 @@ class ChainWriter:
         }
         ack = self.append(NewEvent("chain", "chain.redacted", payload))
         self.commit()
-        self._erase(seq)
+        self._erase(seq, erasure)
         return ack
 
-    def _erase(self, seq: int) -> None:
+    def _erase(self, seq: int, erasure: Erasure | None) -> None:
         listing = list_segments(self.directory)
         try:
             if seq >= listing.first_seq:
@@ -387,7 +389,8 @@ class ChainWriter:
                 if number == self._file.number:
                     self._roll()
                 self._file.total -= erase_payload(self.fs, segment_path(self.directory, number), seq)
-            erase_archived(self, seq)
+            if erasure is not None:
+                erase_archived(self, erasure)
         except OSError as error:
             self._file.fail("erasing a payload", error)
 
@@ -397,7 +400,7 @@ class ChainWriter:
             finish_pruning(self)
             for seq in announced:
                 if not is_erased(self, seq):
-                    self._erase(seq)
+                    self._erase(seq, prepare_erasure(self, seq))
         except OSError as error:
             self._file.fail("finishing what a crash interrupted", error)
 
