@@ -77,6 +77,11 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ``queued`` ones when the operating system has them; those reach the disk within ``limits.SERVICE_SYNC_S`` seconds,
     and a failure of the machine before that loses them. It holds for agents that start after it was changed.
 
+    ``keep_segments``, ``keep_days`` and ``keep_bytes`` say how much of the log stays in its folder: a closed segment is
+    pruned when none of those that are set keeps it; 0 is off. ``archive = true`` copies each closed segment to
+    ``archive_dir`` first (by default ``archive`` in the instance's folder); ``false`` prunes without that;
+    ``"by-hand"``, the default, prunes only what `weaver chain archive` has copied. See docs/chain.md.
+
     ``witnesses`` processes cosign the checkpoints of the log; 0 is none. Each remembers in a folder of its own below
     ``witness_dir`` (by default ``witnesses`` in the instance's folder). A kernel that runs as root can give each a user
     of its own by ``witness_uids``; these must be able to reach ``witness_dir``. It holds from the next boot on.
@@ -89,6 +94,11 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         limits.CHAIN_SEGMENT_BYTES
     )
     durability: Literal["durable", "queued"] = "durable"
+    keep_segments: Natural = 0
+    keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0
+    keep_bytes: Natural = 0
+    archive: bool | Literal["by-hand"] = "by-hand"
+    archive_dir: str = ""
     witnesses: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
     witness_dir: str = ""
     witness_uids: list[Annotated[int, msgspec.Meta(ge=1, le=2**31)]] = []
@@ -157,6 +167,7 @@ _SIZES: Final = {
     ("limits", "file_bytes"),
     ("limits", "artifact_bytes"),
     ("chain", "segment_bytes"),
+    ("chain", "keep_bytes"),
     ("artifacts", "store_bytes"),
 }
 #: Keys whose value is one of a few words.

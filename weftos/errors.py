@@ -12,6 +12,7 @@ from typing import ClassVar
 __all__ = [
     "AgentExited",
     "AppendRefused",
+    "ArchiveFailed",
     "ArtifactCorrupted",
     "ArtifactError",
     "ArtifactNotFound",
@@ -55,6 +56,7 @@ __all__ = [
     "ProcessTableFull",
     "ProofInvalid",
     "ProtocolError",
+    "RecordPruned",
     "RemoteUnavailable",
     "ResourceLimitExceeded",
     "RingCorrupted",
@@ -421,6 +423,18 @@ class AttestationInvalid(ChainError):
 
     code = "chain.attestation"
     exit_code = 5
+
+
+class RecordPruned(ChainError):
+    """A record is not in the log's folder any more: its segment was pruned. It may be in the archive."""
+
+    code = "chain.pruned"
+
+
+class ArchiveFailed(ChainError):
+    """A segment could not be archived, or its archive cannot be used. The log itself goes on."""
+
+    code = "chain.archive"
 
 
 class WitnessUnavailable(ChainError):

@@ -76,6 +76,14 @@ class Home:
         """The log's segments."""
         return self.root / "chain"
 
+    def archive_of(self, configured: str) -> Path:
+        """Archived segments of the log.
+
+        Args:
+            configured: ``[chain] archive_dir``; a relative path begins in the instance's folder.
+        """
+        return self.root / Path(configured or "archive").expanduser()
+
     @property
     def keys(self) -> Path:
         """Signing keys, read by the service process alone; mode 0700."""

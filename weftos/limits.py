@@ -167,6 +167,9 @@ SERVICE_LOOK_S: Final = 0.05
 SERVICE_SWEEP_S: Final = 1.0
 #: How often a checkpoint of the log is made while it grows, in seconds: what a truncation can hide at most.
 SERVICE_SIGN_S: Final = 1.0
+#: Between two looks of the service for segments to be archived or pruned, in seconds; and after something went wrong.
+SERVICE_RETAIN_S: Final = 2.0
+SERVICE_RETAIN_RETRY_S: Final = 30.0
 #: After the order to stop, or the kernel's end, requests that lie in the rings are served for this long, in seconds.
 SERVICE_DRAIN_S: Final = 2.0
 #: How long a new service process waits for the one of a dead kernel to let go of the log, in seconds: its drain time, a
@@ -272,6 +275,16 @@ CHAIN_READ_BYTES: Final = 1024 * 1024
 #: Records and bytes of a page that somebody who copies the log gets at once, at most; the largest record fits.
 CHAIN_PAGE_RECORDS: Final = 4096
 CHAIN_PAGE_BYTES: Final = 1024 * 1024
+#: Largest segment that is archived or read from an archive, unpacked: a small file must not fill a disk.
+CHAIN_ARCHIVE_BYTES: Final = 4 * 1024 * 1024 * 1024
+#: Grants of rings kept of what was pruned, so that audit windows of rings that are still open can be compared: the
+#: newest of the current boot, some 400 bytes each.
+CHAIN_KEPT_GRANTS: Final = 1024
+#: Least that the service prunes at once: a record about it has 5 kB, and must not make the log grow by itself.
+CHAIN_PRUNE_LEAST_BYTES: Final = 64 * 1024
+#: Largest file of what was kept of the pruned segments: room for the grants, for 1000 changes of keys (11 kB each) and
+#: for a line about each of a million segments.
+CHAIN_KEPT_BYTES: Final = 64 * 1024 * 1024
 #: Findings kept in the report of a verification; further ones are counted only.
 CHAIN_VERIFY_ERRORS: Final = 1000
 #: Audit windows held for pairing during a verification, about 300 bytes each; beyond it the oldest are given up.

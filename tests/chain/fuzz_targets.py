@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from weftos.chain.archive import archived_header, open_segment
 from weftos.chain.canonical import decode_payload, encode_payload
 from weftos.chain.checkpoint import Checkpoint, format_text, open_checkpoint, parse_text, sign_checkpoint
 from weftos.chain.cursor import Cursor, parse
@@ -25,9 +27,11 @@ from weftos.chain.frames import (
 )
 from weftos.chain.keyring import KeyPair, hand_over
 from weftos.chain.log_signer import HIGH_WATER_NAME, HighWater, Signer
-from weftos.chain.note import SignaturePolicy, format_note, parse_note
+from weftos.chain.note import SignaturePolicy, format_note, parse_note, sign_note
 from weftos.chain.pins import Pins
 from weftos.chain.proof_file import EventProof, check_proof, parse_proof
+from weftos.chain.prune_statement import PruneStatement, check_statement
+from weftos.chain.pruned_file import PRUNED_NAME, Act, Pruned, read_pruned
 from weftos.chain.record import encode_header, payload_hash
 from weftos.chain.rotation import Genesis, Rotation, verify_rotation
 from weftos.chain.seals import Seal, SealState, verify_seals
@@ -145,6 +149,35 @@ def read_rotation(data: bytes) -> None:
     assert verify_rotation(rotation, ORIGIN, PAIR.public) == NEXT.public
 
 
+def read_pruned_file(data: bytes, folder: Path) -> None:
+    (folder / PRUNED_NAME).write_bytes(data)
+    try:
+        found = read_pruned(str(folder))
+    finally:
+        (folder / PRUNED_NAME).unlink()
+    assert found is not None
+    assert all(one.seq < found.size for one in found.records())
+    assert found.segment_of(0)[0] == 1
+    assert found.segment_of(found.size - 1)[0] == found.segment
+
+
+def read_pruning(data: bytes) -> None:
+    statement = PruneStatement.from_payload(as_payload(data))
+    assert PruneStatement.from_payload(statement.to_payload()) == statement
+    check_statement(statement, ORIGIN, [PAIR.public], [], PAIR.public)
+
+
+def read_archived(data: bytes, folder: Path) -> None:
+    path = folder / "00000001.log.gz"
+    path.write_bytes(data)
+    try:
+        with open_segment(str(path)) as file:
+            assert file.read(0, file.size + 1) == gzip.decompress(data)
+        archived_header(str(path))
+    finally:
+        path.unlink()
+
+
 def read_genesis(data: bytes) -> None:
     assert Genesis.read(as_payload(data)).ed25519
 
@@ -211,6 +244,20 @@ def _pins() -> bytes:
     return ("# a comment\n\n" + "\n".join(lines) + "\n").encode()
 
 
+def good_pruned() -> Pruned:
+    act = Act(1, [0, 2], [100, 200], 4, True, "/archive")
+    return Pruned.make(
+        log_id=b"l" * 16, seq=9, segment=2, size=4, head_hash=bytes(32), root=bytes(32), acts=[act], kept=[_body()]
+    )
+
+
+@functools.cache
+def _pruning() -> bytes:
+    statement = PruneStatement.of(good_pruned())
+    note = sign_note(statement.text(ORIGIN), PAIR.signers(ORIGIN))
+    return encode_payload(msgspec.structs.replace(statement, note=note).to_payload())
+
+
 @functools.cache
 def _seal_state() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
@@ -234,6 +281,11 @@ TARGETS = {
         read_genesis,
         (ChainCorrupted, msgspec.DecodeError),
         lambda: encode_payload(Genesis.of(PAIR.public).to_payload()),
+    ),
+    "pruned file": Target(read_pruned_file, (ChainCorrupted,), lambda: good_pruned().encode()),
+    "pruning": Target(read_pruning, (ChainError, msgspec.DecodeError), _pruning),
+    "archived segment": Target(
+        read_archived, (ChainCorrupted,), lambda: gzip.compress(encode_segment_header(b"l" * 16, 1, 0, bytes(32), 1))
     ),
     "high water": Target(read_high_water, (ChainError,), lambda: msgspec.json.encode(HighWater(ORIGIN, 9, "ab" * 32))),
     "pins": Target(read_pins, (ConfigError,), _pins),

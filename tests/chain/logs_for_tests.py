@@ -73,6 +73,12 @@ class FaultyDisk(chain.RealFiles):
         self.synced.setdefault(path, os.path.getsize(path))
         return fd
 
+    def open_overwrite(self, path):
+        fd = super().open_overwrite(path)
+        self.paths[fd] = path
+        self.synced.setdefault(path, os.path.getsize(path))
+        return fd
+
     def write(self, fd, data):
         error = self._step("write")
         if error is None:

@@ -214,7 +214,16 @@ def test_damaged_folders_many_times(tmp_path):
 # --- records behind the checkpoint ------------------------------------------------------------------------------------
 
 KEPT_BY_CHAIN = ("key.genesis", "key.rotate", "chain.redacted")
-SPECIAL = (*KEPT_BY_CHAIN, "log.seal", "chain.recovered", "ipc.window", "ipc.grant", "app.x")
+SPECIAL = (
+    *KEPT_BY_CHAIN,
+    "chain.pruned",
+    "chain.archived",
+    "log.seal",
+    "chain.recovered",
+    "ipc.window",
+    "ipc.grant",
+    "app.x",
+)
 CHOKING = {
     "no UTF-8": b"\x81\xa3seq\xa2\xc3\x28",
     "lists in lists": b"\x81\xa1x" + b"\x91" * 5000,

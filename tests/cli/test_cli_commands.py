@@ -12,6 +12,7 @@ from samples import CRASH, DETAIL, ROWS, STATUS, STOPPED
 from weftos.errors import ServiceUnavailable
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
+from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
 from weftos.rpc.methods import METHODS
@@ -41,6 +42,11 @@ NODE = r.ResourceNode(
     path="/kernel", kind="namespace", metadata={"state": "running"}, scoring=SCORES, chain_seq=2, created_ns=1,
     updated_ns=1, hash="cd" * 32,
 )  # fmt: skip
+SEGMENT_PLAN = n.SegmentPlan(
+    segments=[n.SegmentRange(number=3, first_seq=20, records=10, bytes=4096)],
+    why_not="segment 00000004 is one of the newest 2 that are closed",
+    begun=False,
+)
 
 #: command, method it must ask, parameters it must send, the answer.
 BRIDGED = t.BridgeHead(
@@ -112,6 +118,13 @@ CASES = [
     ),
     (["chain", "bridge", "add", str(GOLDEN)], "chain.bridge-add", {"note": NOTE, "proof": None}, BRIDGED),
     (["chain", "bridge", "list"], "chain.bridge-list", {}, [BRIDGED]),
+    (["chain", "archive", "--dry-run"], "chain.archive", {"dry_run": True}, SEGMENT_PLAN),
+    (
+        ["chain", "prune", "--dry-run", "--keep-bytes", "1KiB"],
+        "chain.prune",
+        {"dry_run": True, "keep_segments": 0, "keep_days": 0, "keep_bytes": 1024},
+        SEGMENT_PLAN,
+    ),
     (
         ["custody", "attest"],
         "custody.attest",
@@ -281,7 +294,7 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
     # These are tested on their own: spawning and sending below, the others in files of their own.
     asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state", "resource.authorize"}
-    asked |= {"ipc.prove"}
+    asked |= {"ipc.prove", "chain.retention"}
     # Programs that copy the log ask for pages; `weaver` reads the files.
     asked |= {"chain.tail-from"}
     # Artifacts have a file of their own; `weaver artifact get` and `list` read the store's folder.

@@ -21,6 +21,7 @@ EXPECTED = {
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
     "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
     "artifact.put", "artifact.get", "artifact.list", "artifact.stat", "artifact.release", "artifact.gc",
+    "chain.archive", "chain.prune", "chain.retention",
 }  # fmt: skip
 
 

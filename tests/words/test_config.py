@@ -98,6 +98,17 @@ def test_no_file_and_an_empty_one_are_the_defaults(file: Path) -> None:
     assert load(file) == Config()
 
 
+def test_rules_of_retention(file: Path) -> None:
+    file.write_text(
+        '[chain]\nkeep_segments = 4\nkeep_days = 0.5\nkeep_bytes = "2GiB"\narchive = false\narchive_dir = "/a"\n'
+    )
+    found = load(file).chain
+    assert (found.keep_segments, found.keep_days, found.keep_bytes) == (4, 0.5, 2 * 1024**3)
+    assert (found.archive, found.archive_dir) == (False, "/a")
+    off = Config().chain
+    assert (off.keep_segments, off.keep_days, off.keep_bytes, off.archive) == (0, 0, 0, "by-hand")
+
+
 def test_every_default_is_accepted_when_written_out(file: Path) -> None:
     lines = []
     for name, section in msgspec.to_builtins(Config()).items():
@@ -144,6 +155,9 @@ def test_values_are_taken(file: Path) -> None:
         ("[limits]\nmemory_bytes = '5 bytes'\n", ", line 2: limits.memory_bytes: '5 bytes' is no size"),
         ("[limits]\nmemory_bytes = -5\n", ", line 2: limits.memory_bytes: Expected 'int' >= 0"),
         ("[limits]\ncpu_seconds = 99999999999999999999\n", ", line 2: limits.cpu_seconds: "),
+        ("[chain]\nkeep_days = -1\n", ", line 2: chain.keep_days: Expected 'float' >= 0"),
+        ("[chain]\nkeep_bytes = 'much'\n", ", line 2: chain.keep_bytes: 'much' is no size"),
+        ("[chain]\narchive = 'sometimes'\n", ", line 2: chain.archive: Invalid enum value 'sometimes'"),
         ("[chain]\nsegment_bytes = 1\n", ", line 2: chain.segment_bytes: Expected 'int' >= 4096"),
         (
             "[chain]\nsegment_bytes = 4096\ndurability = 'quick'\n",

@@ -97,6 +97,10 @@ class Checkpoints:
         """
         self._tiles.extend(entries)
 
+    def keep_edge(self, size: int) -> None:
+        """Keep the partial tiles of the tree of a size that is about to be pruned to; see ``TileStore``."""
+        self._tiles.keep_edge(size)
+
     def current(self) -> Checkpoint:
         """Return what a checkpoint would say now."""
         return Checkpoint(self._origin, self._tiles.size, self._tiles.tree.root())

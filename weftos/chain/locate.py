@@ -15,14 +15,18 @@ import os
 
 import msgspec
 
+from weftos.chain.archive import open_segment
 from weftos.chain.cursor import Cursor, parse
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, find_frame, read_frame_at
-from weftos.chain.reader import list_segments, read, segment_header, segment_of
+from weftos.chain.reader import check_present, list_segments, read, segment_header, segment_of
 from weftos.chain.record import Record, record_hash
-from weftos.errors import ChainCorrupted, ChainError
+from weftos.chain.segments import archive_path
+from weftos.chain.tile_tree import TileTree
+from weftos.errors import ChainCorrupted, ChainError, RecordPruned
+from weftos.merkle.frontier import leaf_hash
 
-__all__ = ["frame_offset", "known_record", "record_at"]
+__all__ = ["archived_record", "frame_offset", "known_record", "record_at"]
 
 #: Below this many bytes walking is faster than halving.
 _NEAR = 8 * 1024
@@ -47,10 +51,12 @@ def record_at(
 
     Raises:
         ChainCorrupted: what lies in its place is damaged.
+        RecordPruned: it was pruned.
         ChainError: there is no such record, or the log cannot be read.
     """
     path = os.path.abspath(directory)
     listing = list_segments(path)
+    check_present(listing, seq)
     try:
         number = segment_of(listing, seq)
         with ReadFile(listing.path(number)) as file:
@@ -65,13 +71,52 @@ def record_at(
                 return _read_through(path, seq)
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
-    cursor = Cursor(header.log_id, seq, b"")
+    return _checked(file.path, header.log_id, seq, body)
+
+
+def _checked(path: str, log_id: bytes, seq: int, body: bytes) -> Record:
+    cursor = Cursor(log_id, seq, b"")
     cursor.lost = True
     record = cursor.take(body)
     if record is None or cursor.findings:
-        raise ChainCorrupted(
-            "{}: record {}: {}: {}".format(file.path, seq, *cursor.findings[0]), path=file.path, offset=0
-        )
+        raise ChainCorrupted("{}: record {}: {}: {}".format(path, seq, *cursor.findings[0]), path=path, offset=0)
+    return record
+
+
+def archived_record(directory: str | os.PathLike[str], archive: str, seq: int) -> Record:
+    """Return a pruned record from the archive, as the log's tree knows it.
+
+    Args:
+        directory: of the log.
+        archive: folder with the archived segments.
+        seq: number of the record; it was pruned.
+
+    Raises:
+        RecordPruned: its segment is not in this archive.
+        ChainCorrupted: what lies there is damaged, or another record.
+        ChainError: the archive or the log cannot be read.
+    """
+    path = os.path.abspath(directory)
+    listing = list_segments(path)
+    pruned = listing.pruned
+    assert pruned is not None, "something was pruned"
+    number, act = pruned.segment_of(seq)
+    file_path = archive_path(archive, number)
+    try:
+        with open_segment(file_path) as file:
+            body = _walk(file, 0, seq)
+            if body is None:
+                raise ChainCorrupted(f"{file_path} does not hold record {seq}", path=file_path)
+            record = _checked(file_path, pruned.log_id, seq, body)
+    except FileNotFoundError as error:
+        where = f"its segment was archived to {act.where}" if act.archived else "its segment was not archived"
+        raise RecordPruned(
+            f"record {seq} was pruned; {where}, and {os.path.basename(file_path)} is not in {archive or 'any archive'}"
+        ) from error
+    except OSError as error:
+        raise ChainError(f"the archive cannot be read: {error}") from error
+    if leaf_hash(record.header_bytes) != TileTree(path, pruned.size).node(0, seq):
+        raise ChainCorrupted(f"{file_path} holds another record {seq} than the log had", path=file_path)
     return record
 
 
@@ -129,7 +174,7 @@ def frame_offset(file: ReadFile, log_id: bytes, seq: int, entry: bytes) -> int |
 def _read_through(directory: str, seq: int) -> Record:
     record = next(iter(read(directory, start=seq, stop=seq + 1)), None)
     if record is None:
-        raise ChainError(f"record {seq} is not in the log's files; it may not be there yet, or have been archived")
+        raise ChainError(f"record {seq} is not in the log's files; it may not be there yet")
     return record
 
 

@@ -36,7 +36,7 @@ from blake3 import blake3
 
 from weftos.chain.canonical import encode_payload
 from weftos.chain.index_facts import FACTS, ChildFact, ErasureFact, MarkFact
-from weftos.chain.locate import known_record
+from weftos.chain.index_origin import check_whole, knows
 from weftos.chain.reader import read, tail
 from weftos.chain.record import KEY_PREFIX, Head, NewEvent, Record
 from weftos.errors import ChainCorrupted, StorageFailed
@@ -141,6 +141,7 @@ class LogIndex:
 
         Raises:
             StorageFailed: the index cannot be written.
+            RecordPruned: it would have to be made from records that were pruned.
             ChainError: the log cannot be read.
         """
         path = os.path.join(folder, _NAME)
@@ -148,6 +149,7 @@ class LogIndex:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             index, problem = cls._usable(path, directory, log_id, size)
             if index is None:
+                check_whole(path, directory, problem or "it is not there")
                 for name in (path, f"{path}-wal", f"{path}-shm"):
                     with suppress(FileNotFoundError):
                         os.unlink(name)
@@ -173,7 +175,7 @@ class LogIndex:
             row = base.execute("SELECT version, log_id, size, head FROM state").fetchone()
             if row is None or (row[0], row[1]) != (_VERSION, log_id):
                 problem = "it is of another log or version"
-            elif row[2] > size or (row[2] and known_record(directory, row[2] - 1, row[3]) is None):
+            elif row[2] > size or (row[2] and not knows(directory, row[2] - 1, row[3])):
                 problem = f"the log does not have the {row[2]} records that it was made from"
             else:
                 return cls(base, path, log_id), ""
@@ -183,10 +185,13 @@ class LogIndex:
             base.close()
         return None, problem
 
+    def _size(self) -> int:
+        row = self._base.execute("SELECT size FROM state").fetchone()
+        return int(row[0]) if row else 0
+
     def _follow(self, directory: str, size: int) -> None:
         with self._guarded():
-            row = self._base.execute("SELECT size FROM state").fetchone()
-            start = int(row[0]) if row else 0
+            start = self._size()
             for table in ("keyed", "children", "marks"):
                 self._base.execute(f"DELETE FROM {table} WHERE seq >= ?", (start,))  # noqa: S608 - one of three names
         self.read_records = max(size - start, 0)
@@ -262,6 +267,17 @@ class LogIndex:
             row = (_VERSION, self._log_id, head.seq + 1, head.hash)
             self._base.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)", row)
             self._base.commit()
+
+    def secure(self) -> int:
+        """Bring onto the disk what was committed, and return the number of records that it is complete for.
+
+        Raises:
+            StorageFailed: the index cannot be written.
+        """
+        with self._guarded():
+            self._base.commit()
+            busy = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return 0 if busy else self._size()
 
     def forget_erased(self) -> None:
         """Bring what was taken away out of the index's files too.

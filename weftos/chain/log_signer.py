@@ -19,7 +19,7 @@ import msgspec
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from weftos.chain.files import Files, ReadFile, RealFiles, replace_file
 from weftos.chain.keyring import KeyPair, KeyRing
-from weftos.chain.note import SignaturePolicy, parse_note
+from weftos.chain.note import SignaturePolicy, parse_note, sign_note
 from weftos.chain.rotation import PublicKeys
 from weftos.errors import ChainError, ConfigError
 
@@ -103,6 +103,16 @@ class Signer:
     def sign(self, checkpoint: Checkpoint) -> bytes:
         """Return a checkpoint as a signed note."""
         return sign_checkpoint(checkpoint, self._pair.signers(checkpoint.origin))
+
+    def sign_text(self, text: str, origin: str) -> bytes:
+        """Return a text as a note signed by both keys; its first line must keep it apart from checkpoints.
+
+        Args:
+            text: of the note.
+            origin: of the log, which the keys sign as.
+        """
+        assert not text.startswith(f"{origin}\n"), "checkpoints are signed by sign"
+        return sign_note(text, self._pair.signers(origin))
 
     def sign_statement(self, message: bytes) -> bytes:
         """Return an Ed25519 signature by the pair in force."""

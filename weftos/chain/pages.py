@@ -24,7 +24,7 @@ from weftos.chain.files import ReadFile
 from weftos.chain.frames import FrameReader
 from weftos.chain.locate import frame_offset
 from weftos.chain.note import parse_note
-from weftos.chain.reader import list_segments, segment_header, segment_of
+from weftos.chain.reader import check_present, list_segments, segment_header, segment_of
 from weftos.chain.segments import CHECKPOINT_NAME, segment_path
 from weftos.chain.tile_tree import TileTree
 from weftos.errors import ChainCorrupted, ChainError
@@ -92,6 +92,7 @@ class Pages:
 
         Raises:
             ChainCorrupted: what lies there is damaged.
+            RecordPruned: the first was pruned.
             ChainError: there is no log, or it cannot be read.
         """
         records: list[RawRecord] = []
@@ -146,6 +147,7 @@ class Pages:
             if os.path.exists(path) and os.stat(path).st_ino == known.inode:
                 return known.number, known.offset
         listing = list_segments(self._directory)
+        check_present(listing, seq)
         number = segment_of(listing, seq)
         with ReadFile(listing.path(number)) as file:
             header = segment_header(file)

@@ -26,8 +26,9 @@ import msgspec
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
-from weftos.chain.locate import record_at
+from weftos.chain.locate import archived_record, record_at
 from weftos.chain.note import SignaturePolicy, parse_note
+from weftos.chain.reader import check_present, list_segments
 from weftos.chain.record import Record, decode_header, encode_header, payload_hash, record_hash
 from weftos.chain.rotation import PublicKeys
 from weftos.chain.segments import CHECKPOINT_NAME
@@ -79,6 +80,7 @@ class Prover:
 
     Args:
         directory: of the log.
+        archive: folder with archived segments, for records that were pruned.
 
     Attributes:
         size: records that the checkpoint covers.
@@ -88,8 +90,9 @@ class Prover:
         ChainCorrupted: it is malformed.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], archive: str = "") -> None:
         self._directory = os.path.abspath(directory)
+        self._archive = archive
         try:
             with ReadFile(os.path.join(self._directory, CHECKPOINT_NAME)) as file:
                 self._note = file.read(0, limits.NOTE_BYTES + 1)
@@ -109,6 +112,7 @@ class Prover:
             seq: number of the record.
 
         Raises:
+            RecordPruned: the record was pruned, and is not in the archive.
             ChainError: the checkpoint does not cover the record yet, or a file cannot be read.
             ChainCorrupted: record or tiles are damaged.
         """
@@ -117,17 +121,23 @@ class Prover:
                 f"the newest checkpoint covers the records 0 to {self.size - 1}, not {seq}; one is made every second "
                 "while the log grows, and by `weaver chain checkpoint`"
             )
-        entry = self._tree.entry(seq)
-        record = record_at(self._directory, seq, entry, self.size)
-        if record.header_bytes != entry:
+        record = self._record(seq)
+        if leaf_hash(record.header_bytes) != self._tree.node(0, seq):
             raise ChainCorrupted(f"record {seq} is not the one that the tree holds; `weaver chain verify` tells more")
         hashes = inclusion_proof(seq, self.size, self._tree.node)
         return EventProof(seq, record.header_bytes, record.salted, hashes, self._note)
 
+    def _record(self, seq: int) -> Record:
+        listing = list_segments(self._directory)
+        if seq < listing.first_seq and self._archive:
+            return archived_record(self._directory, self._archive, seq)
+        check_present(listing, seq)
+        return record_at(self._directory, seq, self._tree.entry(seq), self.size)
 
-def make_proof(directory: str | os.PathLike[str], seq: int) -> EventProof:
+
+def make_proof(directory: str | os.PathLike[str], seq: int, archive: str = "") -> EventProof:
     """Make one proof from the files of a log; arguments and errors as for ``Prover``."""
-    return Prover(directory).prove(seq)
+    return Prover(directory, archive).prove(seq)
 
 
 def parse_proof(data: bytes) -> EventProof:

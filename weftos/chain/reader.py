@@ -27,11 +27,10 @@ from weftos.chain.frames import (
     read_frame_at,
 )
 from weftos.chain.record import Record
-from weftos.chain.recovery import corrupted
-from weftos.chain.segments import Listing, list_log, segment_path
-from weftos.errors import ChainError
+from weftos.chain.segments import Listing, corrupted, list_log, segment_path
+from weftos.errors import ChainError, RecordPruned
 
-__all__ = ["list_segments", "read", "segment_of", "tail"]
+__all__ = ["check_present", "kept_records", "list_segments", "read", "read_whole", "segment_of", "tail"]
 
 
 def read(directory: str | os.PathLike[str], *, start: int = 0, stop: int | None = None) -> Iterator[Record]:
@@ -39,18 +38,74 @@ def read(directory: str | os.PathLike[str], *, start: int = 0, stop: int | None 
 
     Args:
         directory: of the log.
-        start: number of the first record wanted.
+        start: number of the first record wanted; 0 for the oldest that was not pruned.
         stop: number of the first record not wanted; ``None`` for all.
 
     Raises:
+        RecordPruned: the first record wanted was pruned, or the next one was while this was reading.
         ChainCorrupted: the log is damaged; the records before were good.
         ChainError: there is no log, or it cannot be read.
     """
     path = os.path.abspath(directory)
+    listing = list_segments(path)
+    if start > 0:
+        check_present(listing, start)
     try:
-        yield from _read(path, list_segments(path), max(start, 0), stop)
+        yield from _read(path, listing, max(start, 0), stop)
     except OSError as error:
         raise ChainError(f"the log cannot be read: {error}") from error
+
+
+def read_whole(directory: str | os.PathLike[str], *, stop: int | None = None) -> Iterator[Record]:
+    """Yield records in order, from the very first; for who adds up the log and must not miss any.
+
+    Args:
+        directory: of the log.
+        stop: number of the first record not wanted; ``None`` for all.
+
+    Raises:
+        RecordPruned: the beginning was pruned, before this or while it was reading.
+        ChainCorrupted, ChainError: as for ``read``.
+    """
+    seen = False
+    for record in read(directory, stop=stop):
+        if not seen and record.seq:
+            raise RecordPruned(
+                f"this needs the log from its first record on, and the records before {record.seq} were pruned; "
+                "`weaver chain restore` makes a whole copy from the archive"
+            )
+        seen = True
+        yield record
+
+
+def check_present(listing: Listing, seq: int) -> None:
+    """Refuse a record that was pruned.
+
+    Raises:
+        RecordPruned: it was.
+    """
+    if seq >= listing.first_seq:
+        return
+    assert listing.pruned is not None, "something was pruned"
+    number, act = listing.pruned.segment_of(seq)
+    where = f"to {act.where}; give that with --archive" if act.archived else "nowhere: its content is gone"
+    raise RecordPruned(
+        f"record {seq} was pruned: the log begins with record {listing.first_seq}. Its segment {number:08d} was "
+        f"archived {where}"
+    )
+
+
+def kept_records(directory: str | os.PathLike[str]) -> list[Record]:
+    """Return the records that were kept of the pruned ones: keys and their changes, and grants of rings.
+
+    They are not verified against the log; see ``verify``.
+
+    Raises:
+        ChainCorrupted: they are damaged.
+        ChainError: there is no log, or it cannot be read.
+    """
+    pruned = list_segments(os.path.abspath(directory)).pruned
+    return [] if pruned is None else pruned.records()
 
 
 def list_segments(directory: str) -> Listing:
@@ -78,6 +133,9 @@ def _read(directory: str, listing: Listing, start: int, stop: int | None) -> Ite
             header = segment_header(file)
             if cursor is None:
                 cursor = Cursor(header.log_id, header.first_seq, header.prev_hash, header.t_ns)
+                base = listing.pruned
+                if number == listing.first_number and base is not None and base.head_hash != header.prev_hash:
+                    corrupted(path, 0, f"the segment does not follow record {base.size - 1}, the last that was pruned")
             elif (header.first_seq, header.prev_hash, header.log_id) != (cursor.seq, cursor.prev_hash, cursor.log_id):
                 corrupted(path, 0, f"the segment does not follow record {cursor.seq - 1}")
             for record in _segment(file, cursor, segment_path(directory, number + 1)):
@@ -86,6 +144,8 @@ def _read(directory: str, listing: Listing, start: int, stop: int | None) -> Ite
                 if record.seq >= start:
                     yield record
         number += 1
+    if (now := list_segments(directory)).first_number > number:
+        check_present(now, cursor.seq if cursor is not None else start)
 
 
 def segment_of(listing: Listing, seq: int) -> int:

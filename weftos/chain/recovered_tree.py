@@ -9,12 +9,15 @@ Guaranteed: the tree that comes out has the signed root at the signed size, and 
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 
 from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, decode_segment_header
+from weftos.chain.prune_check import check_under
+from weftos.chain.pruned_file import PRUNED_NAME, Pruned
 from weftos.chain.scanner import Batch, Scanner
 from weftos.chain.segments import Listing
 from weftos.chain.tile_paths import TILE_WIDTH
@@ -32,9 +35,11 @@ class RecoveredTree:
         directory: of the log.
         fs: for the tiles that are written.
         checkpoint: the signed one, or ``None`` if nothing was signed yet.
+        pruned: where the log begins, if its beginning was pruned.
     """
 
-    def __init__(self, directory: str, fs: Files, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, directory: str, fs: Files, checkpoint: Checkpoint | None, pruned: Pruned | None = None) -> None:
+        self._pruned = pruned
         self._directory = directory
         self._fs = fs
         self._size = checkpoint.size if checkpoint is not None else 0
@@ -46,6 +51,8 @@ class RecoveredTree:
             tiles = TileStore.resume(self._fs, self._directory, self._size)
         except ChainCorrupted:
             return None
+        if self._pruned is not None:
+            tiles.keep_edge(self._pruned.size)
         return tiles if tiles.tree.root() == self._root else None
 
     def take(self, first_seq: int, entries: list[bytes]) -> None:
@@ -96,11 +103,48 @@ class RecoveredTree:
         """
         tiles = self._tiles
         if tiles is not None and tiles.size == size:
-            return tiles
-        return self._rebuilt(listing)
+            if self._pruned is None:
+                return tiles
+            try:
+                check_under(self._directory, self._pruned, self._size, self._root)
+            except ChainCorrupted:
+                pass  # the tiles may be at fault; the records decide
+            else:
+                return tiles
+        tiles = self._rebuilt(listing)
+        if self._pruned is not None:
+            self._vouch(self._pruned, tiles)
+        return tiles
+
+    def _vouch(self, pruned: Pruned, tiles: TileStore) -> None:
+        """Refuse a beginning of which no signed record says that it was pruned; the tiles were made again."""
+        if pruned.seq >= self._size:
+            path = os.path.join(self._directory, PRUNED_NAME)
+            raise ChainCorrupted(f"{path} names record {pruned.seq}, which no checkpoint covers", path=path)
+        tiles.publish()
+        check_under(self._directory, pruned, tiles.size, tiles.tree.root())
+
+    def _base(self) -> TileStore:
+        """Return the tree over what was pruned, of which the tiles are all that is left."""
+        pruned = self._pruned
+        if pruned is None:
+            return TileStore(self._fs, self._directory)
+        path = os.path.join(self._directory, PRUNED_NAME)
+        try:
+            tiles = TileStore.resume(self._fs, self._directory, pruned.size)
+        except ChainCorrupted as error:
+            raise ChainCorrupted(
+                f"the tiles over the {pruned.size} records that were pruned are gone ({error}); put them back from a "
+                "copy, or restore the log from its archive with `weaver chain restore`",
+                path=path,
+            ) from error
+        if tiles.tree.root() != pruned.root or pruned.size > self._size:
+            raise ChainCorrupted(f"{path} and the tiles of the log contradict each other", path=path)
+        tiles.keep_edge(pruned.size)
+        return tiles
 
     def _rebuilt(self, listing: Listing) -> TileStore:
-        tiles = TileStore(self._fs, self._directory)
+        tiles = self._base()
         self._compare(tiles, listing.path(listing.segments[0]))
         for number in listing.segments:
             path = listing.path(number)

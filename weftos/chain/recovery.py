@@ -13,7 +13,7 @@ segments the headers. Not guaranteed: that older records are intact; ``verify`` 
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -23,13 +23,16 @@ from weftos.chain.cursor import Cursor
 from weftos.chain.files import Files, ReadFile
 from weftos.chain.frames import FrameReader, SegmentHeader, decode_segment_header
 from weftos.chain.idempotency import ProducerIndex, record_digest
+from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
 from weftos.chain.note import parse_note
+from weftos.chain.prune_check import kept_keys, verify_signed
+from weftos.chain.prune_statement import PruneStatement
 from weftos.chain.record import KEY_PREFIX, ZERO_HASH, Ack, Record
 from weftos.chain.recovered_tree import RecoveredTree
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, verify_rotation
 from weftos.chain.scanner import Batch, Scanner
-from weftos.chain.segments import CHECKPOINT_NAME, Listing
+from weftos.chain.segments import CHECKPOINT_NAME, Listing, corrupted
 from weftos.chain.tile_store import TileStore
 from weftos.errors import ChainCorrupted, ChainError
 
@@ -74,11 +77,6 @@ class Examined(msgspec.Struct):
     announced: list[int]
 
 
-def corrupted(path: str, offset: int, detail: str) -> NoReturn:
-    """Raise ``ChainCorrupted``."""
-    raise ChainCorrupted(f"{path}, offset {offset}: {detail}", path=path, offset=offset)
-
-
 def examine(listing: Listing, boot_id: bytes, signer: Signer | None, fs: Files) -> Examined:
     """Check an existing log as described above. Puts the pair of keys in force that signed it last.
 
@@ -112,13 +110,19 @@ class _Examination:
         self._index = ProducerIndex()
         self._announced: list[int] = []
         self._keys: PublicKeys | None = None
-        self._cursor = Cursor(None, 0, ZERO_HASH)
+        pruned = listing.pruned
+        base = (0, ZERO_HASH) if pruned is None else (pruned.size, pruned.head_hash)
+        self._cursor = Cursor(None if pruned is None else pruned.log_id, *base)
+        if pruned is not None:
+            if signer is None:
+                raise ChainError("a log whose beginning was pruned is opened with its keys only")
+            self._keys = kept_keys(pruned)[0]
         self._records = self._begun_ns = 0
         with ReadFile(listing.path(listing.segments[0])) as file:
             first = self._segment_header(file.path, next(iter(FrameReader(file)), None), listing.segments[0])
         self._origin = log_origin(first.log_id)
         self._checkpoint = self._read_checkpoint()
-        self._tree = RecoveredTree(listing.directory, fs, self._checkpoint) if signer is not None else None
+        self._tree = RecoveredTree(listing.directory, fs, self._checkpoint, pruned) if signer is not None else None
 
     def run(self) -> Examined:
         numbers = self._listing.segments
@@ -132,6 +136,8 @@ class _Examination:
         assert cursor.log_id is not None, "a segment header was read"
         last = self._listing.path(numbers[-1])
         self._check_length(last, end)
+        tiles = self._tree.finish(cursor.seq, self._listing) if self._tree is not None else None
+        self._check_pruned()
         return Examined(
             log_id=cursor.log_id,
             number=numbers[-1],
@@ -145,7 +151,7 @@ class _Examination:
             keys=self._keys,
             checkpoint=self._checkpoint,
             index=self._index,
-            tiles=self._tree.finish(cursor.seq, self._listing) if self._tree is not None else None,
+            tiles=tiles,
             announced=self._announced,
         )
 
@@ -161,6 +167,15 @@ class _Examination:
         if stated.origin != self._origin:
             corrupted(path, 0, f"the checkpoint belongs to {stated.origin}, the segments to {self._origin}")
         return stated if self._signer is None else self._signer.recognise(note, self._origin)
+
+    def _check_pruned(self) -> None:
+        """Refuse a log whose beginning was taken away by somebody without its keys. The tree has found the record."""
+        pruned = self._listing.pruned
+        if pruned is None or self._signer is None:
+            return
+        record = record_at(self._listing.directory, pruned.seq)
+        directory = self._listing.directory
+        verify_signed(PruneStatement.from_payload(record.payload), pruned, self._signer.public, directory)
 
     def _check_length(self, path: str, end: int) -> None:
         """Refuse a log that is shorter than what was promised, or another than the keys belong to."""
@@ -215,7 +230,7 @@ class _Examination:
             self._link(path, header, exact=is_first)
             self._cursor.seq = header.first_seq
             if is_first:
-                for body in frames:
+                for body in frames if number == 1 else ():
                     record = self._take(path, 0, body)
                     if record.kind == "key.genesis":
                         self._keys = Genesis.read(_payload_of(record))
@@ -229,7 +244,7 @@ class _Examination:
         with ReadFile(path) as file:
             reader = FrameReader(file)
             header = self._segment_header(path, next(iter(reader), None), number)
-            self._link(path, header, exact=not fresh or number == 1)
+            self._link(path, header, exact=not fresh or number == self._listing.first_number)
             if fresh:
                 self._cursor = Cursor(header.log_id, header.first_seq, header.prev_hash)
             self._begun_ns = header.t_ns

@@ -24,13 +24,14 @@ from weftos.chain.frames import FRAME_OVERHEAD, RECORD, WITHHELD, FrameReader, e
 from weftos.chain.record import Record
 from weftos.errors import AppendRefused, ChainCorrupted
 
-__all__ = ["check_redactable", "erase_payload"]
+__all__ = ["check_redactable", "erase_payload", "find_payload", "without_payload"]
 
 #: Kinds whose payload the verification needs, or without which the log would add up to something else.
 _NEEDED = frozenset(
     (
         *("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted"),
         *("chain.recovered", "lineage.derivation", "chain.bridge", "chain.split_view", "artifact.gc"),
+        *("chain.archived", "chain.pruned"),
     )
 )
 
@@ -64,12 +65,12 @@ def erase_payload(fs: Files, path: str, seq: int) -> int:
         ChainCorrupted: the record is not in the segment.
         OSError: a call failed; the old segment is still there, or already the new one.
     """
-    place = _find(path, seq)
+    with ReadFile(path) as file:
+        place = find_payload(file, seq)
     if place is None:
         return 0
     offset, body = place
-    _, raw, _ = parse(body)
-    frame = encode_frame(RECORD, raw, b"", WITHHELD)
+    frame = without_payload(body)
     old_size = len(body) + FRAME_OVERHEAD
     temporary = f"{path}.tmp"
     if os.path.lexists(temporary):
@@ -96,6 +97,11 @@ def erase_payload(fs: Files, path: str, seq: int) -> int:
     return old_size - len(frame)
 
 
+def without_payload(body: bytes) -> bytes:
+    """Return the frame of a record with its payload and salt taken out."""
+    return encode_frame(RECORD, parse(body)[1], b"", WITHHELD)
+
+
 def _copy(fs: Files, fd: int, file: ReadFile, begin: int, end: int) -> None:
     while begin < end:
         data = file.read(begin, min(end - begin, 1 << 20))
@@ -103,18 +109,23 @@ def _copy(fs: Files, fd: int, file: ReadFile, begin: int, end: int) -> None:
         begin += len(data)
 
 
-def _find(path: str, seq: int) -> tuple[int, bytes] | None:
-    with ReadFile(path) as file:
-        reader = FrameReader(file)
-        frames = iter(reader)
-        next(frames, None)  # the segment's header
+def find_payload(file: ReadFile, seq: int) -> tuple[int, bytes] | None:
+    """Return offset and body of a record's frame; ``None`` if its payload is gone already.
+
+    Raises:
+        ChainCorrupted: the record is not in the segment.
+        OSError: it cannot be read.
+    """
+    reader = FrameReader(file)
+    frames = iter(reader)
+    next(frames, None)  # the segment's header
+    before = reader.offset
+    for body in frames:
+        try:
+            header, _, salted = parse(body)
+        except msgspec.DecodeError as error:
+            raise ChainCorrupted(f"{file.path}, offset {before}: {error}", path=file.path, offset=before) from error
+        if header.seq == seq:
+            return (before, body) if salted else None
         before = reader.offset
-        for body in frames:
-            try:
-                header, _, salted = parse(body)
-            except msgspec.DecodeError as error:
-                raise ChainCorrupted(f"{path}, offset {before}: {error}", path=path, offset=before) from error
-            if header.seq == seq:
-                return (before, body) if salted else None
-            before = reader.offset
-    raise ChainCorrupted(f"{path} does not hold record {seq}", path=path)
+    raise ChainCorrupted(f"{file.path} does not hold record {seq}", path=file.path)

@@ -46,6 +46,8 @@ class Checks(msgspec.Struct):
         witnesses: no witness has seen another or a longer log; ``None`` if none was asked.
         seals: every seal is genuine, over these records, and none is missing; ``None`` if their key was not given.
         lineage: the derivations on the log make sense together; ``None`` if there are none, or not all were read.
+        pruned: what was pruned was pruned by the log's own word; ``None`` if nothing was.
+        archive: the archived segments are those that were archived; ``None`` if they were not looked at.
         windows: no window of a stream is contradicted, missing, moved or made up.
         windows_total: audit windows of rings seen.
         windows_paired: ranges on which both ends agree.
@@ -77,6 +79,8 @@ class Checks(msgspec.Struct):
     witnesses: bool | None = None
     seals: bool | None = None
     lineage: bool | None = None
+    pruned: bool | None = None
+    archive: bool | None = None
     windows: bool = True
     windows_total: int = 0
     windows_paired: int = 0
@@ -121,6 +125,8 @@ _CHECK_OF: Final = {
     "seal_gap": "seals",
     "seal_root": "seals",
     "lineage_invalid": "lineage",
+    "pruned_invalid": "pruned",
+    "archive_mismatch": "archive",
 }
 
 
@@ -163,6 +169,9 @@ class VerifyReport(msgspec.Struct):
         signed_by: id of the pair of keys that the signatures were checked with, 16 hex digits.
         key_origin: where these keys came from: ``given``, ``log`` or ``""``.
         since: records that were trusted because of an older checkpoint, and not read again.
+        pruned: records at the beginning that were pruned: the tree vouches for their hashes, and nobody has looked at
+            their content.
+        archived: segments that were read from the archive.
         rolled_back: the log is shorter than was promised.
         seals: what the seals say; ``None`` if their keys were not given.
         elapsed_seconds: duration of the verification.
@@ -187,6 +196,8 @@ class VerifyReport(msgspec.Struct):
     signed_by: str = ""
     key_origin: str = ""
     since: int = 0
+    pruned: int = 0
+    archived: int = 0
     rolled_back: bool = False
     seals: SealsReport | None = None
     elapsed_seconds: float = 0.0

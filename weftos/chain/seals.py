@@ -244,7 +244,9 @@ def newest_seal(path: str) -> Seal | None:
         raise StorageFailed(f"the seal state {path} cannot be read: {error}") from error
 
 
-def verify_seals(key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = None) -> SealedRange:
+def verify_seals(
+    key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = None, headless: bool = False
+) -> SealedRange:
     """Check a row of seals with the verification key.
 
     The same seal twice in a row is good: a crash can make its owner hand it out again.
@@ -253,6 +255,7 @@ def verify_seals(key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = No
         key: what ``SealState.create`` returned, 32 bytes.
         seals: in the order of the log, from epoch 1 on.
         log_id: the log that they must be about; that of the first seal if ``None``.
+        headless: seals at the beginning of the row may be missing.
 
     Returns:
         What the seals cover. That none is missing at the end can be told only by comparing with what is known from
@@ -265,7 +268,7 @@ def verify_seals(key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = No
     """
     if len(key) != KEY_BYTES:
         raise SealInvalid(f"a verification key has {KEY_BYTES} bytes, not {len(key)}")
-    walk = _Walk(key, log_id)
+    walk = _Walk(key, log_id, headless=headless)
     for index, seal in enumerate(seals):
         walk.take(index, seal)
     return walk.result()
@@ -274,7 +277,8 @@ def verify_seals(key: bytes, seals: Iterable[Seal], *, log_id: bytes | None = No
 class _Walk:
     """Steps through seals and keys side by side."""
 
-    def __init__(self, key: bytes, log_id: bytes | None) -> None:
+    def __init__(self, key: bytes, log_id: bytes | None, *, headless: bool = False) -> None:
+        self._headless = headless
         self._key, self._epoch, self._log_id = _evolve(key), 1, log_id
         self._first_seq = self._count = self._missing = 0
         self._last: Seal | None = None
@@ -309,6 +313,9 @@ class _Walk:
             key = _evolve(key)
         if not hmac.compare_digest(_authenticate(key, seal), seal.mac):
             return "its key did not make it, or it was changed"
+        if ahead and self._headless and self._last is None:
+            self._key, self._epoch = key, seal.epoch
+            return ""
         if ahead:
             # What is missing between may have reached anywhere, so neither link nor range can be compared.
             if not self._missing:

@@ -20,6 +20,7 @@ __all__ = [
     "TILE_WIDTH",
     "bundle_entry",
     "decode_bundle",
+    "edge_paths",
     "encode_bundle",
     "entries_path",
     "parse_tile_path",
@@ -58,6 +59,19 @@ def entries_path(index: int, width: int = TILE_WIDTH) -> str:
     assert index >= 0, "bundles are counted from 0"
     assert 1 <= width <= TILE_WIDTH, "a width of the format"
     return f"tile/entries/{_number(index)}" + ("" if width == TILE_WIDTH else f".p/{width}")
+
+
+def edge_paths(size: int) -> list[str]:
+    """Return the paths of the partial tiles of a tree of ``size`` leaves, lowest level first, and of its bundle."""
+    paths = []
+    level, count = 0, size
+    while count:
+        index, width = divmod(count, TILE_WIDTH)
+        if width:
+            paths.append(tile_path(level, index, width))
+        level, count = level + 1, index
+    index, width = divmod(size, TILE_WIDTH)
+    return [*paths, entries_path(index, width)] if width else paths
 
 
 def parse_tile_path(path: str) -> tuple[int | None, int, int]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 
 from weftos.chain.files import Files, ReadFile, write_all
-from weftos.chain.tile_paths import TILE_WIDTH, decode_bundle, encode_bundle, entries_path, tile_path
+from weftos.chain.tile_paths import TILE_WIDTH, decode_bundle, edge_paths, encode_bundle, entries_path, tile_path
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier
 
@@ -45,6 +46,8 @@ class TileStore:
         self._folders: set[str] = set()
         #: Names of partial tiles that were published, newest last; older ones are removed.
         self._partials: list[list[str]] = []
+        #: Names of partial tiles that stay: the tree of a pruned beginning cannot be made again without them.
+        self._kept: frozenset[str] = frozenset()
 
     @classmethod
     def resume(cls, fs: Files, directory: str, size: int) -> TileStore:
@@ -138,11 +141,15 @@ class TileStore:
         while len(self._partials) > 2:
             kept = {name for names in self._partials[1:] for name in names}
             for name in self._partials[0]:
-                if name not in kept:
+                if name not in kept and name not in self._kept:
                     path = os.path.join(self._directory, name)
                     if os.path.lexists(path):
                         self._fs.unlink(path)
             del self._partials[0]
+
+    def keep_edge(self, size: int) -> None:
+        """Never remove the partial tiles of the tree of this size."""
+        self._kept |= frozenset(edge_paths(size))
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self._directory, name)
@@ -162,7 +169,8 @@ class TileStore:
     def _make(self, folder: str) -> None:
         if not os.path.isdir(folder):
             self._make(os.path.dirname(folder))
-            self._fs.make_dir(folder)
+            with suppress(FileExistsError):  # made by a pruning, which runs beside the writer
+                self._fs.make_dir(folder)
         if len(self._folders) > 4096:
             self._folders.clear()
         self._folders.add(folder)

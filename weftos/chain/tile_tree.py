@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
-from weftos.chain.tile_paths import TILE_WIDTH, bundle_entry, entries_path
+from weftos.chain.tile_paths import (
+    TILE_WIDTH,
+    bundle_entry,
+    edge_paths,
+    encode_bundle,
+    entries_path,
+    parse_tile_path,
+    tile_path,
+)
 from weftos.chain.tile_store import read_tile
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier, parents
 
-__all__ = ["TileTree", "frontier_at", "root_at"]
+__all__ = ["TileTree", "damaged_tile", "frontier_at", "root_at"]
 
 _KEPT_TILES = 64
 
@@ -62,6 +70,27 @@ class TileTree:
         except OSError as error:
             raise ChainCorrupted(f"{path} cannot be read: {error.strerror or error}", path=path) from error
 
+    def edge(self, size: int) -> dict[str, bytes]:
+        """Return the partial tiles of the tree of an older size, and its bundle of entries, by their paths.
+
+        Raises:
+            ChainCorrupted: a tile or bundle is missing or has another size.
+        """
+        assert size <= self.size, "an older tree"
+        found = {}
+        for path in edge_paths(size):
+            level, index, width = parse_tile_path(path)
+            if level is None:
+                entries = [self.entry(index * TILE_WIDTH + at) for at in range(width)]
+                found[path] = encode_bundle(entries)
+            else:
+                found[path] = b"".join(self.hashes(level, index)[:width])
+        return found
+
+    def hashes(self, level: int, index: int) -> list[bytes]:
+        """Return the hashes of a tile, as many as it has at this size; errors as for ``node``."""
+        return self._tile(level, index)[0]
+
     def _tile(self, level: int, index: int) -> list[list[bytes]]:
         """Return the rows of a tile that were needed so far: its own hashes, those above them, and so on."""
         key = level, index
@@ -97,3 +126,28 @@ def frontier_at(directory: str, size: int, published: int) -> Frontier:
 def root_at(directory: str, size: int, published: int) -> bytes:
     """Return the root of an older tree, 32 bytes; otherwise as ``frontier_at``."""
     return frontier_at(directory, size, published).root()
+
+
+def damaged_tile(directory: str, size: int) -> str:
+    """Compare every full tile of a tree with the hash over it.
+
+    Args:
+        directory: of the log.
+        size: leaves of the tree, of which every tile is there, partial ones too.
+
+    Returns:
+        The path of the first tile that does not fit; empty if all do.
+
+    Raises:
+        ChainCorrupted: a tile is missing or has another size.
+    """
+    tree = TileTree(directory, size)
+    level, count = 0, size // TILE_WIDTH
+    while count:
+        for index in range(count):
+            part = Frontier()
+            part.extend(tree.hashes(level, index))
+            if part.root() != tree.hashes(level + 1, index // TILE_WIDTH)[index % TILE_WIDTH]:
+                return tile_path(level, index)
+        level, count = level + 1, count // TILE_WIDTH
+    return ""

@@ -16,17 +16,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Final
 
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint, log_origin, open_checkpoint, parse_text
 from weftos.chain.files import ReadFile
 from weftos.chain.note import SignaturePolicy, parse_note
 from weftos.chain.parallel import segment_findings
+from weftos.chain.reader import list_segments, read, segment_header
 from weftos.chain.record import ZERO_HASH
 from weftos.chain.report import Checks, Problem, VerifyReport
 from weftos.chain.rotation import PublicKeys
-from weftos.chain.segments import CHECKPOINT_NAME, Listing, list_log
+from weftos.chain.segments import CHECKPOINT_NAME, Listing
 from weftos.chain.tile_tree import frontier_at
+from weftos.chain.verify_pruned import PrunedBeginning, check_archive
 from weftos.chain.verify_seals import SealCheck, check_seals, sealed_sizes
 from weftos.chain.verify_segment import AT_BORDER, SegmentFindings
 from weftos.chain.verify_special import SpecialRecords
@@ -34,6 +37,9 @@ from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInva
 from weftos.merkle.frontier import Frontier
 
 __all__ = ["Checks", "Problem", "VerifyReport", "verify"]
+
+#: Times that a verification begins anew because the log was pruned meanwhile.
+_TRIES: Final = 5
 
 
 def verify(
@@ -44,6 +50,7 @@ def verify(
     since: Checkpoint | None = None,
     workers: int = 1,
     seals: SealCheck | None = None,
+    archive: str = "",
 ) -> VerifyReport:
     """Check a log. Nothing is written, no lock taken, no process asked.
 
@@ -55,25 +62,30 @@ def verify(
         since: a checkpoint that was verified before: only what came after it is read, and the log must still have it.
         workers: processes that verify segments.
         seals: with what the seals are checked; not together with ``since``, because seals are over all of the log.
+        archive: folder with archived segments: those that were pruned are read there, and all are compared with what
+            the log says of them. Not together with ``since``.
 
     Raises:
         ChainError: there is no log, or a file cannot be read.
         ChainCorrupted: there are traces of a log, but no log.
     """
+    if archive and since is not None:
+        raise ChainError("an archive is verified from the first record on, not from an older checkpoint")
     path = os.path.abspath(directory)
-    # Before the segments: what was signed by now is in them, even if a writer goes on meanwhile.
-    note = _note(path)
-    try:
-        listing = list_log(path)
-    except FileNotFoundError as error:
-        raise ChainError(f"there is no log: {path} does not exist") from error
-    listing.check_present()
-    if not listing.segments:
-        raise ChainError(f"there is no log in {path}: the directory is empty")
-    try:
-        return _Verification(listing, progress, keys, note, since, workers, seals).run()
-    except OSError as error:
-        raise ChainError(f"the log cannot be read: {error}") from error
+    for _ in range(_TRIES):
+        first = list_segments(path).first_number
+        # Before the segments: what was signed by now is in them, even if a writer goes on meanwhile.
+        note = _note(path)
+        listing = list_segments(path)
+        if listing.first_number != first:
+            continue  # pruned just now, and the note may be older than the record that says so
+        try:
+            found = listing.with_archive(os.path.abspath(archive)) if archive else listing
+            return _Verification(found, progress, keys, note, since, workers, seals, archive).run()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) or list_segments(path).first_number == first:
+                raise ChainError(f"the log cannot be read: {error}") from error
+    raise ChainError(f"the log in {path} was pruned again and again while it was verified; try again")
 
 
 def _note(directory: str) -> bytes | OSError:
@@ -94,10 +106,12 @@ class _Verification:
         since: Checkpoint | None,
         workers: int,
         seals: SealCheck | None,
+        archive: str,
     ) -> None:
         assert seals is None or since is None, "seals are checked over all of the log"
         self._seals = seals
         self._listing = listing
+        self._archive = archive
         self._progress = progress
         self._given = keys
         self._note = note
@@ -112,6 +126,12 @@ class _Verification:
         self._tree: Frontier | None = Frontier()
         self._signed_root: bytes | None = None
         self._sealed_roots: dict[int, bytes] = {}
+        self._current: PublicKeys | None = None
+        self._beginning = (
+            PrunedBeginning(listing, listing.pruned, self._report, self._special)
+            if listing.pruned is not None
+            else None
+        )
 
     @staticmethod
     def _stated(note: bytes | OSError) -> Checkpoint | None:
@@ -127,13 +147,18 @@ class _Verification:
         started = time.perf_counter()
         report, listing = self._report, self._listing
         for number in listing.missing:
-            self._error(-1, f"{number:08d}.log", 0, "missing_segment", "this segment is gone")
+            self._error(-1, os.path.basename(listing.path(number)), 0, "missing_segment", "this segment is gone")
+        self._behind_pruned()
         numbers = self._trust_older()
         report.segments = len(numbers)
+        if listing.archive and listing.pruned is not None:
+            report.archived = sum(1 for number in numbers if number <= listing.pruned.segment)
         sealed = sealed_sizes(listing) if self._seals is not None else []
         self._sealed_roots = dict.fromkeys(sealed, b"")
+        if self._beginning is not None:
+            self._sealed_roots |= self._beginning.roots(sealed)
         cuts = (*(one.size for one in (self._checkpoint, self._since) if one is not None), *sealed)
-        before = 0 if self._since is None else numbers[0] - 1
+        before = listing.first_number - 1 if self._since is None else numbers[0] - 1
         for found in segment_findings(listing, numbers, cuts, self._workers, self._within if self._progress else None):
             if found.number != before + 1:
                 self._lost = True
@@ -147,6 +172,11 @@ class _Verification:
         report.size = self._seq
         report.log_id = (self._log_id or b"").hex()
         self._check_note()
+        if self._beginning is not None:
+            self._beginning.check(self._checkpoint, self._since, self._current)
+        if self._archive:
+            live = 1 if listing.pruned is None else listing.pruned.segment + 1
+            check_archive(self._archive, live, report, self._special)
         self._check_beyond()
         report.valid = report.error_count == 0 and (report.records > 0 or report.since > 0)
         report.elapsed_seconds = time.perf_counter() - started
@@ -158,21 +188,46 @@ class _Verification:
             self._special.check_lineage()
         if self._seals is not None:
             roots = {size: root for size, root in self._sealed_roots.items() if root}
-            check_seals(self._report, self._special.seals, self._seals, roots, self._log_id)
+            check_seals(self._report, self._special.seals, self._seals, roots, self._log_id, cut=self._seq_cut())
+
+    def _seq_cut(self) -> int:
+        """Number of the record that the records begin with that were read."""
+        pruned = self._listing.pruned
+        return 0 if pruned is None or self._listing.archive else pruned.size
 
     def _within(self, records: int) -> None:
         assert self._progress is not None, "somebody wants to know"
         self._progress(self._report.records + records)
 
-    # --- what was verified before ---------------------------------------------------------------------------------
+    # --- what was pruned, what was verified before ----------------------------------------------------------------
+
+    def _behind_pruned(self) -> None:
+        """Begin behind what was pruned, unless the archive has it."""
+        pruned = self._listing.pruned
+        if self._beginning is None or pruned is None:
+            return
+        tree = self._beginning.begin()
+        if self._since is None:
+            self._beginning.check_tiles()
+        if not self._listing.archive:
+            oldest = next(iter(read(self._listing.directory)), None)
+            if oldest is not None:
+                self._special.cut(oldest.header.boot_id)
+            self._log_id, self._seq, self._hash, self._tree = pruned.log_id, pruned.size, pruned.head_hash, tree
 
     def _trust_older(self) -> list[int]:
         """Return the segments to read; all of them, unless an older checkpoint vouches for the first."""
         listing, since = self._listing, self._since
         if since is None:
             return listing.segments
-        from weftos.chain.reader import segment_header
-
+        pruned = listing.pruned
+        if pruned is not None and self._beginning is not None and since.size < pruned.size:
+            if log_origin(pruned.log_id) != since.origin:
+                raise ChainError(f"the checkpoint is of {since.origin}, not of the log in {listing.directory}")
+            if self._tree is not None:
+                self._beginning.continues(since, self._tree)
+            self._report.since = since.size
+            return listing.segments
         first, header = 0, None
         for index, number in enumerate(listing.segments):
             with ReadFile(listing.path(number)) as file:
@@ -250,6 +305,12 @@ class _Verification:
             self._tree.append(frontier)
             if self._tree.size in self._sealed_roots:
                 self._sealed_roots[self._tree.size] = self._tree.root()
+            pruned = self._listing.pruned
+            if pruned is not None and self._tree.size == pruned.size and self._tree.root() != pruned.root:
+                detail = "the archived records are not those that were pruned"
+                self._error(
+                    pruned.size - 1, os.path.basename(self._listing.path(found.number)), 0, "pruned_invalid", detail
+                )
             if self._checkpoint is not None and self._tree.size == self._checkpoint.size:
                 self._signed_root = self._tree.root()
         if self._checkpoint is not None and self._tree.size == self._checkpoint.size:
@@ -304,7 +365,7 @@ class _Verification:
             current = self._special.newest_keys(origin, trusted)
             report.signed_by = current.pair_id
             open_checkpoint(note, current.verifier_keys(origin), SignaturePolicy(), origin)
-            report.signature = "good"
+            report.signature, self._current = "good", current
         except (ChainError, ConfigError) as error:
             report.signature = "bad"
             self._error(-1, CHECKPOINT_NAME, 0, "signature_invalid", str(error))

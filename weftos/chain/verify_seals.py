@@ -79,6 +79,8 @@ def check_seals(
     check: SealCheck,
     roots: dict[int, bytes],
     log_id: bytes | None,
+    *,
+    cut: int = 0,
 ) -> None:
     """Check the seals of a log and note what is found.
 
@@ -88,11 +90,12 @@ def check_seals(
         check: with what they are checked.
         roots: of the log's verified tree, by size.
         log_id: of the log, 16 bytes.
+        cut: number of the oldest record that was read; those before were pruned.
     """
     summary = report.seals = SealsReport()
     left = list(check.keys)
-    for row in _rows(placed):
-        _check_row(report, summary, row, left, log_id)
+    for index, row in enumerate(_rows(placed)):
+        _check_row(report, summary, row, left, log_id, headless=bool(cut) and index == 0)
     for one in placed:
         seal = one.seal
         if seal.first_seq != 0:
@@ -105,6 +108,11 @@ def check_seals(
             _error(report, one, "seal_root", f"the first {seal.end} records are not those that were sealed")
         elif seal.end not in roots and not report.error_count:
             _error(report, one, "seal_root", f"the tree over the first {seal.end} records cannot be computed")
+    if cut and (not placed or placed[0].seal.epoch > 1):
+        detail = f"seals before record {cut} were pruned: those were not checked, nor what is missing of them"
+        report.warnings.append(Problem(-1, "", 0, "seals_unchecked", detail))
+    if not placed and cut and (check.last is None or check.last.end <= cut):
+        return
     if not placed:
         report.error(Problem(-1, "", 0, "seal_gap", "sealing keys were given, and the log has no seals"))
     elif check.last is not None and not _reaches(placed, check.last):
@@ -134,14 +142,20 @@ def _rows(placed: Sequence[PlacedSeal]) -> Iterator[list[PlacedSeal]]:
 
 
 def _check_row(
-    report: VerifyReport, summary: SealsReport, row: list[PlacedSeal], keys: list[bytes], log_id: bytes | None
+    report: VerifyReport,
+    summary: SealsReport,
+    row: list[PlacedSeal],
+    keys: list[bytes],
+    log_id: bytes | None,
+    *,
+    headless: bool,
 ) -> None:
     """Find the key of a row, and note what is wrong with it."""
     seals = [one.seal for one in row]
     fault: SealInvalid | None = None
     for key in keys:
         try:
-            found = verify_seals(key, seals, log_id=log_id)
+            found = verify_seals(key, seals, log_id=log_id, headless=headless)
         except SealGap as gap:
             after = next(one for one in row if one.seal.epoch > gap.epoch)
             _error(report, after, "seal_gap", str(gap))

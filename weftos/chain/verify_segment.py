@@ -16,6 +16,7 @@ from hashlib import sha256
 import msgspec
 
 from weftos import limits
+from weftos.chain.archive import open_segment
 from weftos.chain.cursor import Cursor
 from weftos.chain.files import ReadFile
 from weftos.chain.frames import MAX_FRAME, FrameReader, SegmentHeader, decode_segment_header, read_frame_at
@@ -23,6 +24,7 @@ from weftos.chain.good_run import Picked
 from weftos.chain.record import decode_header
 from weftos.chain.report import Problem
 from weftos.chain.scanner import Batch, Scanner
+from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier
 
 __all__ = ["SPECIAL", "SegmentFindings", "Special", "verify_segment"]
@@ -33,6 +35,7 @@ SPECIAL = frozenset(
         *("ipc.grant", "ipc.revoke", "ipc.window", "ipc.topic_window", "ipc.heartbeat", "ipc.dead_letter"),
         *("agent.restart", "agent.exit", "boot.config", "shutdown"),
         *("key.genesis", "key.rotate", "log.seal", "chain.redacted", "lineage.derivation"),
+        *("chain.archived", "chain.pruned"),
     )
 )
 #: Number of a finding that belongs to the record which the segment begins with, whatever that is.
@@ -112,7 +115,7 @@ def verify_segment(
     """Verify one segment.
 
     Args:
-        path: of the file.
+        path: of the file; packed, if its name ends in ``.gz``.
         number: that it must have.
         last: it may end with an unfinished write.
         cuts: numbers of records before which the tree must be cut into pieces.
@@ -138,8 +141,17 @@ class _Segment:
         self._frontiers: list[Frontier] = []
 
     def run(self) -> SegmentFindings:
+        try:
+            file = open_segment(self._path)
+        except ChainCorrupted as error:
+            self._error(AT_BORDER, 0, "archive_mismatch", str(error))
+            self._found.lost = True
+            return self._found
+        return self._walk(file)
+
+    def _walk(self, opened: ReadFile) -> SegmentFindings:
         found = self._found
-        with ReadFile(self._path) as file:
+        with opened as file:
             reader = FrameReader(file)
             head = next(iter(reader), None)
             if head is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from weftos import limits
+from weftos.chain.archive import Archived
 from weftos.chain.canonical import decode_payload
 from weftos.chain.lineage import LINEAGE_KIND, Derivation, verify_lineage
+from weftos.chain.prune_statement import PruneStatement
 from weftos.chain.report import Problem, VerifyReport
 from weftos.chain.rotation import Genesis, PublicKeys, Rotation, follow_rotations
 from weftos.chain.seals import Seal
@@ -38,6 +40,10 @@ class _Step(NamedTuple):
     derivation: Derivation
 
 
+#: What a malformed record of a kind is called.
+_CODES: Final = {"log.seal": "seal_invalid", "chain.pruned": "pruned_invalid", "chain.archived": "archive_mismatch"}
+
+
 class SpecialRecords:
     """Takes them in the order of the log.
 
@@ -47,6 +53,8 @@ class SpecialRecords:
     Attributes:
         first_keys: those that the log names first, or ``None``.
         seals: of the log, oldest first.
+        prunings: what was pruned, by the number of the record that says so.
+        archived: the newest record of each archived segment, by the segment's number.
     """
 
     def __init__(self, report: VerifyReport) -> None:
@@ -56,12 +64,20 @@ class SpecialRecords:
         self._withheld: dict[int, tuple[str, int, bytes]] = {}
         self.first_keys: PublicKeys | None = None
         self.seals: list[PlacedSeal] = []
+        self.prunings: dict[int, PruneStatement] = {}
+        self.archived: dict[int, Archived] = {}
         self._steps: list[_Step] = []
+        self._is_cut = False
 
     @property
     def keys(self) -> PublicKeys | None:
         """The keys that the log names first, or ``None``."""
         return self.first_keys
+
+    @property
+    def rotations(self) -> list[Rotation]:
+        """The changes of keys, oldest first."""
+        return self._rotations
 
     def knows(self, keys: PublicKeys) -> bool:
         """Whether these are, or were, keys of the log."""
@@ -106,8 +122,13 @@ class SpecialRecords:
                 self._rotations.append(Rotation.from_payload(payload))
             elif one.kind == "log.seal":
                 self.seals.append(PlacedSeal(one.seq, Seal.from_payload(payload), file, one.offset))
+            elif one.kind == "chain.pruned":
+                self.prunings[one.seq] = PruneStatement.from_payload(payload)
+            elif one.kind == "chain.archived":
+                archived = Archived.from_payload(payload)
+                self.archived[archived.segment] = archived
         except (ChainError, ConfigError) as error:
-            self._error(one, file, "seal_invalid" if one.kind == "log.seal" else "keys_invalid", str(error))
+            self._error(one, file, _CODES.get(one.kind, "keys_invalid"), str(error))
 
     def _redacted(self, one: Special, payload: Mapping[str, Any]) -> None:
         seq = payload.get("seq")
@@ -126,9 +147,18 @@ class SpecialRecords:
         if len(self._steps) <= limits.CHAIN_VERIFY_LINEAGE:
             self._steps.append(_Step(one.seq, file, one.offset, step))
 
+    def cut(self, boot_id: bytes) -> None:
+        """Learn that the records before this were pruned, and that this boot may have begun among them."""
+        self._streams.cut(boot_id)
+        self._is_cut = True
+
     def check_lineage(self) -> None:
-        """Say what is wrong with the derivations; all of the log was read."""
+        """Say what is wrong with the derivations; all of the log was read that there is."""
         steps = self._steps
+        if steps and self._is_cut:
+            detail = "derivations before these may have been pruned; their story was not checked, --archive does"
+            self._report.warnings.append(Problem(-1, "", 0, "lineage_unchecked", detail))
+            return
         if len(steps) > limits.CHAIN_VERIFY_LINEAGE:
             detail = f"there are more than {limits.CHAIN_VERIFY_LINEAGE} derivations; their story was not checked"
             self._report.warnings.append(Problem(-1, "", 0, "lineage_unchecked", detail))

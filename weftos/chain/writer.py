@@ -22,6 +22,7 @@ from zlib import crc32
 from blake3 import blake3
 
 from weftos import limits
+from weftos.chain.archiving import Erasure, check_announced, erase_archived, is_erased, prepare_erasure, record_anywhere
 from weftos.chain.canonical import encode_payload
 from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
@@ -30,15 +31,15 @@ from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
 from weftos.chain.idempotency import ProducerIndex, content_digest
 from weftos.chain.kinds import check_kind, check_source, check_text
-from weftos.chain.locate import record_at
 from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
+from weftos.chain.pruning import finish_pruning
 from weftos.chain.reader import list_segments, segment_of
 from weftos.chain.record import KEY_PREFIX, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
 from weftos.chain.redaction import check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
-from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
+from weftos.errors import AppendRefused, ChainError, StorageFailed
 from weftos.events import SCHEMAS, check_payload
 
 __all__ = ["ChainWriter"]
@@ -58,14 +59,27 @@ class ChainWriter:
     Attributes:
         log_id: names the log, 16 bytes.
         recovered_bytes: bytes of an unfinished write that were set aside on opening.
+        directory: of the log.
+        fs: file calls.
+        boot_id: names this boot, 16 bytes.
+        signer: of the log, or ``None``.
+        archive: folder for archived segments; empty without one.
     """
 
     def __init__(
-        self, opened: Opened, boot_id: bytes, clock: Clock, fs: Files, signer: Signer | None, segment_bytes: int
+        self,
+        opened: Opened,
+        boot_id: bytes,
+        clock: Clock,
+        fs: Files,
+        signer: Signer | None,
+        segment_bytes: int,
+        archive: str = "",
     ) -> None:
         self._opened = opened
-        self._directory = opened.directory
-        self._fs = fs
+        self.directory = opened.directory
+        self.fs = fs
+        self.signer, self.archive = signer, os.path.abspath(archive) if archive else ""
         self.checkpoints = (
             Checkpoints(fs, opened.directory, signer, opened.tiles, opened.log_id, opened.checkpoint)
             if signer is not None and opened.tiles is not None
@@ -74,7 +88,7 @@ class ChainWriter:
         self._entries: list[bytes] = []
         self._segment_bytes = segment_bytes
         self._wall, self._mono = clock.wall_ns, clock.mono_ns
-        self._boot_id = boot_id
+        self.boot_id = boot_id
         self.log_id = opened.log_id
         self.recovered_bytes = opened.recovered_bytes
         self._file = opened.file
@@ -88,6 +102,7 @@ class ChainWriter:
         self._names: set[tuple[str, str, str | None, str | int | None]] = set()
         self._seq, self._prev, self._t_ns = opened.next_seq, opened.head_hash, opened.t_ns
         self._segment_records = opened.segment_records
+        self._pruned_segments = 0
         self._buffered = self._appended = self._duplicates = self._writes = self._largest = 0
 
     @classmethod
@@ -100,6 +115,7 @@ class ChainWriter:
         fs: Files | None = None,
         signer: Signer | None = None,
         segment_bytes: int = limits.CHAIN_SEGMENT_BYTES,
+        archive: str = "",
     ) -> Self:
         """Open the log in a directory, or begin one.
 
@@ -113,6 +129,7 @@ class ChainWriter:
             fs: file calls; the system's by default.
             signer: signs checkpoints; without one the log is not signed and has no tree.
             segment_bytes: size at which a segment is closed.
+            archive: folder for archived segments of this log alone; empty without one.
 
         Raises:
             ChainCorrupted: the log is damaged, cut off below its signed head, or gone.
@@ -125,14 +142,13 @@ class ChainWriter:
         clock, fs = clock or SystemClock(), fs or RealFiles()
         segment_bytes = max(segment_bytes, limits.CHAIN_SEGMENT_MIN_BYTES)
         opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer)
-        writer = cls(opened, boot_id, clock, fs, signer, segment_bytes)
+        writer = cls(opened, boot_id, clock, fs, signer, segment_bytes, archive)
         try:
             for event in opened.first_events:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
-            for seq in opened.announced:
-                writer._finish_redaction(seq)
+            writer._finish(opened.announced)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
@@ -245,7 +261,7 @@ class ChainWriter:
             raise StorageFailed(self._file.stopped)
         acks: list[Ack] = []
         # The batch was checked as a whole. What it makes the index forget must not refuse the rest of it.
-        index, salt, log_id, boot_id = self._index, self._salt, self.log_id, self._boot_id
+        index, salt, log_id, boot_id = self._index, self._salt, self.log_id, self.boot_id
         reset, update, digest = self._hash_reset, self._hash_update, self._hash_digest
         self._t_ns = now = max(self._wall(), self._t_ns)
         mono = self._mono()
@@ -350,6 +366,12 @@ class ChainWriter:
         self._segment_records = 0
         self._room = self._segment_bytes - self._file.size
 
+    def count_files(self) -> None:
+        """Take note that segments have gone."""
+        listing = list_segments(self.directory)
+        self._file.total = sum(os.path.getsize(listing.path(number)) for number in listing.segments)
+        self._pruned_segments = listing.first_number - 1
+
     # --- redaction ----------------------------------------------------------------------------------------------------
 
     def redact(self, seq: int, reason: str, by: str) -> Ack:
@@ -365,12 +387,14 @@ class ChainWriter:
 
         Raises:
             AppendRefused: the log needs the payload, or it is gone already.
+            ArchiveFailed: it is in the archive too, and that is out of reach or full; nothing was announced.
             ChainError: there is no such record.
             StorageFailed: a call failed; it is finished when the log is opened next.
         """
         self.flush(sync=True)
-        record = record_at(self._directory, seq)
+        record = record_anywhere(self, seq)
         check_redactable(record)
+        erasure = prepare_erasure(self, seq)
         payload = {
             "seq": seq,
             "kind": record.kind,
@@ -380,32 +404,32 @@ class ChainWriter:
         }
         ack = self.append(NewEvent("chain", "chain.redacted", payload))
         self.commit()
-        self._erase(seq)
+        self._erase(seq, erasure)
         return ack
 
-    def _finish_redaction(self, seq: int) -> None:
-        """Erase what was announced behind the newest checkpoint, before a crash."""
-        record = record_at(self._directory, seq)
-        if record.withheld:
-            return
+    def _erase(self, seq: int, erasure: Erasure | None) -> None:
+        listing = list_segments(self.directory)
         try:
-            check_redactable(record)
-        except AppendRefused as error:
-            # No writer announces that.
-            path = segment_path(self._directory, segment_of(list_segments(self._directory), seq))
-            raise ChainCorrupted(
-                f"a record announces an erasure that cannot be: {error}", path=path, offset=0
-            ) from error
-        self._erase(seq)
-
-    def _erase(self, seq: int) -> None:
-        number = segment_of(list_segments(self._directory), seq)
-        if number == self._file.number:
-            self._roll()
-        try:
-            self._file.total -= erase_payload(self._fs, segment_path(self._directory, number), seq)
+            if seq >= listing.first_seq:
+                number = segment_of(listing, seq)
+                if number == self._file.number:
+                    self._roll()
+                self._file.total -= erase_payload(self.fs, segment_path(self.directory, number), seq)
+            if erasure is not None:
+                erase_archived(self, erasure)
         except OSError as error:
             self._file.fail("erasing a payload", error)
+
+    def _finish(self, announced: Sequence[int]) -> None:
+        """Finish what was announced before a crash: a pruning, and erasures."""
+        try:
+            finish_pruning(self)
+            for seq in announced:
+                if not is_erased(self, seq):
+                    check_announced(self, seq)
+                    self._erase(seq, prepare_erasure(self, seq))
+        except OSError as error:
+            self._file.fail("finishing what a crash interrupted", error)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -465,7 +489,7 @@ class ChainWriter:
         try:
             self._file.close()
         finally:
-            self._opened.unlock(self._fs)
+            self._opened.unlock(self.fs)
 
     def statistics(self) -> ChainStatistics:
         """Return the numbers of this writer."""
@@ -476,7 +500,7 @@ class ChainWriter:
             duplicates=self._duplicates,
             buffered=self._buffered,
             bytes=file.total,
-            segments=file.number,
+            segments=file.number - self._pruned_segments,
             writes=self._writes,
             syncs=file.syncs,
             mean_group=self._appended / self._writes if self._writes else 0.0,

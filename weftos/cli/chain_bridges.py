@@ -86,11 +86,11 @@ def _heads() -> list[t.BridgeHead]:
 
 
 def _from_files(directory: Path) -> list[t.BridgeHead]:
-    from weftos import chain
     from weftos.chain.bridge import BRIDGE_KIND, Bridge
+    from weftos.chain.reader import read_whole
 
     found = {}
-    for record in chain.read(directory):
+    for record in read_whole(directory):
         if record.kind == BRIDGE_KIND and record.source == "chain":
             head = Bridge.from_payload(record.payload)
             found[head.origin] = t.BridgeHead(

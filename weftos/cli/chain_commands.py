@@ -19,6 +19,7 @@ from weftos.cli.chain_files import rows_from_files, status_from_files, verify_fi
 from weftos.cli.chain_kinds import kinds
 from weftos.cli.chain_lineage import lineage
 from weftos.cli.chain_reading import export, tail
+from weftos.cli.chain_retention import archive, archive_folder, archive_option, prune, restore, segments
 from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
 from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
 from weftos.cli.session import call, instance, json_option
@@ -146,6 +147,7 @@ def _rows(count: int) -> list[t.ChainRow]:
     help="File with a checkpoint that was verified before, a copy of DIR/checkpoint: only what came after it is read.",
 )
 @seal_key_option
+@archive_option
 @json_option
 @click.pass_context
 def verify(
@@ -154,6 +156,7 @@ def verify(
     key_file: Path | None,
     since_file: Path | None,
     seal_file: Path | None,
+    archive_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Verify every record, every link, the Merkle root and the signatures, from the files alone.
@@ -173,7 +176,7 @@ def verify(
     since = older_checkpoint(home, since_file, keys) if since_file is not None else None
     seals = seal_check(home, seal_file, own=directory is None, since=since) if seal_file is not None else None
     show_progress = sys.stderr.isatty() and not as_json
-    report = verify_files(home, keys, since=since, seals=seals, show_progress=show_progress)
+    report = verify_files(home, keys, since=since, seals=seals, archive=archive_dir, show_progress=show_progress)
     if directory is None and report.valid:
         from weftos.cli.chain_witnesses import hold_against_witnesses
 
@@ -204,22 +207,24 @@ def witness(as_json: bool) -> None:
 @chain.command()
 @click.argument("seq", type=click.IntRange(min=0))
 @_directory
+@archive_option
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write the proof; standard output if it is left out.",
 )
-def prove(seq: int, directory: Path | None, output: Path | None) -> None:
+def prove(seq: int, directory: Path | None, archive_dir: Path | None, output: Path | None) -> None:
     """Make a proof that record SEQ is in the log.
 
     The proof is one small file in the form of C2SP's tlog-proof. `weaver chain check` verifies it on any machine, with
-    nothing but the log's public keys (`weaver chain keys`).
+    nothing but the log's public keys (`weaver chain keys`). A record that was pruned is taken from the archive.
     """
     from weftos.chain.proof_file import make_proof
     from weftos.errors import StorageFailed
 
-    data = make_proof(directory or instance().chain, seq).encode()
+    folder = archive_folder(directory, archive_dir)
+    data = make_proof(directory or instance().chain, seq, str(folder or "")).encode()
     if output is None:
         sys.stdout.buffer.write(data)
         return
@@ -378,10 +383,8 @@ def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
 
 chain.add_command(tail)
 chain.add_command(export)
-chain.add_command(kinds)
-chain.add_command(seal)
-chain.add_command(lineage)
-chain.add_command(bridge)
+for command in (kinds, seal, lineage, bridge, segments, archive, prune, restore):
+    chain.add_command(command)
 
 
 #: How a report's codes read for a person.
@@ -411,6 +414,11 @@ def _show_report(report: VerifyReport) -> None:
         ("Checks", _checks_text(report)),
         ("Elapsed", f.seconds(report.elapsed_seconds)),
     ]
+    if report.pruned:
+        text = f"records 0 to {report.pruned - 1}: their content was not checked; --archive DIR does"
+        pairs.insert(2, ("Pruned", (text, "warn")))
+    if report.archived:
+        pairs.insert(-5, ("Archive", f"{f.count(report.archived, 'segment')} read from it"))
     if report.seals is not None:
         seals = report.seals
         pairs.insert(-1, ("Seals", f"{f.count(seals.seals, 'seal')}, up to record {seals.sealed - 1}"))

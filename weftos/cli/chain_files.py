@@ -60,6 +60,7 @@ def verify_files(
     *,
     since: Checkpoint | None = None,
     seals: SealCheck | None = None,
+    archive: Path | None = None,
     show_progress: bool = False,
 ) -> VerifyReport:
     """Verify records.
@@ -69,6 +70,7 @@ def verify_files(
         keys: of its signer, from a place that its writer cannot change; ``None`` takes those that the chain names.
         since: a checkpoint that was verified before; ``None`` verifies all.
         seals: with what its seals are checked; ``None`` leaves them out.
+        archive: folder with the pruned segments; ``None`` not to look at them.
         show_progress: draw a bar on standard error, which is a terminal.
 
     Raises:
@@ -77,9 +79,9 @@ def verify_files(
     """
     from weftos import chain
 
-    workers = os.cpu_count() or 1
+    workers, folder = os.cpu_count() or 1, str(archive or "")
     if not show_progress:
-        return chain.verify(directory, keys=keys, since=since, workers=workers, seals=seals)
+        return chain.verify(directory, keys=keys, since=since, workers=workers, seals=seals, archive=folder)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from weftos.cli.output import console
@@ -91,7 +93,7 @@ def verify_files(
         def advance(records: int) -> None:
             progress.update(task, completed=records + (since.size if since is not None else 0))
 
-        return chain.verify(directory, advance, keys=keys, since=since, workers=workers, seals=seals)
+        return chain.verify(directory, advance, keys=keys, since=since, workers=workers, seals=seals, archive=folder)
 
 
 def _expected(directory: Path) -> int | None:

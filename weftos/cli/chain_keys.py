@@ -24,7 +24,7 @@ def origin_of_log(directory: Path) -> str:
     from weftos import chain
     from weftos.chain.checkpoint import log_origin
 
-    first = next(iter(chain.read(directory, stop=1)), None)
+    first = next(iter(chain.read(directory)), None)
     if first is None:
         raise ChainError(f"the log in {directory} has no record yet")
     return log_origin(first.header.log_id)

@@ -67,10 +67,10 @@ def lineage(
 
 
 def _steps(directory: Path) -> Iterator[Step]:
-    from weftos import chain
     from weftos.chain.lineage import LINEAGE_KIND, Derivation
+    from weftos.chain.reader import read_whole
 
-    for record in chain.read(directory):
+    for record in read_whole(directory):
         if record.kind == LINEAGE_KIND:
             try:
                 yield Step(record.seq, record.source, Derivation.from_payload(record.payload))

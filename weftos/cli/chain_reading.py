@@ -89,7 +89,7 @@ def export(form: str, output: Path | None, directory: Path | None) -> None:
 
     json: every record with its payload and links, one JSON object per line, checked on the way.
     tiles: checkpoint and Merkle tree in the layout of C2SP's tlog-tiles, which any such client can verify and mirror.
-    It holds the header parts of all records, and no payloads.
+    It holds the header parts of all records that were not pruned, and no payloads.
     """
     home = directory or instance().chain
     if form == "tiles":
@@ -98,8 +98,12 @@ def export(form: str, output: Path | None, directory: Path | None) -> None:
         _export_tiles(home, output)
         return
     from weftos import chain
+    from weftos.chain.reader import list_segments
 
     target = sys.stdout if output is None else _opened(output)
+    first = list_segments(str(home)).first_seq
+    if first:
+        note(f"records 0 to {first - 1} were pruned and are left out; `weaver chain restore` makes a whole copy")
     try:
         for record in chain.read(home):
             target.write(json.dumps(record.view(), ensure_ascii=False) + "\n")

@@ -58,9 +58,9 @@ def audit(as_json: bool) -> None:
 
 
 def _records(stop: int) -> Iterator[Record]:
-    from weftos import chain
+    from weftos.chain.reader import read_whole
 
-    records = chain.read(str(instance().chain), stop=stop)
+    records = read_whole(str(instance().chain), stop=stop)
     with click.progressbar(
         records, length=stop, label="Reading the log", file=sys.stderr, update_min_steps=5000
     ) as bar:

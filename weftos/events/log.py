@@ -39,6 +39,42 @@ class Redacted(Event, frozen=True, kw_only=True):
     by: str
 
 
+class Archived(Event, frozen=True, kw_only=True):
+    """A segment was copied to the archive."""
+
+    kind: ClassVar[str] = "chain.archived"
+    segment: Natural
+    first_seq: Natural
+    count: Natural
+    size: Natural
+    blake3: Bytes32
+    sha256: Bytes32
+    content_size: Natural
+    content_blake3: Bytes32
+    where: str
+
+
+class Pruned(Event, frozen=True, kw_only=True):
+    """The oldest segments are removed from the log's folder."""
+
+    kind: ClassVar[str] = "chain.pruned"
+    version: Literal[1]
+    first_seq: Natural
+    last_seq: Natural
+    count: Natural
+    first_segment: Natural
+    last_segment: Natural
+    file_bytes: Natural
+    size: Natural
+    root: Bytes32
+    head_hash: Bytes32
+    kept: Natural
+    kept_hash: Bytes32
+    archived: bool
+    where: str
+    note: bytes
+
+
 class KeyGenesis(Event, frozen=True, kw_only=True):
     """The first signing keys of the log, by their public halves."""
 

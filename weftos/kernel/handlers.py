@@ -30,6 +30,7 @@ from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
+from weftos.rpc import retention_types as n
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
 from weftos.rpc.state_types import KernelHeld
@@ -114,6 +115,9 @@ class Handlers:
             "chain.bridge-add": self.chain_bridge_add,
             "chain.bridge-list": self.chain_bridge_list,
             "chain.tail-from": self.chain_tail_from,
+            "chain.archive": self.chain_archive,
+            "chain.prune": self.chain_prune,
+            "chain.retention": self.chain_retention,
             "custody.attest": self.custody_attest,
             **ResourceHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,
@@ -305,6 +309,16 @@ class Handlers:
     async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
         proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]
         return t.BridgeHead(**plain(await self._done(p.AddBridge(params.note.encode(), proof))))
+
+    async def chain_archive(self, params: n.ArchiveParams) -> n.SegmentPlan:
+        return msgspec.convert(await self._done(p.Retain("archive", params.dry_run)), n.SegmentPlan)
+
+    async def chain_prune(self, params: n.PruneParams) -> n.SegmentPlan:
+        rules = {key: value for key, value in msgspec.structs.asdict(params).items() if value and key != "dry_run"}
+        return msgspec.convert(await self._done(p.Retain("prune", params.dry_run, rules)), n.SegmentPlan)
+
+    async def chain_retention(self, _params: t.NoParams) -> n.RetentionStatus:
+        return msgspec.convert(await self._done(p.Retain("status")), n.RetentionStatus)
 
     async def chain_bridge_list(self, _params: t.NoParams) -> list[t.BridgeHead]:
         return [t.BridgeHead(**plain(head)) for head in (await self._done(p.ListBridges()))["heads"]]

@@ -38,6 +38,7 @@ from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
+from weftos.kernel.retention import retention_policy
 from weftos.kernel.rpc_server import RpcServer
 from weftos.kernel.sampler import Sampler
 from weftos.kernel.service_host import ServiceHost
@@ -159,6 +160,7 @@ class Kernel:
             "ledgers": ledger_settings(core),
             "artifacts_dir": str(core.home.artifacts),
             "artifacts_bytes": core.config.artifacts.store_bytes,
+            "retention": retention_policy(core.home, core.config.chain),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))

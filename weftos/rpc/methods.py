@@ -15,6 +15,7 @@ import msgspec
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
+from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
@@ -106,6 +107,9 @@ _TABLE: Final = (
     Method(
         "chain.tail-from", _READ, t.PageParams, t.PageResult, "Raw records from a number on, for a copy of the log."
     ),
+    Method("chain.archive", _ADMIN, n.ArchiveParams, n.SegmentPlan, "Copy the closed segments to the archive."),
+    Method("chain.prune", _ADMIN, n.PruneParams, n.SegmentPlan, "Take the oldest segments out of the log's folder."),
+    Method("chain.retention", _READ, t.NoParams, n.RetentionStatus, "What the service archives and prunes."),
     Method("custody.attest", _OPERATE, t.NoParams, t.AttestResult, "Sign what this instance holds, for others."),
     Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),
     Method("resource.inspect", _READ, r.ResourcePathParams, r.ResourceDetail, "One resource, and the rules on it."),

@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
-from weftos import chain, limits
+from weftos import limits
 from weftos.artifacts.holding import REFERENCE, Holdings
+from weftos.chain.reader import read_whole
 from weftos.errors import ChainCorrupted, ChainError, ServiceUnavailable, WeftError, error_for_code
 
 __all__ = ["held_hashes", "scan_holdings"]
@@ -49,6 +50,7 @@ def held_hashes(directory: str, stop: int, given_up: Callable[[], bool]) -> set[
 
     Raises:
         ServiceUnavailable: it was given up.
+        RecordPruned: the beginning of the log was pruned, so nobody knows what its records hold.
         ChainError: the log cannot be read.
     """
     if stop <= _FEW:
@@ -89,6 +91,7 @@ def scan_holdings(
 
     Raises:
         ServiceUnavailable: it was given up.
+        RecordPruned: the beginning of the log was pruned, so nobody knows what its records hold.
         ChainError: the log cannot be read.
     """
     for left in reversed(range(limits.ARTIFACT_SCANS)):
@@ -104,7 +107,8 @@ def scan_holdings(
 def _scan(directory: str | os.PathLike[str], stop: int | None, given_up: Callable[[], bool]) -> Holdings:
     holdings = Holdings()
     seen = 0
-    for record in chain.read(directory, stop=stop):
+    # What a pruned record names must not be taken for loose.
+    for record in read_whole(directory, stop=stop):
         seen += 1
         if seen % _STRIDE == 0 and given_up():
             raise ServiceUnavailable("the service process is ending; ask again")

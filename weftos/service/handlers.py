@@ -255,6 +255,14 @@ def _attest(desk: Desk, caller: Caller, _position: int, _request: p.Attest) -> p
     return p.Done(desk.journal.attest())
 
 
+def _retain(desk: Desk, caller: Caller, _position: int, request: p.Retain) -> p.Reply:
+    only_kernel(caller)
+    retention = desk.journal.retention
+    if request.action == "status":
+        return p.Done(retention.status())
+    return p.Done(retention.request(request.action, request.rules, dry_run=request.dry_run))
+
+
 #: Every request there is.
 HANDLERS: Final[dict[type, Handler]] = {
     p.Append: _append,
@@ -268,6 +276,7 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.Redact: _redact,
     p.AskTree: _ask_tree,
     p.Attest: _attest,
+    p.Retain: _retain,
     p.ChangeTree: _change_tree,
     **LOG_HANDLERS,
 }

@@ -26,6 +26,7 @@ from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
 from weftos.chain.locate import record_at
 from weftos.chain.pages import Pages, RawRecord, read_checkpoint
+from weftos.chain.retention import RetentionPolicy
 from weftos.chain.segments import CHECKPOINT_NAME
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
@@ -35,6 +36,7 @@ from weftos.service.delegations import DelegationKey
 from weftos.service.ledgers import EVENT_BITS as _EVENT_BITS
 from weftos.service.ledgers import Ledgers, LedgerSettings
 from weftos.service.pinning import pin_keys
+from weftos.service.retention import Retention
 from weftos.service.tree_keeper import CAUSES, TREE_SOURCE, TreeKeeper
 from weftos.service.tree_opening import open_tree
 from weftos.service.witnesses import Witnesses
@@ -62,9 +64,11 @@ class Journal:
         witnesses: of the log.
         tree: the resource tree that the log adds up to.
         ledgers: where the rest is kept beside the log.
+        policy: which segments are archived and pruned.
 
     Attributes:
         directory: where the log is.
+        retention: archives and prunes.
         failed: why the log cannot be written any more, or ``None``.
         sync_wanted: somebody waits for the disk; reset by ``sync``.
         unsynced_since: monotonic time of the oldest event that may not be on disk yet, in seconds, or ``None``.
@@ -79,6 +83,7 @@ class Journal:
         witnesses: Witnesses,
         tree: TreeKeeper,
         ledgers: LedgerSettings,
+        policy: RetentionPolicy,
     ) -> None:
         self._writer = writer
         self._append = writer.append
@@ -95,6 +100,9 @@ class Journal:
         self._checkpoints = CheckpointThread(witnesses)
         self._pages = Pages(directory)
         self._cosigned_size = 0
+        self.retention = Retention(
+            writer, policy, self._covered, self._keep_tree, lambda: self.tree.snapshot_seq, self.ledgers.secure
+        )
         self.failed: str | None = None
         self.sync_wanted = False
         self.unsynced_since: float | None = None
@@ -110,6 +118,7 @@ class Journal:
         witness_sockets: Sequence[str] = (),
         known_witnesses: str = "",
         ledgers: LedgerSettings | None = None,
+        policy: RetentionPolicy | None = None,
     ) -> Self:
         """Open or make the log, with its signing key.
 
@@ -120,12 +129,14 @@ class Journal:
             SignatureInvalid: the log has other keys than those that were pinned for it.
             ChainError, ConfigError: it cannot be opened, or the key is missing, unreadable or readable by others.
         """
-        ledgers = ledgers or LedgerSettings()
+        ledgers, policy = ledgers or LedgerSettings(), policy or RetentionPolicy()
         signer = chain.Signer.open(keys)
         deadline = time.monotonic() + limits.SERVICE_LOCK_S
         while True:
             try:
-                writer = chain.ChainWriter.open(directory, boot_id=boot_id, signer=signer, segment_bytes=segment_bytes)
+                writer = chain.ChainWriter.open(
+                    directory, boot_id=boot_id, signer=signer, segment_bytes=segment_bytes, archive=policy.archive_dir
+                )
             except ChainError as error:
                 locked = isinstance(error.__cause__, BlockingIOError)
                 if not locked or time.monotonic() >= deadline:
@@ -140,7 +151,7 @@ class Journal:
             assert writer.checkpoints is not None, "the service's log is signed"
             witnesses.check(log_origin(writer.log_id), writer.checkpoints.newest)
             tree = open_tree(writer, ledgers.tree_dir or f"{directory}.tree", directory, boot_id)
-            journal = cls(writer, directory, signer, known_logs, witnesses, tree, ledgers)
+            journal = cls(writer, directory, signer, known_logs, witnesses, tree, ledgers, policy)
             journal.ledgers.sealing.look()
             if journal._dirty:
                 journal.sync()
@@ -352,10 +363,29 @@ class Journal:
     def redact(self, seq: int, reason: str, by: str) -> dict[str, Any]:
         """Take the payload of a record away for good; errors as for ``ChainWriter.redact``."""
         self._settle()
+        self.retention.settle()
         with self._remembered("a redaction"):
             ack = self._writer.redact(seq, reason, by)
         self.ledgers.erased(seq, ack.seq, ack.hash)
         return {"seq": seq, "record": ack.seq}
+
+    def retain(self) -> None:
+        """Go on with archiving and pruning, if there is something to do; errors as for ``write``."""
+        if self.failed is None and self.retention.is_due():
+            with self._remembered("a step of archiving or pruning"):
+                self.retention.turn()
+
+    def _covered(self) -> int:
+        """Records that may leave the log's folder, as far as checkpoints and witnesses go."""
+        if self._witnesses.states:
+            return self._cosigned_size
+        return self._writer.checkpoints.size if self._writer.checkpoints is not None else 0
+
+    def _keep_tree(self) -> None:
+        data, reference = self.tree.snapshot(self._writer.head.seq)
+        ack = self._append(chain.NewEvent(TREE_SOURCE, SNAPSHOT_KIND, reference.to_payload()))
+        self._writer.commit()
+        self.tree.keep(data, ack.seq)
 
     def _cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
         note, signed = self._witnesses.cosign(checkpoint, note)
@@ -385,7 +415,9 @@ class Journal:
         """Write, sync and make a checkpoint; errors as for ``write``."""
         try:
             self.collect_checkpoint(wait=True)
+            self.retention.settle()
         finally:
+            self.retention.end()
             self._checkpoints.close()
             try:
                 with self._remembered("closing the log"):

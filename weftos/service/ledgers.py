@@ -18,7 +18,7 @@ from weftos.chain.index_facts import FACTS
 from weftos.chain.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.log_index import LogIndex
 from weftos.chain.record import Ack, Head, NewEvent
-from weftos.errors import StorageFailed
+from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.bridges import Bridges
 from weftos.service.clients import Caller
@@ -196,6 +196,24 @@ class Ledgers:
             self.index.commit(head)
         except StorageFailed as error:
             log.error("%s", error)
+
+    def secure(self, size: int) -> None:
+        """Bring the index onto the disk, because the records that it was made from may go.
+
+        Args:
+            size: records that may go.
+
+        Raises:
+            ChainError: it cannot be, or it is not complete so far.
+        """
+        try:
+            complete = self.index.secure()
+        except StorageFailed as error:
+            raise ChainError(f"nothing is pruned, because the index could not be made again: {error}") from error
+        if complete < size:
+            raise ChainError(
+                f"nothing is pruned: the index of the log is complete up to {complete} records, not {size}"
+            )
 
     def erased(self, seq: int, record: int, digest: bytes) -> None:
         """Forget the content of a record whose payload was taken away, as another record says."""

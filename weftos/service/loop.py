@@ -123,6 +123,7 @@ class ServiceLoop:
             if now - self._signed >= limits.SERVICE_SIGN_S:
                 self._signed = now
                 self._try(self._journal.checkpoint)
+            self._try(self._journal.retain)
             if not self._ready:
                 self._mailbox.beat()
                 self._mailbox.wait(_OUTBOX_PAUSE_S if len(self._outbox) else self._patience())

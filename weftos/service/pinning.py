@@ -6,9 +6,12 @@ both folders, and an operator can keep them where this machine cannot write.
 
 from __future__ import annotations
 
+from itertools import chain as chain_of
+
 from weftos import chain
 from weftos.chain.checkpoint import log_origin
 from weftos.chain.pins import Pins
+from weftos.chain.reader import kept_records
 from weftos.chain.rotation import PublicKeys, Rotation
 
 __all__ = ["pin_keys", "rotations_of"]
@@ -37,13 +40,13 @@ def pin_keys(writer: chain.ChainWriter, directory: str, keys: PublicKeys, known_
 
 
 def rotations_of(directory: str) -> list[Rotation]:
-    """Return all changes of keys in a log, oldest first. Reads all of it.
+    """Return all changes of keys in a log, oldest first. Reads all of it, and what was kept of what was pruned.
 
     Raises:
         ChainError: it cannot be read, or is damaged.
     """
     return [
         Rotation.from_payload(record.payload)
-        for record in chain.read(directory)
+        for record in chain_of(kept_records(directory), chain.read(directory))
         if record.kind == "key.rotate" and record.source == "chain"
     ]

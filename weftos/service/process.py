@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from weftos import limits
+from weftos.chain.retention import RetentionPolicy
 from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
@@ -62,6 +63,7 @@ class ServiceBoot:
             ``None``.
         artifacts_dir: directory of the artifact store; made if it is missing.
         artifacts_bytes: size of the artifact store; 0 is unlimited.
+        retention: which segments are archived and pruned; none if ``None``.
     """
 
     control: socket.socket
@@ -78,6 +80,7 @@ class ServiceBoot:
     ledgers: LedgerSettings = field(default_factory=LedgerSettings)
     artifacts_dir: str = ""
     artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
+    retention: RetentionPolicy | None = None
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -108,6 +111,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.witness_sockets,
             boot.known_witnesses,
             boot.ledgers,
+            boot.retention,
         )
         trust_ourselves(journal)
         artifacts = ArtifactDesk(

@@ -62,6 +62,7 @@ __all__ = [
     "ReplyFrame",
     "Request",
     "RestoreCertificate",
+    "Retain",
     "RevokeCertificate",
     "RotateKeys",
     "ServiceBootFailed",
@@ -248,6 +249,18 @@ class TailFrom(msgspec.Struct, array_like=True, tag=15):
     skip: int = 0
 
 
+class Retain(msgspec.Struct, array_like=True, tag=40):
+    """Archive or prune segments of the log, or ask how that goes; see ``retention``.
+
+    ``action`` is ``archive``, ``prune`` or ``status``; ``rules`` are fields of the policy that differ from the
+    configured ones.
+    """
+
+    action: str
+    dry_run: bool = False
+    rules: dict[str, Any] = {}
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -265,6 +278,7 @@ Request: TypeAlias = (
     | AddBridge
     | ListBridges
     | TailFrom
+    | Retain
 )
 
 

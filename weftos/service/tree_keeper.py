@@ -22,8 +22,9 @@ import msgspec
 from weftos import chain
 from weftos.chain.files import RealFiles, replace_file
 from weftos.chain.locate import record_at
+from weftos.chain.reader import list_segments
 from weftos.chain.tile_tree import TileTree
-from weftos.errors import ChainError, TreeError, WeftError
+from weftos.errors import ChainCorrupted, ChainError, TreeError, WeftError
 from weftos.tree.deltas import LOG_KINDS, Created, Delta, MetadataSet, Removed, from_payload
 from weftos.tree.names import Kind
 from weftos.tree.paths import ResourcePath
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 #: Source of the records that change the tree.
 TREE_SOURCE: Final = "tree"
 _SNAPSHOT: Final = "snapshot"
+_NEXT: Final = "snapshot.next"
 _REFERENCE: Final = "snapshot.seq"
 _FEW: Final = 20_000
 
@@ -104,6 +106,11 @@ class TreeKeeper:
         tree: as the log has it.
         refused: changes that could not be made, since the start.
         changes: made since the newest snapshot.
+        snapshot_seq: number of the record that speaks of the snapshot on the disk; -1 without one. The tree needs
+            the records from there on.
+
+    Raises:
+        ChainCorrupted: the snapshot cannot be used, and the records that it stands for were pruned.
     """
 
     def __init__(self, directory: str, chain_dir: str, log_id: bytes, size: int, covered: int) -> None:
@@ -111,8 +118,16 @@ class TreeKeeper:
         self._chain_dir = chain_dir
         self._log_id = log_id
         self.refused = self.changes = 0
+        self.snapshot_seq = -1
         self.tree, start = self._from_snapshot(covered)
         self._kept = self.tree.last_seq
+        first = list_segments(chain_dir).first_seq
+        if start < first:
+            raise ChainCorrupted(
+                f"the resource tree cannot be rebuilt: its snapshot in {directory} cannot be used, and the records "
+                f"before {first} were pruned. Put the snapshot back, or the log with `weaver chain restore`",
+                path=directory,
+            )
         # Few records are read fastest from the end.
         records = chain.tail(chain_dir, size - start) if size - start < _FEW else chain.read(chain_dir, start=start)
         for record in records:
@@ -185,9 +200,13 @@ class TreeKeeper:
         fs = RealFiles()
         if not os.path.isdir(self._directory):
             fs.make_dir(self._directory)
-        replace_file(fs, os.path.join(self._directory, _SNAPSHOT), data)
+        # One of the two is good at every moment: the records that either stands for may be pruned.
+        following = os.path.join(self._directory, _NEXT)
+        replace_file(fs, following, data)
         replace_file(fs, os.path.join(self._directory, _REFERENCE), b"%d\n" % seq)
-        self._kept = self.tree.last_seq
+        fs.rename(following, os.path.join(self._directory, _SNAPSHOT))
+        fs.sync_dir(self._directory)
+        self._kept, self.snapshot_seq = self.tree.last_seq, seq
         self.changes = 0
 
     def _from_snapshot(self, covered: int) -> tuple[ResourceTree, int]:
@@ -195,15 +214,30 @@ class TreeKeeper:
         try:
             with open(os.path.join(self._directory, _REFERENCE), "rb") as file:
                 seq = int(file.read(40))
-            with open(os.path.join(self._directory, _SNAPSHOT), "rb") as file:
-                data = file.read()
             entry = TileTree(self._chain_dir, covered).entry(seq) if 0 <= seq < covered else None
             record = record_at(self._chain_dir, seq, entry)
             if record.kind != SNAPSHOT_KIND or record.source != TREE_SOURCE:
                 raise ChainError(f"record {seq} is no record of a snapshot")
-            return load_snapshot(data, SnapshotRef.from_payload(record.payload)), seq + 1
+            tree = self._load(SnapshotRef.from_payload(record.payload))
+            self.snapshot_seq = seq
+            return tree, seq + 1
         except FileNotFoundError:
             return ResourceTree(), 0
         except (OSError, ValueError, WeftError) as error:
             log.warning("the snapshot of the resource tree is not used: %s; the whole log is read", error)
             return ResourceTree(), 0
+
+    def _load(self, reference: SnapshotRef) -> ResourceTree:
+        """Load the snapshot that a record speaks of; finish what a crash left in the middle of replacing it."""
+        path, following = os.path.join(self._directory, _SNAPSHOT), os.path.join(self._directory, _NEXT)
+        if os.path.lexists(following):
+            try:
+                with open(following, "rb") as file:
+                    tree = load_snapshot(file.read(), reference)
+            except TreeError:
+                pass  # the record speaks of the one before
+            else:
+                os.replace(following, path)
+                return tree
+        with open(path, "rb") as file:
+            return load_snapshot(file.read(), reference)
