@@ -206,14 +206,22 @@ class _Verification:
         pruned = self._listing.pruned
         if self._beginning is None or pruned is None:
             return
+        if not self._listing.archive:
+            self._learn_cut()
         tree = self._beginning.begin()
         if self._since is None:
             self._beginning.check_tiles()
         if not self._listing.archive:
-            oldest = next(iter(read(self._listing.directory)), None)
-            if oldest is not None:
-                self._special.cut(oldest.header.boot_id)
             self._log_id, self._seq, self._hash, self._tree = pruned.log_id, pruned.size, pruned.head_hash, tree
+
+    def _learn_cut(self) -> None:
+        """Find the boot that the log begins in now; its streams may have begun before."""
+        try:
+            oldest = next(read(self._listing.directory), None)
+        except ChainCorrupted:
+            return  # an error that is found and said when the segment is verified
+        if oldest is not None:
+            self._special.cut(oldest.header.boot_id)
 
     def _trust_older(self) -> list[int]:
         """Return the segments to read; all of them, unless an older checkpoint vouches for the first."""

@@ -88,7 +88,7 @@ class PrunedBeginning:
             return
         for record in records:
             h = record.header
-            special = Special(h.seq, 0, h.kind, h.source, h.boot_id, record.payload_bytes)
+            special = Special(h.seq, 0, h.kind, h.source, h.boot_id, record.payload_bytes, h.t_ns)
             if h.kind != "genesis":
                 self._special.take(special, PRUNED_NAME)
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from weftos.chain.archive import open_segment
 from weftos.chain.cursor import Cursor
-from weftos.chain.files import ReadFile
 from weftos.chain.frames import FrameReader, decode_segment_header
 from weftos.chain.report import Problem, SealsReport, VerifyReport
 from weftos.chain.scanner import Batch, Scanner
@@ -55,7 +55,7 @@ def _seals_in(path: str) -> Iterator[Seal]:
     from weftos.chain.canonical import decode_payload
     from weftos.chain.record import SALT_BYTES
 
-    with ReadFile(path) as file:
+    with open_segment(path) as file:
         reader = FrameReader(file)
         try:
             header = decode_segment_header(next(iter(reader), b""))

@@ -26,7 +26,6 @@ class StreamRecords:
         self._report = report
         self._pairs = WindowPairs()
         self._streams = Streams()
-        self._begun = False
         self._cut_boot: bytes | None = None
         self._unchecked = 0
 
@@ -34,25 +33,12 @@ class StreamRecords:
         """Learn that the records before this were pruned, and that this boot may have begun among them."""
         self._cut_boot = boot_id
 
-    def _take_cut(self, one: Special, payload: _Payload) -> list[Finding]:
-        """Look into a record of a boot whose beginning is gone: the two ends of a ring can be compared, no more."""
-        if one.kind == "ipc.grant":
-            self._pairs.grant(one.boot_id, one.source, payload)
-        elif one.kind == "ipc.window":
-            self._unchecked += 1
-            contradiction = self._pairs.add(one.seq, one.boot_id, one.source, payload)
-            return [("window_mismatch", contradiction)] if contradiction is not None else []
-        elif one.kind in ("ipc.topic_window", "ipc.heartbeat"):
-            self._unchecked += 1
-        return []
-
     def take(self, one: Special, payload: _Payload) -> list[Finding]:
         """Look into a record of ``STREAM_KINDS``; return what is wrong with it."""
-        if not self._begun:
-            self._begun, self._streams.since_beginning = True, self._report.since == 0
-        if one.boot_id == self._cut_boot:
-            return self._take_cut(one, payload)
+        is_cut = one.boot_id == self._cut_boot
         self._streams.at(one.boot_id, one.t_ns)
+        self._streams.since_beginning = self._report.since == 0 and not is_cut
+        self._unchecked += is_cut and one.kind in _SAID
         sources, handler = _HANDLERS[one.kind]
         if sources and one.source not in sources:
             return []
@@ -108,12 +94,15 @@ class StreamRecords:
             text = f"{counts.unexplained} messages to topics were missed, and neither publisher nor kernel says why"
             warnings.append(("messages_unexplained", text))
         if self._unchecked:
-            text = f"{self._unchecked} windows and heartbeats are of streams that may have begun in what was pruned"
-            warnings.append(("windows_unchecked", f"{text}; whether any is missing was not checked, --archive does"))
+            text = f"{self._unchecked} windows and heartbeats are of streams that may have begun in what was pruned;"
+            warnings.append(
+                ("windows_unchecked", f"{text} what is missing before them was not looked for, --archive does")
+            )
         report.warnings += [Problem(-1, "", 0, code, text) for code, text in warnings]
 
 
 _KERNEL: Final = ("kernel",)
+_SAID: Final = ("ipc.window", "ipc.topic_window", "ipc.heartbeat")
 _SUPERVISOR: Final = ("supervisor", "kernel")
 #: By kind: whose word counts (nobody named: judged by the handler), and what takes it.
 _HANDLERS: Final[dict[str, tuple[tuple[str, ...], Callable[[StreamRecords, Special, _Payload], list[Finding]]]]] = {
