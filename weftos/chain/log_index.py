@@ -7,7 +7,8 @@
 Why it is as it is: an agent may repeat "append this under key order-17" after a week and a restart, so no window of
 recent keys is enough, and a filter in memory would answer "perhaps". A file keeps every key there ever was; memory
 stays small, and the disk that it takes is a fraction of the log's own. It is SQLite, because an index on disk that
-survives a crash is a solved problem. It holds nothing that the log does not say: remove it, and it is made again.
+survives a crash is a solved problem. It holds nothing that the log did not say: remove it, and it is made again, unless
+the log's beginning was pruned.
 
 The file may be behind the log, never ahead of it. It notes up to which record it is complete, by number and hash;
 ``open`` forgets what lies behind and reads the log from there. If the log does not have that record, the index is of
