@@ -35,7 +35,7 @@ from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
 from weftos.chain.reader import list_segments, segment_of
 from weftos.chain.record import LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
-from weftos.chain.redaction import check_redactable, erase_payload
+from weftos.chain.redaction import announced_to_erase, check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
 from weftos.errors import AppendRefused, ChainError, StorageFailed
@@ -126,13 +126,13 @@ class ChainWriter:
         opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer)
         writer = cls(opened, boot_id, clock, fs, signer, segment_bytes)
         try:
+            unfinished = announced_to_erase(opened.directory, opened.announced)
             for event in opened.first_events:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
-            for seq in opened.announced:
-                if not record_at(opened.directory, seq).withheld:
-                    writer._erase(seq)
+            for seq in unfinished:
+                writer._erase(seq)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:

@@ -17,6 +17,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from weftos import chain
 from weftos.chain.files import RealFiles, replace_file
 from weftos.chain.locate import record_at
@@ -119,7 +121,7 @@ class TreeKeeper:
     def _follow(self, record: chain.Record) -> None:
         try:
             self.tree.apply(from_payload(record.kind, record.payload), record.seq, record.t_ns)
-        except WeftError as error:
+        except (WeftError, msgspec.DecodeError) as error:  # the second: a forged payload that is no map
             self.refused += 1
             log.error("record %d does not fit the resource tree: %s", record.seq, error)
 
