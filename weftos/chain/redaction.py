@@ -15,16 +15,18 @@ backups, copies of the log elsewhere).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
 from weftos.chain.cursor import parse
 from weftos.chain.files import Files, ReadFile, write_all
 from weftos.chain.frames import FRAME_OVERHEAD, RECORD, WITHHELD, FrameReader, encode_frame
+from weftos.chain.locate import record_at
 from weftos.chain.record import Record
 from weftos.errors import AppendRefused, ChainCorrupted
 
-__all__ = ["check_redactable", "erase_payload"]
+__all__ = ["announced_to_erase", "check_redactable", "erase_payload"]
 
 #: Kinds whose payload the verification needs, or without which the log would add up to something else.
 _NEEDED = frozenset(
@@ -47,6 +49,36 @@ def check_redactable(record: Record) -> None:
         raise AppendRefused(
             f"record {record.seq} is of kind {record.kind}: the log cannot be verified without its payload"
         )
+
+
+def announced_to_erase(directory: str, announced: Iterable[int]) -> list[int]:
+    """Return the records whose payload was announced as gone and is still there.
+
+    No checkpoint covers these announcements, so somebody who can write the files can forge one. The writer itself
+    never announces what the log needs; all are looked at before the first payload goes.
+
+    Args:
+        directory: of the log.
+        announced: numbers of records, from announcements that no checkpoint covers.
+
+    Raises:
+        ChainCorrupted: the log needs one of these payloads, or what lies in its place is damaged.
+        ChainError: there is no such record, or the log cannot be read.
+    """
+    unfinished: list[int] = []
+    for seq in sorted(set(announced)):
+        record = record_at(directory, seq)
+        if record.withheld:
+            continue
+        try:
+            check_redactable(record)
+        except AppendRefused as error:
+            raise ChainCorrupted(
+                f"{directory}: a chain.redacted record behind the newest checkpoint announces that the payload of "
+                f"record {seq} is gone, which no writer does: {error}; nothing was erased"
+            ) from error
+        unfinished.append(seq)
+    return unfinished
 
 
 def erase_payload(fs: Files, path: str, seq: int) -> int:

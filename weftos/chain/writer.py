@@ -35,10 +35,10 @@ from weftos.chain.log_signer import Signer
 from weftos.chain.opening import Opened, open_log
 from weftos.chain.reader import list_segments, segment_of
 from weftos.chain.record import KEY_PREFIX, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Ack, Head, NewEvent, encode_header
-from weftos.chain.redaction import check_redactable, erase_payload
+from weftos.chain.redaction import announced_to_erase, check_redactable, erase_payload
 from weftos.chain.segments import segment_path
 from weftos.chain.statistics import ChainStatistics
-from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
+from weftos.errors import AppendRefused, ChainError, StorageFailed
 from weftos.events import SCHEMAS, check_payload
 
 __all__ = ["ChainWriter"]
@@ -127,12 +127,13 @@ class ChainWriter:
         opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer)
         writer = cls(opened, boot_id, clock, fs, signer, segment_bytes)
         try:
+            unfinished = announced_to_erase(opened.directory, opened.announced)
             for event in opened.first_events:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
-            for seq in opened.announced:
-                writer._finish_redaction(seq)
+            for seq in unfinished:
+                writer._erase(seq)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
@@ -382,21 +383,6 @@ class ChainWriter:
         self.commit()
         self._erase(seq)
         return ack
-
-    def _finish_redaction(self, seq: int) -> None:
-        """Erase what was announced behind the newest checkpoint, before a crash."""
-        record = record_at(self._directory, seq)
-        if record.withheld:
-            return
-        try:
-            check_redactable(record)
-        except AppendRefused as error:
-            # No writer announces that.
-            path = segment_path(self._directory, segment_of(list_segments(self._directory), seq))
-            raise ChainCorrupted(
-                f"a record announces an erasure that cannot be: {error}", path=path, offset=0
-            ) from error
-        self._erase(seq)
 
     def _erase(self, seq: int) -> None:
         number = segment_of(list_segments(self._directory), seq)
