@@ -18,6 +18,14 @@ settings.load_profile("weftos")
 
 
 @pytest.fixture
+def any_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers of this process take events of the kernel's kinds whatever their payload, so that a test needs only the
+    fields that it is about, and can write what a forger would.
+    """
+    monkeypatch.setattr("weftos.chain.writer.SCHEMAS", {})
+
+
+@pytest.fixture
 def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A new instance folder, named by WEFTOS_HOME.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from weftos import limits
 from weftos.agent import topic_streams
@@ -66,6 +66,7 @@ def test_both_ends_of_a_topic_agree_about_every_message(skipped, flushed_there, 
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
+@example([7, 1, 16])
 def test_numbers_in_any_order_are_counted_once(numbers):
     end = TopicEnd(BASE + numbers[0])
     due, count, lost, late = numbers[0], 0, 0, 0

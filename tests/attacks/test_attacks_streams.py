@@ -16,6 +16,8 @@ from weftos.agent.leaves import StreamLeaves
 from weftos.agent.windows import WindowSender
 from weftos.shm import RingConsumer, RingProducer, create_ring, layout
 
+pytestmark = pytest.mark.usefixtures("any_payload")
+
 RING = 1
 
 

@@ -20,6 +20,8 @@ from weftos.chain.lineage import Derivation
 from weftos.chain.log_index import LogIndex
 from weftos.errors import AppendRefused, StorageFailed
 
+pytestmark = pytest.mark.usefixtures("any_payload")
+
 
 def keyed(key, n, **more):
     return chain.NewEvent("agent:1", "app.note", {"n": n}, key=key, **more)

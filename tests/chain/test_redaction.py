@@ -7,9 +7,11 @@ import os
 import shutil
 
 import pytest
+from forged_records import append_forged
 from logs_for_tests import Crash, FaultyDisk, note, open_log
 
 from weftos import chain, limits
+from weftos.chain.canonical import encode_payload
 from weftos.chain.key_change import rotate_keys
 from weftos.chain.locate import record_at
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
@@ -95,6 +97,23 @@ def test_what_the_log_needs_stays(home, signer):
                 writer.redact(seq, "x", "operator")
         with pytest.raises(ChainError, match="not in the log"):
             writer.redact(77, "x", "operator")
+
+
+@pytest.mark.parametrize("needed", [0, 1])
+@pytest.mark.parametrize("hostage", [False, True], ids=["alone", "behind a lawful one"])
+def test_a_forged_announcement_takes_nothing_that_the_log_needs(home, signer, needed, hostage):
+    with open_log(home, signer=signer) as writer:
+        seq = writer.append(secret_event()).seq
+    for target in (seq, needed) if hostage else (needed,):
+        record = record_at(home, target)
+        told = {"seq": target, "kind": record.kind, "payload_hash": record.header.payload_hash}
+        append_forged(home, "chain.redacted", encode_payload(told | {"reason": "x", "by": "me"}))
+    before = {path.name: path.read_bytes() for path in home.glob("*.log")}
+    with pytest.raises(ChainCorrupted, match=f"payload of record {needed} is gone.*nothing was erased"):
+        open_log(home, signer=signer)
+    assert {path.name: path.read_bytes() for path in home.glob("*.log")} == before
+    assert not record_at(home, needed).withheld
+    assert not record_at(home, seq).withheld
 
 
 def copy_of(tmp_path, name):

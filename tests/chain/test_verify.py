@@ -15,6 +15,8 @@ from weftos.chain.frames import BODY, RECORD, encode_frame, read_frame_at
 from weftos.chain.record import encode_header, payload_hash, record_hash
 from weftos.chain.windows import WindowPairs
 
+pytestmark = pytest.mark.usefixtures("any_payload")
+
 
 class Forger:
     """Takes a segment apart and puts it together again, with right checksums."""

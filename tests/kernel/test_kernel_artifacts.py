@@ -219,6 +219,15 @@ def test_a_put_that_ends_after_the_kernel_said_goodbye_is_no_unclean_end(kernel,
     assert len(kernel.call("artifact.list").artifacts) == (1 if "artifact.put" in kinds else 0)
 
 
+def test_a_killed_kernel_is_recognised_behind_any_number_of_artifacts(kernel):
+    for number in range(40):
+        put(kernel, b"%d" % number)
+    kernel.kill()
+    kernel.start()
+    assert not kernel.call("kernel.status").clean_start
+    assert kernel.kinds().count("kernel.unclean_shutdown") == 1
+
+
 # --- what holds what --------------------------------------------------------------------------------------------------
 
 

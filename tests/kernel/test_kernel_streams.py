@@ -183,26 +183,29 @@ def test_idle_agents_without_streams_say_nothing(brisk):
     assert not [source for source, _ in of_kind(brisk, "ipc.heartbeat") if source == f"agent:{c.pid}"]
 
 
+def parts(window):
+    """A window as JSON can carry it: plain values, and hashes in hex digits."""
+    hashes = {name: value.hex() for name, value in window.items() if isinstance(value, bytes)}
+    return {name: value for name, value in window.items() if name not in hashes}, hashes
+
+
 def test_what_agents_say_of_streams_of_others_is_ignored(brisk):
     a, b, liar = brisk.spawn("tester"), brisk.spawn("tester"), brisk.spawn("tester")
     tell(brisk, a.pid, do="send", to=b.pid, payload="m")
     seen(brisk, b.pid, 1)
     window = brisk.until(lambda: of_kind(brisk, "ipc.window", side="consumer"))[0][1]
-    tell(brisk, liar.pid, do="append_this", kind="ipc.window", payload={"ring": window["ring"], "side": "consumer"})
-    tell(
-        brisk,
-        liar.pid,
-        do="append_this",
-        kind="ipc.heartbeat",
-        payload={"rings": [[window["ring"], "consumer", 9, 0, 0]]},
-    )
-    tell(
-        brisk,
-        liar.pid,
-        do="append_this",
-        kind="ipc.topic_window",
-        payload={"topic": "t", "side": "consumer", "publisher": a.pid},
-    )
+    plain, hashes = parts(window)
+    say = {"do": "append_this", "kind": "ipc.window", "payload": plain, "hashes": hashes}
+    assert isinstance(tell(brisk, liar.pid, **say), int)
+    beat = {"heartbeat": True, "count": 0, "incarnation": 1, "rings": [[window["ring"], "consumer", 9, 0, 0]]}
+    say = {"do": "append_this", "kind": "ipc.heartbeat", "payload": beat | {"topics": []}}
+    assert isinstance(tell(brisk, liar.pid, **say), int)
+    for name in ("ring", "producer", "consumer", "from", "to", "resumed"):
+        del plain[name]
+    del hashes["digest"]
+    plain |= {"topic": "t", "publisher": a.pid, "late": 0}
+    say = {"do": "append_this", "kind": "ipc.topic_window", "payload": plain, "hashes": hashes}
+    assert isinstance(tell(brisk, liar.pid, **say), int)
     brisk.stop()
     report = chain.verify(str(brisk.home.chain))
     assert report.valid, report.errors
@@ -215,8 +218,9 @@ def test_an_end_that_hides_or_repeats_a_window_is_found(brisk):
     tell(brisk, a.pid, do="send", to=b.pid, payload="m")
     seen(brisk, b.pid, 1)
     window = brisk.until(lambda: of_kind(brisk, "ipc.window", side="consumer"))[0][1]
-    forged = {name: value for name, value in window.items() if not isinstance(value, bytes)}
-    tell(brisk, b.pid, do="append_this", kind="ipc.window", payload=forged | {"window": 7})
+    plain, hashes = parts(window)
+    say = {"do": "append_this", "kind": "ipc.window", "payload": plain | {"window": 7}, "hashes": hashes}
+    assert isinstance(tell(brisk, b.pid, **say), int)
     brisk.stop()
     report = chain.verify(str(brisk.home.chain))
     assert not report.valid

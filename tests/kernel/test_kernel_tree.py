@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
+import msgspec
 import pytest
+from forged_records import append_forged
 
 from weftos import chain
 from weftos.errors import WeftError
@@ -120,3 +122,20 @@ def test_what_a_killed_kernel_left_behind_is_not_shown_as_alive(kernel):
     kernel.stop()
     kernel.start()
     assert state_of(kernel, path) == "lost"
+
+
+@pytest.mark.parametrize("kind", sorted(LOG_KINDS))
+@pytest.mark.parametrize("payload", [msgspec.msgpack.encode([1, 2]), b"\xc1", b""], ids=["list", "no msgpack", "empty"])
+def test_a_forged_change_whose_payload_is_no_map_is_named_and_left_out(cold, kind, payload):
+    cold.start()
+    expected = root_hash(cold)
+    cold.stop()
+    append_forged(cold.home.chain, kind, payload, source="tree")
+    forged = sum(1 for _ in chain.read(str(cold.home.chain))) - 1
+    cold.start()
+    assert root_hash(cold) == expected
+    shown = next(r for r in chain.tail(str(cold.home.chain), 40) if r.seq == forged).view()["payload"]
+    assert (set(shown), shown["bytes"]) == ({"unreadable", "bytes"}, payload.hex())
+    assert f"record {forged} does not fit the resource tree" in cold.log()
+    agent = cold.spawn("echo")
+    cold.until(lambda: state_of(cold, f"/kernel/agents/{agent.agent_id}") == "running")

@@ -29,7 +29,11 @@ def log(tmp_path):
             digest = HASHES[number % 10]
             payload = {"artifact": {"hash": digest, "size": 1, "content_type": "a/b"}} if number % 100 < 9 else {}
             writer.append(chain.NewEvent("agent:1", "app.x", payload | {"n": number}))
-        writer.append(chain.NewEvent("artifacts", "artifact.gc", {"hashes": [HASHES[3]]}))
+        writer.append(
+            chain.NewEvent(
+                "artifacts", "artifact.gc", {"id": "0" * 32, "hashes": [HASHES[3]], "bytes": 1, "by": "operator"}
+            )
+        )
         size = writer.head.seq + 1
     return str(tmp_path / "chain"), size
 

@@ -209,11 +209,12 @@ def test_the_store_is_what_the_log_adds_up_to():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_store_is_what_the_log_adds_up_to_over_long_lives():
     run_state_machine_as_test(
         Model,
         settings=settings(
-            max_examples=60,
+            max_examples=25,
             stateful_step_count=60,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -118,7 +118,10 @@ def test_snapshots_of_the_tree_have_a_lineage(kernel):
     for boot in range(3):
         kernel.boot_id = bytes([boot]) * 16
         kernel.start()
-        spawned = {"pid": boot + 1, "agent_id": f"a.{boot + 1}", "name": "a", "program": "echo"}
+        spawned = {
+            "pid": boot + 1, "agent_id": f"a.{boot + 1}", "name": "a", "program": "echo", "args": [], "parent_pid": 0,
+            "requested_by": 0, "restart": "never", "limits": {}, "capabilities": {},
+        }  # fmt: skip
         assert isinstance(kernel.ask(p.Append("agent.spawn", spawned)), p.Appended)
         assert kernel.stop_service() == 0
         kernel.channel.close()

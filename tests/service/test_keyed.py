@@ -47,7 +47,7 @@ def test_keys_belong_to_a_scope(kernel):
     first = mine.client().append("app.order", {"n": 1}, key="k")
     assert twin.client().append("app.order", {"n": 1}, key="k").seq == first.seq
     assert other.client().append("app.order", {"n": 2}, key="k").seq == first.seq + 1
-    reply = kernel.ask(p.Append("log.info", {"n": 3}, key="k"))
+    reply = kernel.ask(p.Append("app.info", {"n": 3}, key="k"))
     assert reply.seq == first.seq + 2
 
 

@@ -82,7 +82,11 @@ def test_an_agent_that_poses_as_the_kernel_is_refused_and_written_down(running, 
 
 def test_an_agent_may_write_its_side_of_the_audit(running):
     client = running.agent(1).client()
-    window = {"ring": 1, "side": "producer", "from": 0, "to": 8, "count": 1, "bytes": 8, "digest": b"\0" * 32}
+    window = {
+        "ring": 1, "side": "producer", "producer": 1, "consumer": 2, "incarnation": 1, "window": 0, "prev": bytes(32),
+        "from": 0, "to": 8, "first": 1, "last": 1, "count": 1, "bytes": 8, "digest": bytes(32), "lost": [],
+        "lost_count": 0, "complete": True, "resumed": False, "final": False, "opened_ns": 1, "closed_ns": 2,
+    }  # fmt: skip
     client.append_batch([p.Event("ipc.window", window)])
     assert kinds(client, 1) == ["ipc.window"]
     for wrong in ({"from": -1}, {"digest": b"short"}, {"ring": "1"}, {"more": 1}):

@@ -58,7 +58,8 @@ class Desk:
         self.grow()
 
     def keep(self):
-        self.snapshot = self.writer.append(chain.NewEvent("tree", "tree.snapshot", {})).seq
+        form = {"version": 1, "log_id": bytes(16), "seq": 0, "root": bytes(32), "nodes": 0, "digest": bytes(32)}
+        self.snapshot = self.writer.append(chain.NewEvent("tree", "tree.snapshot", form)).seq
         self.writer.commit()
 
     def grow(self, count=120):
@@ -120,6 +121,7 @@ def test_rules_are_applied_and_the_tree_is_kept_first(desk):
     states = one.states()
     assert states.count("pruned") >= 16
     assert one.snapshot >= 0
+    assert one.secured
     assert one.retention.status()["failure"] == ""
     assert "pruned" not in states[states.index("archived") :], "a beginning"
 

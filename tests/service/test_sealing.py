@@ -47,7 +47,7 @@ class Operator:
 
     def append(self, payload):
         """Append a record and return when a checkpoint covers it; its seal is on the log at the same moment."""
-        ack = self.kernel.ask(p.Append("log.info", payload))
+        ack = self.kernel.ask(p.Append("app.info", payload))
         while self.kernel.head()["checkpoint_size"] <= ack.seq:
             continue
 
@@ -111,7 +111,7 @@ def test_a_seal_waits_for_its_time_or_for_enough_records(kernel):
     operator.append({})
     operator.append({})
     assert operator.status()["epoch"] == 1
-    kernel.ask(p.AppendBatch([p.Event("log.info", {"n": n}) for n in range(50)]))
+    kernel.ask(p.AppendBatch([p.Event("app.info", {"n": n}) for n in range(50)]))
     while operator.status()["epoch"] < 2:
         continue
     assert kernel.stop_service() == 0
@@ -138,7 +138,7 @@ def test_killed_between_seal_and_record(kernel):
         kernel.kill_service()
         before = newest_seal(str(operator.state)).epoch
         kernel.start(before=die_behind_the_seal)
-        kernel.post(p.Append("log.info", {}))
+        kernel.post(p.Append("app.info", {}))
         assert kernel.service.wait() == -signal.SIGKILL
         made = newest_seal(str(operator.state))
         assert made.epoch == before + 1
@@ -162,9 +162,9 @@ def test_killed_at_any_moment(kernel, kills):
     for number in range(kills):
         before = operator.state.read_bytes()
         while operator.state.read_bytes() == before:
-            kernel.ask(p.Append("log.info", {"n": number}))
+            kernel.ask(p.Append("app.info", {"n": number}))
         for _ in range(number % 3):
-            kernel.ask(p.Append("log.info", {"n": number}))
+            kernel.ask(p.Append("app.info", {"n": number}))
         kernel.kill_service()
         assert isinstance(kernel.start(), p.ServiceReady)
     assert kernel.stop_service() == 0
@@ -187,7 +187,7 @@ def test_an_older_copy_of_the_state_seals_nothing(operator):
     found = operator.status()
     assert not found["on"]
     assert "older copy" in found["problem"]
-    kernel.ask(p.Append("log.info", {}))
+    kernel.ask(p.Append("app.info", {}))
     assert kernel.stop_service() == 0
     operator.state.unlink()
     operator.check()
@@ -202,7 +202,7 @@ def test_a_state_that_cannot_be_used_does_not_stop_the_log(operator, damage):
         operator.make_key()
         operator.state.write_bytes(b"rubbish" * 20) if damage == "rubbish" else operator.state.chmod(0o644)
     while not operator.status()["problem"]:
-        assert isinstance(kernel.ask(p.Append("log.info", {})), p.Appended)
+        assert isinstance(kernel.ask(p.Append("app.info", {})), p.Appended)
     assert not operator.status()["on"]
     assert kernel.head()["state"] == "ok"
     assert kernel.stop_service() == 0
@@ -219,6 +219,6 @@ def test_a_state_made_anew_begins_another_row(operator):
     kernel.start()
     operator.make_key()
     while operator.status()["epoch"] != 1:
-        kernel.ask(p.Append("log.info", {}))
+        kernel.ask(p.Append("app.info", {}))
     assert kernel.stop_service() == 0
     assert operator.check().seals.rows == 2

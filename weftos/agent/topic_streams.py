@@ -89,10 +89,11 @@ class TopicEnd:
         self._clock = clock
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, late: int = 0) -> None:
         self._first = self.next
         self._end = (self.next // _GRID + 1) * _GRID
-        self._count = self._bytes = self._late = self._lost_count = self._spoken = 0
+        self._count = self._bytes = self._lost_count = self._spoken = 0
+        self._late = late
         self._lost: list[tuple[Any, ...]] = []
         self._opened_ns = self._clock()
 
@@ -132,7 +133,7 @@ class TopicEnd:
         else:
             # Another life of the publisher begins with the first number that is seen of it.
             self.next = number
-            self._begin()
+            self._begin(self._late)
         self.next = number
 
     def lose(self, what: tuple[Any, ...], count: int = 1) -> None:
@@ -149,8 +150,9 @@ class TopicEnd:
             self._close(complete=False, final=final)
 
     def _close(self, *, complete: bool, final: bool) -> None:
-        if complete and not (self._count or self._late or self._lost_count):
-            self._begin()
+        if complete and self.next == self._first:
+            # Nothing passed, so there is no range to speak of; what came late is told with the next.
+            self._begin(self._late)
             return
         root = self.leaves.cut(complete=complete or final)[0] if self.leaves is not None else b""
         self.closed.append(

@@ -11,7 +11,7 @@ new ``chain.archived`` says the new hashes. If the archive is not there, an eras
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -169,22 +169,36 @@ def record_anywhere(writer: ChainWriter, seq: int) -> Record:
     return archived_record(writer.directory, writer.archive, seq)
 
 
-def check_announced(writer: ChainWriter, seq: int) -> None:
-    """Refuse an announced erasure of a record that the log needs: no writer announces that.
+def announced_to_erase(writer: ChainWriter, announced: Iterable[int]) -> list[int]:
+    """Return the records whose payload was announced as gone and is still there, in the log or in its archive.
+
+    No checkpoint covers these announcements, so somebody who can write the files can forge one. The writer itself
+    never announces what the log needs; all are looked at before the first payload goes.
+
+    Args:
+        writer: of the log; it was just opened.
+        announced: numbers of records, from announcements that no checkpoint covers.
 
     Raises:
-        ChainCorrupted: it is one.
-        RecordPruned, ArchiveFailed, ChainError: as for ``record_anywhere``.
+        ChainCorrupted: the log needs one of these payloads, or what lies in its place is damaged.
+        ArchiveFailed: the archive is not there.
+        ChainError: there is no such record, or the log cannot be read.
     """
-    record = record_anywhere(writer, seq)
-    if record.withheld:
-        return  # gone from the log, and not from the archive yet
-    try:
-        check_redactable(record)
-    except AppendRefused as error:
-        raise ChainCorrupted(
-            f"a record announces an erasure that cannot be: {error}", path=writer.directory, offset=0
-        ) from error
+    unfinished: list[int] = []
+    for seq in sorted(set(announced)):
+        if is_erased(writer, seq):
+            continue
+        record = record_anywhere(writer, seq)
+        try:
+            if not record.withheld:  # else the archive alone still has it
+                check_redactable(record)
+        except AppendRefused as error:
+            raise ChainCorrupted(
+                f"{writer.directory}: a chain.redacted record behind the newest checkpoint announces that the payload "
+                f"of record {seq} is gone, which no writer does: {error}; nothing was erased"
+            ) from error
+        unfinished.append(seq)
+    return unfinished
 
 
 def is_erased(writer: ChainWriter, seq: int) -> bool:

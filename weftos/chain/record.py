@@ -226,7 +226,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return decode_payload(self.payload_bytes) if self.salted else {}
 
     def view(self) -> dict[str, Any]:
-        """Return the record as plain values that JSON can hold; bytes become hex digits."""
+        """Return the record as plain values that JSON can hold; bytes become hex digits.
+
+        A payload that cannot be decoded, because somebody forged it, is shown as ``unreadable`` with the reason and
+        its bytes: whoever looks at the log wants to see such a record, not to fail at it.
+        """
         h = self.header
         shown: dict[str, Any] = {
             "seq": h.seq,
@@ -240,13 +244,21 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             "position": h.position,
             "cause": h.cause,
             "permit": h.permit,
-            "payload": None if self.withheld else plain(self.payload),
+            "payload": self._shown_payload(),
             "withheld": self.withheld,
             "payload_hash": h.payload_hash.hex(),
             "prev_hash": h.prev_hash.hex(),
             "hash": self.hash.hex(),
         }
         return shown
+
+    def _shown_payload(self) -> Any:
+        if self.withheld:
+            return None
+        try:
+            return plain(self.payload)
+        except msgspec.DecodeError as error:
+            return {"unreadable": str(error), "bytes": self.payload_bytes.hex()}
 
 
 def plain(value: Any) -> Any:

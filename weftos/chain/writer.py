@@ -22,7 +22,7 @@ from zlib import crc32
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.archiving import Erasure, check_announced, erase_archived, is_erased, prepare_erasure, record_anywhere
+from weftos.chain.archiving import Erasure, announced_to_erase, erase_archived, prepare_erasure, record_anywhere
 from weftos.chain.canonical import encode_payload
 from weftos.chain.checkpoint import Checkpoint
 from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
@@ -144,11 +144,12 @@ class ChainWriter:
         opened = open_log(os.path.abspath(directory), boot_id, clock, fs, signer)
         writer = cls(opened, boot_id, clock, fs, signer, segment_bytes, archive)
         try:
+            unfinished = announced_to_erase(writer, opened.announced)
             for event in opened.first_events:
                 writer.append(event)
             if opened.first_events:
                 writer.commit()
-            writer._finish(opened.announced)
+            writer._finish(unfinished)
             if opened.checkpoint is None:
                 writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
         except BaseException:
@@ -420,14 +421,12 @@ class ChainWriter:
         except OSError as error:
             self._file.fail("erasing a payload", error)
 
-    def _finish(self, announced: Sequence[int]) -> None:
+    def _finish(self, unfinished: Sequence[int]) -> None:
         """Finish what was announced before a crash: a pruning, and erasures."""
         try:
             finish_pruning(self)
-            for seq in announced:
-                if not is_erased(self, seq):
-                    check_announced(self, seq)
-                    self._erase(seq, prepare_erasure(self, seq))
+            for seq in unfinished:
+                self._erase(seq, prepare_erasure(self, seq))
         except OSError as error:
             self._file.fail("finishing what a crash interrupted", error)
 

@@ -191,13 +191,19 @@ class Kernel:
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
         own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.")
-        kinds = [record["kind"] for record in reply.records if not record["kind"].startswith(own)]
-        fresh = all(kind in ("genesis", "key.genesis") for kind in kinds)
-        if not fresh and kinds[-1] not in ("shutdown", "boot.failed"):
+        others = [record for record in reply.records if not record["kind"].startswith(own)]
+        from_the_beginning = not reply.records or reply.records[0]["seq"] == 0
+        if from_the_beginning and all(record["kind"] in ("genesis", "key.genesis") for record in others):
+            return
+        # Nor do last words of agents, which the service still takes from their rings after the kernel's goodbye.
+        by_kernel = [record for record in others if record["source"] in ("kernel", "supervisor")]
+        last = (by_kernel or others or reply.records)[-1]
+        if last["kind"] not in ("shutdown", "boot.failed"):
             self.core.unclean_shutdown = True
-            last = next(record for record in reversed(reply.records) if record["kind"] == kinds[-1])
             self.core.emit(log, LogLevel.WARN, "the kernel before this one ended without a shutdown")
-            await self.core.record_first("kernel.unclean_shutdown", {"last_kind": kinds[-1], "last_seq": last["seq"]})
+            await self.core.record_first(
+                "kernel.unclean_shutdown", {"last_kind": last["kind"], "last_seq": last["seq"]}
+            )
 
     async def _boot_tree(self) -> None:
         reply = await self.core.service.ask(p.AskTree("stats"))

@@ -19,16 +19,14 @@ may still be carried out, and the chain tells. Single-threaded: the thread of th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from weftos import limits
 from weftos.artifacts import ArtifactRef
 from weftos.artifacts.holding import REFERENCE
-from weftos.chain.lineage import DerivationType
-from weftos.chain.pages import Page, RawRecord
 from weftos.errors import (
     GateDeferred,
     GateUnavailable,
@@ -42,7 +40,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Deny, GateDecision, Permit
 from weftos.service import protocol as p
-from weftos.service.paging import one_page
+from weftos.service.log_calls import LogCalls
 from weftos.shm import RingConsumer, RingProducer
 
 __all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient", "with_artifact"]
@@ -157,7 +155,7 @@ def with_artifact(payload: dict[str, Any], artifact: ArtifactRef | None) -> dict
     return payload if artifact is None else payload | {REFERENCE: msgspec.to_builtins(artifact)}
 
 
-class ServiceClient:
+class ServiceClient(LogCalls):
     """What an agent uses as ``ctx.service``.
 
     Args:
@@ -278,39 +276,6 @@ class ServiceClient:
             self._await_cosigned(done.seq, deadline)
         return done
 
-    def derive(
-        self,
-        child: str,
-        child_hash: bytes,
-        parent: str | None = None,
-        parent_hash: bytes | None = None,
-        type: DerivationType = "user",  # noqa: A002 - the name on the log
-        mutations: int = 0,
-        description: str = "",
-        *,
-        timeout_s: float = limits.SERVICE_TIMEOUT_S,
-    ) -> p.Appended:
-        """Put on the log from what something was made, and wait until it is on the disk.
-
-        Args:
-            child: name of what was made; yours, so the log names it with this agent's scope in front and ``#`` between:
-                ``model-2`` of the agent ``trainer`` is ``trainer#model-2``.
-            child_hash: of its content, 32 bytes.
-            parent: name of what it was made from: one of yours, or a full one of another's; ``None`` for an origin.
-            parent_hash: of the parent's content, 32 bytes; ``None`` for an origin.
-            type: how it was made. A ``merge`` is recorded once for each of its parents.
-            mutations: changes made on the way, as you count them.
-            description: for a reader; it stays on the log for good.
-            timeout_s: in seconds.
-
-        Raises:
-            LineageRefused: the child is recorded already, or the parent is not, or with another hash.
-            AppendRefused: a field does not have its form.
-            StorageFailed, ServiceUnavailable, RingFull, MessageTooLarge: as for ``append``.
-        """
-        request = p.Derive(child, child_hash, parent, parent_hash, type, mutations, description)
-        return self.ask(request, p.Appended, timeout_s)
-
     def _await_cosigned(self, seq: int, deadline: float) -> None:
         while self.head(max(deadline - time.monotonic(), 0.0)).get("cosigned_size", 0) <= seq:
             if time.monotonic() >= deadline:
@@ -373,28 +338,6 @@ class ServiceClient:
     def tail(self, count: int = 20, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> list[dict[str, Any]]:
         """Return the newest records, newest last; fewer than ``count`` if they do not fit one answer."""
         return self.ask(p.ChainTail(count), p.Tail, timeout_s).records
-
-    def page(
-        self,
-        seq: int,
-        max_records: int = limits.CHAIN_PAGE_RECORDS,
-        max_bytes: int = limits.CHAIN_PAGE_BYTES,
-        timeout_s: float = limits.SERVICE_TIMEOUT_S,
-    ) -> Page:
-        """Return raw records from a number on, without a gap, and the newest checkpoint; see ``chain.pages``."""
-        asking = one_page(seq, max_records, max_bytes)
-        request = next(asking)
-        while True:
-            try:
-                request = asking.send(self.ask(request, p.RawPage, timeout_s))
-            except StopIteration as done:
-                return cast("Page", done.value)
-
-    def tail_from(self, seq: int) -> Iterator[RawRecord]:
-        """Yield every record from a number on, up to the present end; ask again behind the last for later ones."""
-        while records := self.page(seq).records:
-            yield from records
-            seq += len(records)
 
     def ping(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> float:
         """Return how long the service took to answer, in seconds."""

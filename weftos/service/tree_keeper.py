@@ -138,7 +138,7 @@ class TreeKeeper:
         try:
             self.tree.apply(from_payload(record.kind, record.payload), record.seq, record.t_ns)
             self.changes += 1
-        except (WeftError, msgspec.DecodeError) as error:
+        except (WeftError, msgspec.DecodeError) as error:  # the second: a forged payload that is no map
             self.refused += 1
             log.error("record %d does not fit the resource tree: %s", record.seq, error)
 

@@ -123,7 +123,12 @@ ACTIONS = {
     ),
     # the log and the gate
     "append": lambda turn: [turn.ctx.service.append(turn["kind"], {"n": n}).seq for n in range(turn["n"])],
-    "append_this": lambda turn: turn.ctx.service.append(turn["kind"], turn["payload"]).seq,
+    # JSON has no bytes, so hashes come as hex digits under other names.
+    "append_this": lambda turn: (
+        turn.ctx.service.append(
+            turn["kind"], turn["payload"] | {name: bytes.fromhex(text) for name, text in turn.get("hashes", {}).items()}
+        ).seq
+    ),
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
     # how to end, and what not to do
