@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ticking import Ticking
+
 from weftos import chain
 from weftos.chain.checkpoint import log_origin
 from weftos.chain.cursor import parse
@@ -17,20 +19,6 @@ from weftos.chain.record import SALT_BYTES, encode_header, payload_hash, record_
 
 BOOT = bytes(range(16))
 FIRST = "00000001.log"
-
-
-class Ticking:
-    """A clock that moves by a fixed step, which may be negative."""
-
-    def __init__(self, start: int = 1_700_000_000_000_000_000, step: int = 1000) -> None:
-        self.now, self.step = start, step
-
-    def wall_ns(self) -> int:
-        self.now += self.step
-        return self.now
-
-    def mono_ns(self) -> int:
-        return abs(self.now) % 10**15
 
 
 def note(number: int, **more: object) -> chain.NewEvent:

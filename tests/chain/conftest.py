@@ -7,6 +7,8 @@ import os
 import pytest
 from logs_for_tests import note, open_log
 
+from weftos import chain
+
 
 @pytest.fixture
 def home(tmp_path):
@@ -22,3 +24,13 @@ def small(home):
         for number in range(8):
             writer.append(note(number, producer="ring-1", position=number))
     return home
+
+
+@pytest.fixture
+def signer(tmp_path):
+    return chain.Signer.open(tmp_path / "keys")
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return str(tmp_path / "archive")

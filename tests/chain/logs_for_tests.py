@@ -7,24 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ticking import Ticking
+
 from weftos import chain
 from weftos.chain.frames import FRAME_OVERHEAD, LENGTH
 
 BOOT = bytes(range(16))
-
-
-class Ticking:
-    """A clock that moves by a fixed step."""
-
-    def __init__(self, start: int = 1_700_000_000_000_000_000, step: int = 1000) -> None:
-        self.now, self.step = start, step
-
-    def wall_ns(self) -> int:
-        self.now += self.step
-        return self.now
-
-    def mono_ns(self) -> int:
-        return self.now % 10**15
 
 
 class Crash(BaseException):

@@ -20,11 +20,6 @@ SMALL = limits.CHAIN_SEGMENT_MIN_BYTES
 SECRET = "Quintus Fabius, born 1961"
 
 
-@pytest.fixture
-def signer(tmp_path):
-    return chain.Signer.open(tmp_path / "keys")
-
-
 def secret_event():
     return chain.NewEvent("agent:7", "app.person", {"name": SECRET})
 

@@ -45,16 +45,6 @@ SECRET = "Quintus Fabius, born 1961"
 POLICY = RetentionPolicy(keep_segments=4)
 
 
-@pytest.fixture
-def signer(tmp_path):
-    return chain.Signer.open(tmp_path / "keys")
-
-
-@pytest.fixture
-def archive(tmp_path):
-    return str(tmp_path / "archive")
-
-
 def opened(home, signer, archive, **settings):
     return open_log(home, signer=signer, segment_bytes=SMALL, archive=archive, **settings)
 

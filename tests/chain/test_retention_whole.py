@@ -24,16 +24,6 @@ POLICY = RetentionPolicy(keep_segments=4)
 
 
 @pytest.fixture
-def signer(tmp_path):
-    return chain.Signer.open(tmp_path / "keys")
-
-
-@pytest.fixture
-def archive(tmp_path):
-    return str(tmp_path / "archive")
-
-
-@pytest.fixture
 def opened(home, signer, archive):
     def make(**settings):
         return open_log(home, signer=signer, segment_bytes=limits.CHAIN_SEGMENT_MIN_BYTES, archive=archive, **settings)

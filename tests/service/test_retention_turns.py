@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from concurrent import futures
 
 import pytest
 
@@ -71,7 +72,7 @@ class Desk:
         """As the service's loop would, without waiting for the time to look again."""
         retention = self.retention
         if retention._beside.busy:
-            assert retention._beside._done.wait(60)
+            assert futures.wait([retention._beside._work], 60).done
         retention._next_look = 0.0
         if retention.is_due():
             retention.turn()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from weftos.cli import formats as f
-from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, write_line
+from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, write_file, write_line
 from weftos.cli.session import call, json_option
 from weftos.errors import DelegationInvalid, InvalidRequest, StorageFailed
 from weftos.rpc import access_types as x
@@ -182,7 +182,8 @@ def issue(
         subject=subject, prefix=prefix, actions=list(actions), valid_secs=_seconds(span), max_depth=depth, reason=reason
     )
     found: x.DelegateResult = call("resource.delegate", params)
-    _deliver(base64.b64decode(found.certificate), output)
+    if output is not None:
+        write_file(output, base64.b64decode(found.certificate))
     if as_json:
         emit_json(found)
     else:
@@ -242,7 +243,7 @@ def hand_on(
     )
     if above.parent is None:
         verify_chain([above, made], trusted={above.issuer: above.prefix}, now_ns=now, revoked=())
-    _deliver(made.to_bytes(), output)
+    write_file(output, made.to_bytes())
     write_line(f"certificate {made.id.hex()} for {made.subject}; show it behind {parent}")
 
 
@@ -372,15 +373,6 @@ def _seconds(span: str) -> float:
         return float(number) * _UNITS[unit]
     except (ValueError, KeyError):
         raise InvalidRequest(f"{span!r} is no span of time; write 90s, 30m, 12h or 7d") from None
-
-
-def _deliver(data: bytes, output: Path | None) -> None:
-    if output is None:
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
 
 
 def _read(path: Path) -> Certificate:

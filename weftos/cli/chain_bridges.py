@@ -11,9 +11,9 @@ from typing import BinaryIO, Final
 import click
 
 from weftos.cli import formats as f
-from weftos.cli.output import Table, emit_json, note, show
+from weftos.cli.output import Table, emit_json, note, show, write_file
 from weftos.cli.session import call, instance, json_option
-from weftos.errors import KernelNotRunning, ProofInvalid, ServiceUnavailable, StorageFailed
+from weftos.errors import KernelNotRunning, ProofInvalid, ServiceUnavailable
 from weftos.rpc import types as t
 
 __all__ = ["bridge"]
@@ -122,10 +122,7 @@ def prove(size: int, directory: Path | None, checkpoint: Path | None, output: Pa
     if output is None:
         sys.stdout.write(text)
         return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+    write_file(output, text)
     note(f"the proof from {size} records on is in {output}; it belongs to that checkpoint")
 
 

@@ -21,7 +21,7 @@ from weftos.cli.chain_lineage import lineage
 from weftos.cli.chain_reading import export, tail
 from weftos.cli.chain_retention import archive, archive_folder, archive_option, prune, restore, segments
 from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
-from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone
+from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone, write_file
 from weftos.cli.session import call, instance, json_option
 from weftos.cli.window_proofs import check_message, streams_text
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
@@ -221,17 +221,13 @@ def prove(seq: int, directory: Path | None, archive_dir: Path | None, output: Pa
     nothing but the log's public keys (`weaver chain keys`). A record that was pruned is taken from the archive.
     """
     from weftos.chain.proof_file import make_proof
-    from weftos.errors import StorageFailed
 
     folder = archive_folder(directory, archive_dir)
     data = make_proof(directory or instance().chain, seq, str(folder or "")).encode()
     if output is None:
         sys.stdout.buffer.write(data)
         return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+    write_file(output, data)
     note(f"the proof for record {seq} is in {output}")
 
 
@@ -323,14 +319,9 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
     The note is in the form of C2SP's tlog-checkpoint. Kept elsewhere, it lets `weaver chain verify --since` find out a
     log that was put back or rewritten, and read only what is new.
     """
-    from weftos.errors import StorageFailed
-
     made: t.CheckpointResult = call("chain.checkpoint", t.NoParams())
     if output is not None:
-        try:
-            output.write_text(made.note)
-        except OSError as error:
-            raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+        write_file(output, made.note)
     if as_json:
         emit_json(made)
         return

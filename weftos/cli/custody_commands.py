@@ -9,9 +9,9 @@ from typing import BinaryIO, Final
 import click
 
 from weftos.cli import formats as f
-from weftos.cli.output import Cell, Panel, emit_json, note, show
+from weftos.cli.output import Cell, Panel, emit_json, note, show, write_file
 from weftos.cli.session import call, json_option
-from weftos.errors import AttestationInvalid, StorageFailed
+from weftos.errors import AttestationInvalid
 from weftos.rpc import types as t
 
 __all__ = ["custody"]
@@ -39,10 +39,7 @@ def attest(output: Path | None, as_json: bool) -> None:
     made: t.AttestResult = call("custody.attest", t.NoParams())
     data = {"origin": made.origin, **made.attestation}
     if output is not None:
-        try:
-            output.write_text(json.dumps(data, indent=2) + "\n")
-        except OSError as error:
-            raise StorageFailed(f"{output} cannot be written: {error.strerror}") from error
+        write_file(output, json.dumps(data, indent=2) + "\n")
         note(f"the attestation is in {output}")
     if as_json:
         emit_json(made)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
@@ -23,7 +24,20 @@ from weftos.cli.formats import control_free
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Cell", "Panel", "Part", "Table", "console", "emit_json", "note", "redrawn", "show", "tone", "write_line"]
+__all__ = [
+    "Cell",
+    "Panel",
+    "Part",
+    "Table",
+    "console",
+    "emit_json",
+    "note",
+    "redrawn",
+    "show",
+    "tone",
+    "write_file",
+    "write_line",
+]
 
 #: A cell is text, or text with the name of a style.
 Cell: TypeAlias = str | tuple[str, str]
@@ -227,3 +241,17 @@ def redrawn() -> Iterator[Any]:
 
     with Live(console=console(), auto_refresh=False, screen=False, vertical_overflow="ellipsis") as live:
         yield lambda *parts: live.update(Group(*[_rich(part) for part in parts]), refresh=True)
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file that the user asked for, text as UTF-8.
+
+    Raises:
+        StorageFailed: it cannot be written.
+    """
+    from weftos.errors import StorageFailed
+
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error

@@ -10,9 +10,9 @@ import click
 
 from weftos import limits
 from weftos.cli import formats as f
-from weftos.cli.output import Cell, Panel, emit_json, note, show
+from weftos.cli.output import Cell, Panel, emit_json, note, show, write_file
 from weftos.cli.session import call, instance, json_option
-from weftos.errors import ChainError, ProofInvalid, StorageFailed
+from weftos.errors import ChainError, ProofInvalid
 from weftos.rpc import stream_types as s
 from weftos.rpc import types as t
 
@@ -85,9 +85,9 @@ def prove(message_id: str, output: Path, message_file: Path | None, side: str | 
     member = check_window_proof(proof, keys_of_origin(origin, None), origin, leaf.data or None)
     if leaf.data and not leaf.topic and not leaf.data.startswith(_position(message_id)):
         raise ProofInvalid(f"agent {leaf.pid} answered with another message than {message_id}")
-    _write(output, proof.encode())
+    write_file(output, proof.encode())
     if message_file is not None:
-        _write(message_file, leaf.data)
+        write_file(message_file, leaf.data)
     if as_json:
         result = _plain(member, leaf.index) | {"message_id": message_id, "proof": str(output)}
         emit_json(result | {"message": str(message_file) if message_file is not None else None})
@@ -98,13 +98,6 @@ def prove(message_id: str, output: Path, message_file: Path | None, side: str | 
 def _position(message_id: str) -> bytes:
     """What the leaf of a ring's message begins with."""
     return int(message_id.partition("-")[2], 16).to_bytes(8, "little")
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _records(directory: Path, leaf: s.MessageLeaf) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import msgspec
 import weftos
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
-from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState, error_for_code
+from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
@@ -154,12 +154,10 @@ class Handlers:
         )
 
     async def kernel_state(self, _params: t.NoParams) -> KernelHeld:
-        # In one turn of the loop: whatever was decided before was submitted before, and nothing else was.
-        asked = self._core.service.submit(p.ChainHead(), "kernel")
+        # ``ask`` submits before it first waits, so this is one turn of the loop: whatever was decided before was
+        # submitted before, and nothing else was.
         held = self._views.held(-1)
-        reply = await asyncio.wait_for(asked, limits.SERVICE_TIMEOUT_S)
-        if isinstance(reply, p.Failed):
-            raise error_for_code(reply.code, reply.message)
+        reply = await self._core.service.ask(p.ChainHead(), limits.SERVICE_TIMEOUT_S)
         assert isinstance(reply, p.Head)
         return msgspec.structs.replace(held, seq=reply.values["head_seq"])
 
@@ -297,43 +295,38 @@ class Handlers:
         return [chain_row(record) for record in reply.records]
 
     async def chain_checkpoint(self, _params: t.NoParams) -> t.CheckpointResult:
-        values = await self._done(p.MakeCheckpoint())
+        values = await self._core.service.done(p.MakeCheckpoint())
         return t.CheckpointResult(**values | {"root": values["root"].hex(), "note": values["note"].decode()})
 
     async def chain_rotate_key(self, _params: t.NoParams) -> t.RotateResult:
-        return t.RotateResult(**await self._done(p.RotateKeys()))
+        return t.RotateResult(**await self._core.service.done(p.RotateKeys()))
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
-        return t.RedactResult(**await self._done(p.Redact(params.seq, params.reason, "operator")))
+        return t.RedactResult(**await self._core.service.done(p.Redact(params.seq, params.reason, "operator")))
 
     async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
         proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]
-        return t.BridgeHead(**plain(await self._done(p.AddBridge(params.note.encode(), proof))))
+        return t.BridgeHead(**plain(await self._core.service.done(p.AddBridge(params.note.encode(), proof))))
 
     async def chain_archive(self, params: n.ArchiveParams) -> n.SegmentPlan:
-        return msgspec.convert(await self._done(p.Retain("archive", params.dry_run)), n.SegmentPlan)
+        return msgspec.convert(await self._core.service.done(p.Retain("archive", params.dry_run)), n.SegmentPlan)
 
     async def chain_prune(self, params: n.PruneParams) -> n.SegmentPlan:
         rules = {key: value for key, value in msgspec.structs.asdict(params).items() if value and key != "dry_run"}
-        return msgspec.convert(await self._done(p.Retain("prune", params.dry_run, rules)), n.SegmentPlan)
+        return msgspec.convert(await self._core.service.done(p.Retain("prune", params.dry_run, rules)), n.SegmentPlan)
 
     async def chain_retention(self, _params: t.NoParams) -> n.RetentionStatus:
-        return msgspec.convert(await self._done(p.Retain("status")), n.RetentionStatus)
+        return msgspec.convert(await self._core.service.done(p.Retain("status")), n.RetentionStatus)
 
     async def chain_bridge_list(self, _params: t.NoParams) -> list[t.BridgeHead]:
-        return [t.BridgeHead(**plain(head)) for head in (await self._done(p.ListBridges()))["heads"]]
+        return [t.BridgeHead(**plain(head)) for head in (await self._core.service.done(p.ListBridges()))["heads"]]
 
     async def chain_tail_from(self, params: t.PageParams) -> t.PageResult:
         return await raw_page(self._core.service, params)
 
     async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
-        values = await self._done(p.Attest())
+        values = await self._core.service.done(p.Attest())
         return t.AttestResult(**values | {"attestation": plain(values["attestation"])})
-
-    async def _done(self, request: p.Request) -> dict[str, Any]:
-        reply = await self._core.service.ask(request)
-        assert isinstance(reply, p.Done)
-        return reply.values
 
     # --- messages -----------------------------------------------------------------------------------------------------
 

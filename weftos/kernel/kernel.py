@@ -206,9 +206,8 @@ class Kernel:
             )
 
     async def _boot_tree(self) -> None:
-        reply = await self.core.service.ask(p.AskTree("stats"))
-        assert isinstance(reply, p.Done)
-        self._say(f"Resource tree: {reply.values['nodes']} nodes, root {reply.values['root_hash'][:12]}")
+        tree = await self.core.service.done(p.AskTree("stats"))
+        self._say(f"Resource tree: {tree['nodes']} nodes, root {tree['root_hash'][:12]}")
 
     async def _boot_agents(self) -> None:
         prepare_agents()

@@ -54,31 +54,31 @@ class ResourceHandlers:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def tree(self, params: r.ResourcePathParams) -> r.ResourceTree:
-        values = await self._done(p.AskTree("tree", params.path, {"limit": params.limit}))
+        values = await self._service.done(p.AskTree("tree", params.path, {"limit": params.limit}))
         return msgspec.convert(values, r.ResourceTree)
 
     async def inspect(self, params: r.ResourcePathParams) -> r.ResourceDetail:
-        return msgspec.convert(await self._done(p.AskTree("inspect", params.path)), r.ResourceDetail)
+        return msgspec.convert(await self._service.done(p.AskTree("inspect", params.path)), r.ResourceDetail)
 
     async def stats(self, _params: t.NoParams) -> r.ResourceStats:
-        return msgspec.convert(await self._done(p.AskTree("stats")), r.ResourceStats)
+        return msgspec.convert(await self._service.done(p.AskTree("stats")), r.ResourceStats)
 
     async def score(self, params: r.ResourcePathParams) -> r.ResourceScore:
-        values = await self._done(p.AskTree("score", params.path, {"limit": params.limit}))
+        values = await self._service.done(p.AskTree("score", params.path, {"limit": params.limit}))
         return msgspec.convert(values, r.ResourceScore)
 
     async def rank(self, params: r.ResourceRankParams) -> r.ResourceRank:
-        values = await self._done(p.AskTree("rank", "/", {"weights": params.weights, "limit": params.limit}))
+        values = await self._service.done(p.AskTree("rank", "/", {"weights": params.weights, "limit": params.limit}))
         return msgspec.convert(values, r.ResourceRank)
 
     # --- rules of access ----------------------------------------------------------------------------------------------
 
     async def acl(self, params: x.AclParams) -> x.AclView:
-        return msgspec.convert(await self._done(p.AskTree("acl", params.path)), x.AclView)
+        return msgspec.convert(await self._service.done(p.AskTree("acl", params.path)), x.AclView)
 
     async def decide(self, params: x.AclDecisionParams) -> x.AclDecision:
         question = {"principal": params.principal, "role": params.role, "action": params.action}
-        return msgspec.convert(await self._done(p.AskTree("decide", params.path, question)), x.AclDecision)
+        return msgspec.convert(await self._service.done(p.AskTree("decide", params.path, question)), x.AclDecision)
 
     async def set_rule(self, params: x.AclSetParams) -> x.TreeChanged:
         rule = p.SetRule(params.path, params.policy_id, params.effect, params.principal, params.role, params.action)
@@ -91,11 +91,11 @@ class ResourceHandlers:
 
     async def delegate(self, params: x.DelegateParams) -> x.DelegateResult:
         wanted = p.IssueCertificate(params.subject, params.prefix, params.actions, params.valid_secs, params.max_depth)
-        values = await self._done(p.ChangeTree(wanted, _OPERATOR, params.reason))
+        values = await self._service.done(p.ChangeTree(wanted, _OPERATOR, params.reason))
         return x.DelegateResult(**values | {"certificate": base64.b64encode(values["certificate"]).decode()})
 
     async def delegations(self, _params: t.NoParams) -> x.CertificateList:
-        return msgspec.convert(await self._done(p.AskTree("certificates")), x.CertificateList)
+        return msgspec.convert(await self._service.done(p.AskTree("certificates")), x.CertificateList)
 
     async def authorize(self, params: x.AuthorizeParams) -> x.GrantView:
         try:
@@ -103,7 +103,7 @@ class ResourceHandlers:
         except binascii.Error as error:
             raise InvalidRequest(f"a certificate is given in base64: {error}") from error
         question = {"certificates": chain, "subject": params.subject, "action": params.action}
-        return msgspec.convert(await self._done(p.AskTree("authorize", params.path, question)), x.GrantView)
+        return msgspec.convert(await self._service.done(p.AskTree("authorize", params.path, question)), x.GrantView)
 
     async def revoke(self, params: x.CertificateParams) -> x.TreeChanged:
         return await self._changed(p.RevokeCertificate(bytes.fromhex(params.id)), params.reason)
@@ -112,9 +112,4 @@ class ResourceHandlers:
         return await self._changed(p.RestoreCertificate(bytes.fromhex(params.id)), params.reason)
 
     async def _changed(self, change: p.TreeChange, reason: str) -> x.TreeChanged:
-        return x.TreeChanged(**await self._done(p.ChangeTree(change, _OPERATOR, reason)))
-
-    async def _done(self, request: p.Request) -> dict[str, Any]:
-        reply = await self._service.ask(request)
-        assert isinstance(reply, p.Done)
-        return reply.values
+        return x.TreeChanged(**await self._service.done(p.ChangeTree(change, _OPERATOR, reason)))

@@ -281,6 +281,12 @@ class ServiceHost:
             raise error_for_code(reply.code, reply.message)
         return reply
 
+    async def done(self, request: p.Request) -> dict[str, Any]:
+        """Have something done that is answered with plain values; errors as for ``ask``."""
+        reply = await self.ask(request)
+        assert isinstance(reply, p.Done)
+        return reply.values
+
     async def hand(
         self, by: str, request: p.ArtifactRequest, fds: Sequence[int] = (), timeout_s: float = limits.ARTIFACT_TIMEOUT_S
     ) -> tuple[dict[str, Any], list[int]]:

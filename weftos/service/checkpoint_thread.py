@@ -7,10 +7,9 @@ one checkpoint under way. A seal of what the checkpoint covers takes as many syn
 
 from __future__ import annotations
 
-import threading
-
 from weftos.chain.checkpointing import PendingCheckpoint
 from weftos.errors import ChainError
+from weftos.service.beside import Beside
 from weftos.service.sealing import SealJob
 from weftos.service.witnesses import Witnesses
 
@@ -42,12 +41,7 @@ class CheckpointThread:
     def __init__(self, witnesses: Witnesses) -> None:
         self._witnesses = witnesses
         self.pending: PendingCheckpoint | None = None
-        self._seal: SealJob | None = None
-        self._failure: OSError | ChainError | None = None
-        self._todo = threading.Semaphore(0)
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._ending = False
+        self._beside = Beside("checkpoints")
 
     def start(self, pending: PendingCheckpoint, seal: SealJob | None = None) -> None:
         """Begin with a checkpoint; the one before has been collected.
@@ -56,13 +50,14 @@ class CheckpointThread:
             pending: the checkpoint.
             seal: to be made when the checkpoint is on the disk, or ``None``.
         """
-        assert self.pending is None, "one at a time"
-        self.pending, self._seal = pending, seal
-        self._done.clear()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
-            self._thread.start()
-        self._todo.release()
+
+        def work() -> None:
+            write_cosigned(pending, self._witnesses)
+            if seal is not None:
+                seal.run()
+
+        self._beside.start(work)
+        self.pending = pending
 
     def collect(self, *, wait: bool = False) -> tuple[PendingCheckpoint, OSError | ChainError | None] | None:
         """Return the checkpoint that is done, with the error if it failed; ``None`` if none is.
@@ -70,31 +65,15 @@ class CheckpointThread:
         Args:
             wait: until the one under way is done.
         """
-        if self.pending is None or not (self._done.is_set() or (wait and self._done.wait())):
+        if self.pending is None or not (wait or self._beside.is_done()):
             return None
         found, self.pending = self.pending, None
-        return found, self._failure
+        try:
+            self._beside.collect()
+        except (OSError, ChainError) as error:
+            return found, error
+        return found, None
 
     def close(self) -> None:
         """End the thread; what is under way is finished."""
-        self._ending = True
-        self._todo.release()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._todo.acquire()
-            pending = self.pending
-            if pending is None or self._done.is_set():
-                if self._ending:
-                    return
-                continue
-            self._failure = None
-            try:
-                write_cosigned(pending, self._witnesses)
-                if self._seal is not None:
-                    self._seal.run()
-            except (OSError, ChainError) as error:
-                self._failure = error
-            self._done.set()
+        self._beside.close()

@@ -210,13 +210,17 @@ class Journal:
         """Write down what a record of the kernel changes in the tree, once, and change it."""
         delta = self.tree.caused_by(event.kind, event.payload)
         if delta is not None:
-            place = position << _EVENT_BITS | _TREE_EVENT
-            ack = self._append(
-                chain.NewEvent(
-                    TREE_SOURCE, delta.log_kind, delta.to_payload(), event.subject, cause.seq, caller.producer, place
-                )
-            )
-            self.tree.apply(delta, ack)
+            self._put_delta(caller, position, delta, event.subject, cause)
+
+    def _put_delta(self, caller: Caller, position: int, delta: Delta, subject: str | None, cause: chain.Ack) -> int:
+        """Put a request's change of the tree behind its cause; returns the number of the record."""
+        place = position << _EVENT_BITS | _TREE_EVENT
+        event = chain.NewEvent(
+            TREE_SOURCE, delta.log_kind, delta.to_payload(), subject, cause.seq, caller.producer, place
+        )
+        ack = self._append(event)
+        self.tree.apply(delta, ack)
+        return ack.seq
 
     def known(self, caller: Caller, position: int) -> chain.Ack | None:
         """Return where the first event of a request lies, if it was carried out before."""
@@ -235,12 +239,10 @@ class Journal:
         if self.known(caller, position) is None:
             self.tree.tree.check(delta)
         cause = self.append(caller, position, kind, payload, subject=str(payload.get("by", "")) or None)
-        place = position << _EVENT_BITS | _TREE_EVENT
-        event = chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload(), None, cause.seq, caller.producer, place)
-        ack = self._append(event)
-        self.tree.apply(delta, ack)
+        with self._remembered("a change of the tree"):
+            seq = self._put_delta(caller, position, delta, None, cause)
         self.sync()
-        return ack.seq
+        return seq
 
     def change_by_itself(self, delta: Delta) -> None:
         """Change the tree without anybody having asked; on the disk with the next ``write``."""
