@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 
 #: Allocations between two runs of the collector. Requests make no cycles, so it only looks for what handlers may leave.
 _GC_THRESHOLD: Final = 50_000
+#: How long a thread computes before it gives way, in seconds. The loop gives up the interpreter with every call that
+#: touches the disk, some twenty times a round, and would wait Python's own 5 ms each time for a thread that computes.
+_SWITCH_S: Final = 0.000_2
 #: From the end of the kernel's socket to a new parent, in seconds, at most; it takes microseconds.
 _ORPHANED_WITHIN_S: Final = 1.0
 
@@ -138,6 +142,7 @@ def run_service(boot: ServiceBoot) -> int:
         channel.send_wait(p.ServiceReady(loop.head()))
     except (ChannelClosed, WeftTimeout):
         loop.orphaned()
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)

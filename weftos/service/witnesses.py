@@ -165,7 +165,10 @@ class Witnesses:
                 if answer.size > checkpoint.size:
                     raise ChainError(f"it has cosigned {answer.size} records, and the log has {checkpoint.size}")
                 old = answer.size
-            elif answer.code in ("unknown_log", "keys", "signature"):
+            elif answer.code == "unknown_log":
+                # Whoever knows no keys of the log needs no changes of them, which all of the log is read for.
+                client.tell_keys(checkpoint.origin, self.keys)
+            elif answer.code in ("keys", "signature"):
                 if self._rotations is None:
                     self._rotations = rotations_of(self._directory)
                 client.tell_keys(checkpoint.origin, self.keys, self._rotations[-limits.WITNESS_ROTATIONS :])
