@@ -443,6 +443,12 @@ class WitnessUnavailable(ChainError):
     code = "chain.witness"
 
 
+class TileProcessLost(ServiceError):
+    """The process that writes the tiles of the log has ended, or could not be made; nothing is lost by that."""
+
+    code = "service.tiles"
+
+
 # --- resource tree ----------------------------------------------------------------------------------------------------
 
 

@@ -260,6 +260,9 @@ CHAIN_KEY_SCOPE_BYTES: Final = 56
 CHAIN_HEADER_BYTES: Final = 2048
 #: Records taken but not yet written are handed to the system at this size, so that they cannot fill the memory.
 CHAIN_BUFFER_BYTES: Final = 1024 * 1024
+#: What is on its way to the process that writes the tiles: some thousand records, and as much as Linux lets a pipe of
+#: anybody's hold.
+TILE_PIPE_BYTES: Final = 1024 * 1024
 #: Positions remembered per producer, to recognise what is submitted again: four times what a request ring can hold.
 CHAIN_PRODUCER_WINDOW: Final = 65_536
 #: Positions remembered in all, about 300 bytes each; beyond it the fullest producer loses the older half of its own.

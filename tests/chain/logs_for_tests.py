@@ -11,12 +11,20 @@ from ticking import Ticking
 
 from weftos import chain
 from weftos.chain.frames import FRAME_OVERHEAD, LENGTH
+from weftos.chain.tile_store import TileStore
 
 BOOT = bytes(range(16))
 
 
 class Crash(BaseException):
     """The process or the machine ends here."""
+
+
+def root_now(writer: chain.ChainWriter) -> bytes:
+    """Root of the tree over what was flushed."""
+    tiles = writer.checkpoints._tiles
+    assert isinstance(tiles, TileStore)
+    return tiles.tree.root()
 
 
 class FaultyDisk(chain.RealFiles):

@@ -77,6 +77,8 @@ class AgentRuntime:
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
         self.calls = Calls()
         self._control_looked = 0.0
+        #: There is something on the control socket that nobody has taken yet.
+        self._control_due = True
         self._kernel_source = Source(0, 0, boot.pid)
         self._attach_kernel()
 
@@ -119,14 +121,16 @@ class AgentRuntime:
 
     def dispatch(self) -> None:
         """Serve what is marked ready, without waiting."""
-        self.serve_control()
-        served_control = True
+        # The kernel marks its slot with whatever it sends; should a mark be lost, its socket is looked at all the same.
+        now = time.monotonic()
+        control = self._control_due or now - self._control_looked >= limits.WAIT_SLICE_S
+        if control:
+            self.serve_control()
+            self._control_due, self._control_looked = False, now
         while (slot := self.mailbox.next_ready()) is not None:
             if slot == _CONTROL_SLOT:
                 self.serve_control()
-            elif slot == self.boot.service_slot:
-                self.service.on_ready()
-            elif not self.inbox.mark(slot) and served_control:
+            elif slot != self.boot.service_slot and not self.inbox.mark(slot):
                 # The ring's offer is on the control socket: the kernel sends it before it tells the sender.
                 self.serve_control()
                 self.inbox.mark(slot)
@@ -143,7 +147,8 @@ class AgentRuntime:
         if now - self._control_looked < limits.WAIT_SLICE_S:
             return False
         self._control_looked = now
-        return bool(_readable(self.control.fileno()))
+        self._control_due = _readable(self.control.fileno())
+        return self._control_due
 
     # --- messages in --------------------------------------------------------------------------------------------------
 
@@ -314,10 +319,10 @@ class AgentRuntime:
         self._streams.send(final=True)
 
 
-def _readable(fd: int) -> list[tuple[int, int]]:
+def _readable(fd: int) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    return poller.poll(0)
+    return bool(poller.poll(0))
 
 
 def checked_answer(answered: tuple[f.Answer, list[int]]) -> tuple[f.Answer, list[int]]:

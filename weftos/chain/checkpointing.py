@@ -12,32 +12,89 @@ high-water mark follows it. No checkpoint is ever signed below an earlier one.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol
 
 from weftos.chain.checkpoint import Checkpoint, log_origin
 from weftos.chain.files import Files, replace_file
 from weftos.chain.log_signer import Signer
 from weftos.chain.segments import CHECKPOINT_NAME
-from weftos.chain.tile_store import TileStore
 
-__all__ = ["Checkpoints", "PendingCheckpoint"]
+__all__ = ["Checkpoints", "PendingCheckpoint", "Tiles"]
+
+
+class Tiles(Protocol):
+    """The tree of a log and its tiles, wherever they are made; ``TileStore`` makes them at once, here.
+
+    Attributes:
+        size: leaves handed over so far.
+    """
+
+    @property
+    def size(self) -> int:
+        """Leaves handed over so far."""
+        ...
+
+    def extend(self, entries: Sequence[bytes]) -> None:
+        """Append entries; see ``TileStore.extend``."""
+        ...
+
+    def publish(self) -> Callable[[], bytes]:
+        """Order the tiles at the right edge; see ``TileStore.publish``.
+
+        Returns:
+            Waits until they are written, and returns the root. May be called once, in another thread.
+        """
+        ...
+
+    def forget_old(self) -> None:
+        """Remove partial tiles that nobody needs any more; see ``TileStore.forget_old``."""
+        ...
+
+    def keep_edge(self, size: int) -> None:
+        """Never remove the partial tiles of a size; see ``TileStore.keep_edge``."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is held to make them; idempotent."""
+        ...
 
 
 class PendingCheckpoint:
-    """A checkpoint whose records and tiles are written, and that is to be signed.
+    """A checkpoint whose records are written and whose tiles are ordered, and that is to be signed.
 
     Attributes:
-        checkpoint: what it says.
+        size: records that it covers.
         note: the signed note, once it is written.
         witnesses: how many have cosigned it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, signer: Signer, directory: str, fs: Files) -> None:
-        self.checkpoint = checkpoint
+    def __init__(
+        self, origin: str, size: int, root: Callable[[], bytes], signer: Signer, directory: str, fs: Files
+    ) -> None:
+        self._origin = origin
+        self.size = size
+        self._root = root
         self.note = b""
         self.witnesses = 0
         self._signer = signer
         self._path = os.path.join(directory, CHECKPOINT_NAME)
         self._fs = fs
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What it says; waits for the tiles when it is first asked for.
+
+        Raises:
+            OSError: a tile cannot be written.
+        """
+        return Checkpoint(self._origin, self.size, self._root())
+
+    @property
+    def root(self) -> bytes:
+        """Of the tree, 32 bytes; as ``checkpoint``."""
+        return self.checkpoint.root
 
     def write(self) -> None:
         """Sign it, and bring it onto the disk. May run in another thread than the writer.
@@ -75,7 +132,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, fs: Files, directory: str, signer: Signer, tiles: TileStore, log_id: bytes, newest: Checkpoint | None
+        self, fs: Files, directory: str, signer: Signer, tiles: Tiles, log_id: bytes, newest: Checkpoint | None
     ) -> None:
         self._fs = fs
         self._directory = directory
@@ -101,9 +158,17 @@ class Checkpoints:
         """Keep the partial tiles of the tree of a size that is about to be pruned to; see ``TileStore``."""
         self._tiles.keep_edge(size)
 
-    def current(self) -> Checkpoint:
-        """Return what a checkpoint would say now."""
-        return Checkpoint(self._origin, self._tiles.size, self._tiles.tree.root())
+    def make_tiles_with(self, move: Callable[[Tiles], Tiles]) -> None:
+        """Have the tiles made elsewhere from now on.
+
+        Args:
+            move: takes what makes them now, and returns what makes them from now on.
+        """
+        self._tiles = move(self._tiles)
+
+    def close(self) -> None:
+        """Give up what makes the tiles."""
+        self._tiles.close()
 
     def begin(self) -> PendingCheckpoint | None:
         """Fix a checkpoint of everything taken so far, which must be on the disk; ``None`` if there is nothing new.
@@ -113,8 +178,8 @@ class Checkpoints:
         """
         if self.newest is not None and self._tiles.size == self.newest.size:
             return None
-        self._tiles.publish()
-        return PendingCheckpoint(self.current(), self._signer, self._directory, self._fs)
+        root = self._tiles.publish()
+        return PendingCheckpoint(self._origin, self._tiles.size, root, self._signer, self._directory, self._fs)
 
     def end(self, pending: PendingCheckpoint) -> None:
         """Learn that a checkpoint was written, and remove tiles that only older ones needed.

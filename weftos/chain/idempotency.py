@@ -58,13 +58,15 @@ class ProducerIndex:
         entries: positions remembered in all.
     """
 
-    __slots__ = ("_count", "_entries", "_floors", "_window", "_windows")
+    __slots__ = ("_count", "_entries", "_floors", "_tops", "_window", "_windows")
 
     def __init__(self, window: int = limits.CHAIN_PRODUCER_WINDOW, entries: int = limits.CHAIN_INDEX_ENTRIES) -> None:
         self._window = window
         self._entries = entries
         self._windows: dict[str | int, dict[int, tuple[Ack, int | None]]] = {}
         self._floors: dict[str | int, int] = {}
+        #: Highest position of each producer so far.
+        self._tops: dict[str | int, int] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -99,7 +101,7 @@ class ProducerIndex:
         elif found[1] != digest and found[1] is not None:
             raise conflict(producer, position, found[0].seq)
 
-    def check_all(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> list[int]:
+    def check_all(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> tuple[list[int], bool]:
         """Check the events of a batch as ``check`` does, against each other too.
 
         Args:
@@ -107,23 +109,37 @@ class ProducerIndex:
             payloads: encoded, one for each.
 
         Returns:
-            Their digests; 0 for events without a position.
+            Their digests, 0 for events without a position; and whether it is a run: several events of one producer, all
+            new and in the order of its positions.
 
         Raises:
             IdempotencyConflict, AppendRefused: as for ``find``.
         """
-        digests: list[int] = []
-        for event, data in zip(events, payloads, strict=True):
-            producer, position = event.producer, event.position
-            if producer is None or position is None:
-                digests.append(0)
-            else:
-                digest = content_digest(event, data)
-                self.check(producer, position, digest)
-                digests.append(digest)
+        digests = [
+            content_digest(event, data) if event.producer is not None and event.position is not None else 0
+            for event, data in zip(events, payloads, strict=True)
+        ]
+        if len(events) > 1 and self._is_fresh_run(events):
+            return digests, True
+        for event, digest in zip(events, digests, strict=True):
+            if event.producer is not None and event.position is not None:
+                self.check(event.producer, event.position, digest)
         if len(events) > 1:
             _check_within(events, digests)
-        return digests
+        return digests, False
+
+    def _is_fresh_run(self, events: Sequence[NewEvent]) -> bool:
+        """Tell whether the events continue the stream of one producer: the usual case, and the cheapest to check."""
+        producer = events[0].producer if events else None
+        if producer is None:
+            return False
+        last = max(self._tops.get(producer, -1), self._floors.get(producer, 0) - 1)
+        for event in events:
+            position = event.position
+            if position is None or position <= last or event.producer != producer:
+                return False
+            last = position
+        return True
 
     def recall(self, producer: str | int, position: int) -> Ack | None:
         """Return the acknowledgement that this position got, or ``None`` if none is remembered."""
@@ -133,16 +149,33 @@ class ProducerIndex:
 
     def add(self, producer: str | int, position: int, ack: Ack, digest: int | None) -> None:
         """Remember a position; without a digest any event counts as the one that got it."""
+        known = self._window_of(producer)
+        known[position] = ack, digest
+        self._count += 1
+        if position > self._tops.get(producer, -1):
+            self._tops[producer] = position
+        self._keep_within(producer, known)
+
+    def add_run(self, producer: str | int, run: dict[int, tuple[Ack, int]]) -> None:
+        """Remember the new positions of a run, which are above all before; each with acknowledgement and digest."""
+        known = self._window_of(producer)
+        known.update(run)
+        self._count += len(run)
+        self._tops[producer] = next(reversed(run))
+        self._keep_within(producer, known)
+
+    def _window_of(self, producer: str | int) -> dict[int, tuple[Ack, int | None]]:
         known = self._windows.get(producer)
         if known is None:
             if len(self._windows) >= limits.CHAIN_PRODUCERS:
                 self._drop_quietest()
             known = self._windows[producer] = {}
-        known[position] = ack, digest
-        self._count += 1
-        if len(known) > self._window:
+        return known
+
+    def _keep_within(self, producer: str | int, known: dict[int, tuple[Ack, int | None]]) -> None:
+        while len(known) > self._window:
             self._drop_half(producer)
-        elif self._count > self._entries:
+        while self._count > self._entries:
             self._drop_half(max(self._windows, key=lambda name: len(self._windows[name])))
 
     def forget_before(self, producer: str | int, position: int) -> None:
@@ -166,6 +199,7 @@ class ProducerIndex:
         name = min(self._windows, key=lambda name: next(reversed(self._windows[name].values()), _NEVER)[0].seq)
         self._count -= len(self._windows.pop(name))
         self._floors.pop(name, None)
+        self._tops.pop(name, None)
 
     def _drop(self, known: dict[int, tuple[Ack, int | None]], old: list[int]) -> None:
         for position in old:

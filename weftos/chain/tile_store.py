@@ -11,7 +11,7 @@ are there before the checkpoint is. Not guaranteed: that they are there after a 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
@@ -113,8 +113,11 @@ class TileStore:
                 self._write(tile_path(tile_level, first + number), tile)
             del edge[: whole * TILE_WIDTH]
 
-    def publish(self) -> None:
+    def publish(self) -> Callable[[], bytes]:
         """Write the tiles at the right edge, so that a checkpoint of this size can be verified from the files.
+
+        Returns:
+            Gives the root of the tree as it is now.
 
         Raises:
             OSError: one cannot be written.
@@ -128,9 +131,10 @@ class TileStore:
         if self._entries:
             names.append(entries_path(self.tree.size // TILE_WIDTH, len(self._entries)))
             self._write(names[-1], encode_bundle(self._entries))
-        if self._partials and self._partials[-1] == names:
-            return
-        self._partials.append(names)
+        if not self._partials or self._partials[-1] != names:
+            self._partials.append(names)
+        root = self.tree.root()
+        return lambda: root
 
     def forget_old(self) -> None:
         """Remove partial tiles of all but the two newest checkpoints; call it when the newest one is in its place.
@@ -150,6 +154,9 @@ class TileStore:
     def keep_edge(self, size: int) -> None:
         """Never remove the partial tiles of the tree of this size."""
         self._kept |= frozenset(edge_paths(size))
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self._directory, name)

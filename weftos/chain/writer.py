@@ -15,7 +15,7 @@ Single-threaded, one writer per directory (held by a lock on it).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 from zlib import crc32
 
@@ -25,7 +25,7 @@ from weftos import limits
 from weftos.chain.archiving import Erasure, announced_to_erase, erase_archived, prepare_erasure, record_anywhere
 from weftos.chain.canonical import encode_payload
 from weftos.chain.checkpoint import Checkpoint
-from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint
+from weftos.chain.checkpointing import Checkpoints, PendingCheckpoint, Tiles
 from weftos.chain.clock import Clock, SystemClock
 from weftos.chain.files import Files, RealFiles
 from weftos.chain.frames import BODY, FRAME_OVERHEAD, LENGTH, PROLOGUE, RECORD
@@ -189,8 +189,14 @@ class ChainWriter:
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
-        digests = self._index.check_all(events, checked)
-        return self._take(events, checked, digests)
+        digests, fresh = self._index.check_all(events, checked)
+        if not fresh:
+            return self._take(events, checked, digests, fresh=False)
+        acks = self._take(events, checked, digests, fresh=True)
+        # The check saw a producer and a position in each of them.
+        run = {event.position: (ack, digest) for event, ack, digest in zip(events, acks, digests, strict=True)}
+        self._index.add_run(events[0].producer, run)  # type: ignore[arg-type]
+        return acks
 
     def submitted(self, event: NewEvent) -> Ack | None:
         """Return the acknowledgement that an event got when it was submitted before; ``None`` if it was not.
@@ -256,8 +262,17 @@ class ChainWriter:
         elif producer is not None and (type(producer) is not int or not 0 <= producer < _U64):
             raise AppendRefused(f"a producer is a text or an unsigned 64-bit number, not {producer!r}")
 
-    def _take(self, events: Sequence[NewEvent], payloads: Sequence[bytes], digests: Sequence[int]) -> list[Ack]:
-        """Give each event its place. One loop with few calls in it, because it is run for every event there is."""
+    def _take(
+        self, events: Sequence[NewEvent], payloads: Sequence[bytes], digests: Sequence[int], *, fresh: bool
+    ) -> list[Ack]:
+        """Give each event its place. One loop with few calls in it, because it is run for every event there is.
+
+        Args:
+            events: checked.
+            payloads: encoded.
+            digests: of the events.
+            fresh: none of them is known, and the index learns of them afterwards.
+        """
         if self._file.stopped:
             raise StorageFailed(self._file.stopped)
         acks: list[Ack] = []
@@ -269,7 +284,9 @@ class ChainWriter:
         entries = self._entries
         for event, data, content in zip(events, payloads, digests, strict=True):
             producer, position = event.producer, event.position
-            if producer is not None and position is not None:
+            if fresh:
+                pass
+            elif producer is not None and position is not None:
                 known = index.recall(producer, position)
                 if known is not None:
                     self._duplicates += 1
@@ -321,7 +338,7 @@ class ChainWriter:
             self._buffered += 1
             self._segment_records += 1
             ack = Ack(seq, hashed, now)
-            if event.producer is not None and position is not None:
+            if not fresh and event.producer is not None and position is not None:
                 index.add(event.producer, position, ack, content)
             acks.append(ack)
         return acks
@@ -474,6 +491,16 @@ class ChainWriter:
         except OSError as error:
             self._file.fail("removing an old tile", error)
 
+    def move_tiles(self, move: Callable[[Tiles, int], Tiles]) -> None:
+        """Have the tiles made elsewhere from now on.
+
+        Args:
+            move: takes what makes them now, and the descriptor of the log's lock; returns what makes them then.
+        """
+        if self.checkpoints is not None:
+            lock = self._opened.lock
+            self.checkpoints.make_tiles_with(lambda tiles: move(tiles, lock))
+
     def close(self) -> None:
         """Commit, make a checkpoint and give up the log. May be called again. Errors as for ``flush``."""
         if self._file.closed:
@@ -487,6 +514,8 @@ class ChainWriter:
         """Give up the log as it is; what was not flushed is lost."""
         try:
             self._file.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
         finally:
             self._opened.unlock(self.fs)
 

@@ -39,7 +39,7 @@ __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"
 
 #: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
 _AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.topic_window", "ipc.heartbeat"))
-_AGENT_PREFIX: Final = "app."
+AGENT_PREFIX: Final = "app."
 _DECISION_KIND: Final = {"Permit": "gate.permit", "Defer": "gate.defer", "Deny": "gate.deny"}
 #: Longest name of an action, and longest text of a refusal, in characters: an answer must fit a record of any ring.
 _ACTION_CHARS: Final = 200
@@ -125,12 +125,12 @@ def _refuse_kind(desk: Desk, caller: Caller, position: int, kind: str) -> Append
     """Write down that an agent tried to pose as the kernel, and return the error to raise."""
     payload = {"action": "chain.append", "kind": kind[:100], "reason": "kinds outside app. belong to the kernel"}
     desk.journal.append(caller, position, "capability.deny", payload, subject=caller.source)
-    return AppendRefused(f"agents append kinds that start with {_AGENT_PREFIX}, not {kind[:100]!r}")
+    return AppendRefused(f"agents append kinds that start with {AGENT_PREFIX}, not {kind[:100]!r}")
 
 
 def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.Reply:
     kind = request.kind
-    if not (caller.kernel or kind.startswith(_AGENT_PREFIX) or kind in _AGENT_KINDS):
+    if not (caller.kernel or kind.startswith(AGENT_PREFIX) or kind in _AGENT_KINDS):
         raise _refuse_kind(desk, caller, position, kind)
     if REFERENCE in request.payload:
         desk.artifacts.check_payloads((request.payload,))
@@ -151,7 +151,7 @@ def _append_batch(desk: Desk, caller: Caller, position: int, request: p.AppendBa
         raise AppendRefused(f"a batch holds 1 to {limits.SERVICE_BATCH_EVENTS} events, not {len(events)}")
     if not caller.kernel:
         for event in events:
-            if not (event.kind.startswith(_AGENT_PREFIX) or event.kind in _AGENT_KINDS):
+            if not (event.kind.startswith(AGENT_PREFIX) or event.kind in _AGENT_KINDS):
                 raise _refuse_kind(desk, caller, position, event.kind)
     desk.artifacts.check_payloads([event.payload for event in events])
     acks = desk.journal.append_batch(caller, position, events)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
 from weftos.chain.checkpoint import Checkpoint, log_origin
+from weftos.chain.checkpointing import Tiles
 from weftos.chain.custody import CUSTODY_KIND, attest
 from weftos.chain.files import replace_file
 from weftos.chain.key_change import rotate_keys
@@ -160,6 +161,10 @@ class Journal:
             raise
         return journal
 
+    def move_tiles(self, move: Callable[[Tiles, int], Tiles]) -> None:
+        """Have the tiles made elsewhere from now on; see ``ChainWriter.move_tiles``."""
+        self._writer.move_tiles(move)
+
     @property
     def head_seq(self) -> int:
         """Number of the newest record taken."""
@@ -249,16 +254,35 @@ class Journal:
         self.tree.apply(delta, self.put(chain.NewEvent(TREE_SOURCE, delta.log_kind, delta.to_payload())))
 
     def append_batch(self, caller: Caller, position: int, events: Sequence[p.Event]) -> list[chain.Ack]:
-        """Take several events, all or none; errors as for ``append``."""
+        """Take several events of one request, all or none; errors as for ``append``."""
         source, producer, first = caller.source, caller.producer, position << _EVENT_BITS
-        self._dirty = True
-        self._appends += len(events)
-        return self._writer.append_many(
+        return self._append_many(
             [
                 chain.NewEvent(source, event.kind, event.payload, event.subject, event.cause, producer, first + index)
                 for index, event in enumerate(events)
             ]
         )
+
+    def append_run(self, caller: Caller, run: Sequence[tuple[int, p.Append]]) -> list[chain.Ack]:
+        """Take one event each of several requests of an agent, all or none; errors as for ``append``.
+
+        Args:
+            caller: who asks.
+            run: positions and requests, none of which has a key.
+        """
+        source, producer, new = caller.source, caller.producer, chain.NewEvent
+        return self._append_many(
+            [
+                new(source, one.kind, one.payload, one.subject, one.cause, producer, position << _EVENT_BITS)
+                for position, one in run
+            ]
+        )
+
+    def _append_many(self, events: list[chain.NewEvent]) -> list[chain.Ack]:
+        self._dirty = True
+        acks = self._writer.append_many(events)
+        self._appends += len(events)
+        return acks
 
     def forget(self, caller: Caller, position: int) -> None:
         """Let the log forget requests before ``position``: they will not come again. Cheap to call often."""
@@ -299,7 +323,7 @@ class Journal:
             pending = self._writer.begin_checkpoint()
         if pending is not None:
             self.ledgers.fixed(self._writer.head)
-            self._checkpoints.start(pending, self.ledgers.sealing.job(pending.checkpoint))
+            self._checkpoints.start(pending, self.ledgers.sealing.job(pending))
 
     def checkpoint_now(self) -> dict[str, Any]:
         """Make a checkpoint and wait for it; errors as for ``write``.

@@ -38,6 +38,7 @@ from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, Client
 from weftos.service.handlers import Desk, answer, refusal, without_storage
 from weftos.service.journal import Journal
+from weftos.service.runs import answer_run, is_plain
 from weftos.shm import Mailbox
 
 __all__ = ["CONTROL_SLOT", "ServiceLoop"]
@@ -217,32 +218,40 @@ class ServiceLoop:
         self._answer_kernel(failed)
 
     def _carry_out(self, client: Client, taken: list[tuple[int, Any]]) -> None:
-        desk, caller, replies, decode = self._desk, client.caller, client.replies, self._decode
-        client.early = -1
+        desk, caller, replies = self._desk, client.caller, client.replies
+        run: list[tuple[int, p.Append]] = []
         for position, item in taken:
-            if type(item) is not bytes:
-                reply: p.Reply = self._reject("a request is bytes")
-            elif len(item) > limits.SERVICE_REQUEST_BYTES:
-                self._rejected += 1
-                reply = refusal(
-                    MessageTooLarge(f"a request of {len(item)} bytes; {limits.SERVICE_REQUEST_BYTES} are allowed")
-                )
-            else:
-                try:
-                    request = decode(item)
-                except _NOT_DECODED as error:
-                    reply = self._reject(f"a request does not decode: {error}")
-                else:
-                    reply = answer(desk, caller, position, request)
-            if client.early < 0 and type(reply) is p.Appended and reply.durable:
-                client.early = len(replies)
-            replies.append((position, reply))
+            request = self._request(item)
+            if is_plain(request):
+                run.append((position, request))
+                continue
+            if run:
+                replies += zip([place for place, _ in run], answer_run(desk, caller, run), strict=True)
+                run = []
+            failed = type(request) is p.Failed
+            replies.append((position, request if failed else answer(desk, caller, position, request)))
+        if run:
+            replies += zip([place for place, _ in run], answer_run(desk, caller, run), strict=True)
+        waiting = (at for at, (_, reply) in enumerate(replies) if type(reply) is p.Appended and reply.durable)
+        client.early = next(waiting, -1)
         client.requests += len(taken)
         self._requests += len(taken)
 
-    def _reject(self, reason: str) -> p.Failed:
+    def _request(self, item: Any) -> Any:
+        """Return a request, or the refusal of what is none."""
+        if type(item) is not bytes:
+            return self._reject(ProtocolError("a request is bytes"))
+        if len(item) > limits.SERVICE_REQUEST_BYTES:
+            text = f"a request of {len(item)} bytes; {limits.SERVICE_REQUEST_BYTES} are allowed"
+            return self._reject(MessageTooLarge(text))
+        try:
+            return self._decode(item)
+        except _NOT_DECODED as error:
+            return self._reject(ProtocolError(f"a request does not decode: {error}"))
+
+    def _reject(self, error: WeftError) -> p.Failed:
         self._rejected += 1
-        return refusal(ProtocolError(reason))
+        return refusal(error)
 
     def _deliver(self, client: Client, replies: list[tuple[int, p.Reply]], failed: str | None, now: float) -> None:
         if not replies or client.closed:

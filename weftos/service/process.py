@@ -27,7 +27,15 @@ from typing import Final
 
 from weftos import limits
 from weftos.chain.retention import RetentionPolicy
-from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageFailed, WeftError, WeftTimeout
+from weftos.errors import (
+    ChainCorrupted,
+    ChannelClosed,
+    ProtocolError,
+    StorageFailed,
+    TileProcessLost,
+    WeftError,
+    WeftTimeout,
+)
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
@@ -35,6 +43,7 @@ from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
 from weftos.service.ledgers import LedgerSettings
 from weftos.service.loop import CONTROL_SLOT, ServiceLoop
+from weftos.service.tile_process import TileProcess
 from weftos.service.tree_changes import trust_ourselves
 from weftos.shm import Doorbell, Mailbox, MailboxPeer, Segment, sweep
 
@@ -91,8 +100,8 @@ def run_service(boot: ServiceBoot) -> int:
     """Be the service process. Called once, in a freshly forked child; takes over its signals.
 
     Returns:
-        The exit code: 0 after an orderly end; 1 if the log could not be written to the end; 5 for a damaged chain, or
-        the ``exit_code`` of whatever else kept it from starting.
+        The exit code: 0 after an orderly end; 1 if the log could not be written to the end, or the process of the tiles
+        was lost; 5 for a damaged chain, or the ``exit_code`` of whatever else kept it from starting.
     """
     # The kernel's event loop may have left its own; here that number will soon name another file.
     signal.set_wakeup_fd(-1)
@@ -118,6 +127,8 @@ def run_service(boot: ServiceBoot) -> int:
             boot.retention,
         )
         trust_ourselves(journal)
+        if not os.environ.get("NOTILE"):
+            journal.move_tiles(TileProcess)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,
@@ -146,7 +157,11 @@ def run_service(boot: ServiceBoot) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
-    loop.run()
+    try:
+        loop.run()
+    except TileProcessLost as error:
+        log.error("%s", error)
+        return error.exit_code
     return _end(loop, channel, journal, bell)
 
 

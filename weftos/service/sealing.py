@@ -27,6 +27,7 @@ import msgspec
 
 from weftos import limits
 from weftos.chain.checkpoint import Checkpoint
+from weftos.chain.checkpointing import PendingCheckpoint
 from weftos.chain.log_index import LogIndex
 from weftos.chain.record import Ack, NewEvent
 from weftos.chain.seals import SEAL_KIND, Seal, SealState
@@ -60,7 +61,7 @@ class SealJob:
         failure: why it was not.
     """
 
-    def __init__(self, state: SealState, checkpoint: Checkpoint) -> None:
+    def __init__(self, state: SealState, checkpoint: Checkpoint | PendingCheckpoint) -> None:
         self._state = state
         self._checkpoint = checkpoint
         self.seal: Seal | None = None
@@ -137,7 +138,7 @@ class Sealing:
         self._state, self._problem = state, ""
         log.info("the log is sealed from here on; the next seal has epoch %d", state.epoch)
 
-    def job(self, checkpoint: Checkpoint, *, last: bool = False) -> SealJob | None:
+    def job(self, checkpoint: Checkpoint | PendingCheckpoint, *, last: bool = False) -> SealJob | None:
         """Return the seal that is to be made behind a checkpoint; ``None`` if none is due.
 
         Args:
@@ -151,7 +152,7 @@ class Sealing:
             self._stop(str(error))
             return None
 
-    def _due(self, checkpoint: Checkpoint, *, last: bool) -> SealJob | None:
+    def _due(self, checkpoint: Checkpoint | PendingCheckpoint, *, last: bool) -> SealJob | None:
         state = self._state
         if state is None:
             return None
