@@ -101,7 +101,7 @@ class ProducerIndex:
         elif found[1] != digest and found[1] is not None:
             raise conflict(producer, position, found[0].seq)
 
-    def check_all(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> tuple[list[int], bool]:
+    def check_all(self, events: Sequence[NewEvent], payloads: Sequence[bytes]) -> tuple[list[int], str | int | None]:
         """Check the events of a batch as ``check`` does, against each other too.
 
         Args:
@@ -109,8 +109,8 @@ class ProducerIndex:
             payloads: encoded, one for each.
 
         Returns:
-            Their digests, 0 for events without a position; and whether it is a run: several events of one producer, all
-            new and in the order of its positions.
+            Their digests, 0 for events without a position; and, if they are a run, the name of their producer. A run is
+            several events of one producer, all new and in the order of its positions.
 
         Raises:
             IdempotencyConflict, AppendRefused: as for ``find``.
@@ -119,27 +119,27 @@ class ProducerIndex:
             content_digest(event, data) if event.producer is not None and event.position is not None else 0
             for event, data in zip(events, payloads, strict=True)
         ]
-        if len(events) > 1 and self._is_fresh_run(events):
-            return digests, True
+        if len(events) > 1 and (producer := self._run_of(events)) is not None:
+            return digests, producer
         for event, digest in zip(events, digests, strict=True):
             if event.producer is not None and event.position is not None:
                 self.check(event.producer, event.position, digest)
         if len(events) > 1:
             _check_within(events, digests)
-        return digests, False
+        return digests, None
 
-    def _is_fresh_run(self, events: Sequence[NewEvent]) -> bool:
-        """Tell whether the events continue the stream of one producer: the usual case, and the cheapest to check."""
-        producer = events[0].producer if events else None
+    def _run_of(self, events: Sequence[NewEvent]) -> str | int | None:
+        """Return whose stream the events continue, if they do: the usual case, and the cheapest to check."""
+        producer = events[0].producer
         if producer is None:
-            return False
+            return None
         last = max(self._tops.get(producer, -1), self._floors.get(producer, 0) - 1)
         for event in events:
             position = event.position
             if position is None or position <= last or event.producer != producer:
-                return False
+                return None
             last = position
-        return True
+        return producer
 
     def recall(self, producer: str | int, position: int) -> Ack | None:
         """Return the acknowledgement that this position got, or ``None`` if none is remembered."""

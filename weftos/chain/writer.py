@@ -189,13 +189,12 @@ class ChainWriter:
     def append_many(self, events: Sequence[NewEvent]) -> list[Ack]:
         """Take several events, all or none; otherwise as ``append``. They share the time of their records."""
         checked = [self._check(event) for event in events]
-        digests, fresh = self._index.check_all(events, checked)
-        if not fresh:
+        digests, run_of = self._index.check_all(events, checked)
+        if run_of is None:
             return self._take(events, checked, digests, fresh=False)
         acks = self._take(events, checked, digests, fresh=True)
-        # The check saw a producer and a position in each of them.
-        run = {event.position: (ack, digest) for event, ack, digest in zip(events, acks, digests, strict=True)}
-        self._index.add_run(events[0].producer, run)  # type: ignore[arg-type]
+        taken = zip(events, acks, digests, strict=True)
+        self._index.add_run(run_of, {e.position: (ack, digest) for e, ack, digest in taken if e.position is not None})
         return acks
 
     def submitted(self, event: NewEvent) -> Ack | None:
