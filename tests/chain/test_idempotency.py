@@ -9,7 +9,7 @@ from logs_for_tests import note, open_log
 
 from weftos import limits
 from weftos.chain.idempotency import ProducerIndex
-from weftos.chain.record import Ack
+from weftos.chain.record import Ack, NewEvent
 from weftos.errors import AppendRefused, IdempotencyConflict
 
 
@@ -39,6 +39,57 @@ def test_an_answer_is_the_first_one_or_a_refusal(steps):
         else:
             assert (known, digest) == first[producer, position]
         assert len(index) <= 16
+
+
+BATCHES = st.lists(
+    st.one_of(
+        # A run, as a ring gives it; and anything else.
+        st.builds(
+            lambda producer, first, gaps: [(producer, first + sum(gaps[: n + 1]), 0) for n in range(len(gaps))],
+            st.sampled_from(["a", 7]),
+            st.integers(0, 30),
+            st.lists(st.integers(1, 3), min_size=1, max_size=6),
+        ),
+        st.lists(
+            st.tuples(st.sampled_from(["a", 7, None]), st.integers(0, 40), st.integers(0, 1)), min_size=1, max_size=6
+        ),
+    ),
+    max_size=25,
+)
+
+
+def events_of(batch) -> list[NewEvent]:
+    return [
+        NewEvent("test", "app.n", {"said": said}, None, None, producer, None if producer is None else position)
+        for producer, position, said in batch
+    ]
+
+
+@given(BATCHES)
+def test_a_run_is_taken_as_its_events_one_by_one(tmp_path_factory, batches):
+    folder = tmp_path_factory.mktemp("logs")
+    with open_log(folder / "together") as together, open_log(folder / "alone") as alone:
+        for batch in batches:
+            events = events_of(batch)
+            try:
+                acks = together.append_many(events)
+            except AppendRefused:
+                # All or none: then one of them at least is refused alone as well, if those before it are taken.
+                head = together.head.seq
+                places = [(e.producer, e.position) for e in events if e.producer is not None]
+                assert any(refused(alone, event) for event in events) or len(set(places)) < len(places)
+                assert together.head.seq == head
+                return
+            assert [ack.seq for ack in acks] == [alone.append(event).seq for event in events]
+            assert together.head.seq == alone.head.seq
+
+
+def refused(writer, event) -> bool:
+    try:
+        writer.append(event)
+    except AppendRefused:
+        return True
+    return False
 
 
 def test_the_fullest_producer_pays_for_lack_of_room():
