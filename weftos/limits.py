@@ -273,6 +273,8 @@ CHAIN_PRODUCERS: Final = 16_384
 #: several, and within the START_TIMEOUT_S all the same; as many records as the index takes. Of older segments only the
 #: headers are checked. ``verify`` checks everything.
 CHAIN_OPEN_SCAN_BYTES: Final = 128 * 1024 * 1024
+#: Records behind the newest checkpoint that call for one when a log is opened: a tenth of a second of reading.
+CHAIN_OPEN_TAIL: Final = 10_000
 #: Bytes that a reader takes from a file at once: large enough that the calls do not count, small enough for the cache.
 CHAIN_READ_BYTES: Final = 1024 * 1024
 #: Records and bytes of a page that somebody who copies the log gets at once, at most; the largest record fits.

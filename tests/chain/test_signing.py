@@ -195,6 +195,22 @@ def test_records_behind_the_checkpoint_are_fine(home, keys):
     open_log(home, signer=signer).close()
 
 
+def test_a_long_end_without_a_checkpoint_gets_one_when_the_log_is_opened(home, keys, monkeypatch):
+    monkeypatch.setattr(limits, "CHAIN_OPEN_TAIL", 20)
+    signer = chain.Signer.open(keys)
+    for count, covered in ((19, 2), (1, 22)):
+        with open_log(home, signer=signer) as writer:
+            size = writer.checkpoints.size
+            writer.append_many([note(n) for n in range(count)])
+            writer.commit()
+            writer.abandon()
+        assert chain.verify(home).signed_size == size
+        with open_log(home, signer=signer) as writer:
+            assert writer.checkpoints.size == covered
+            writer.abandon()
+        assert chain.verify(home).signed_size == covered
+
+
 def test_a_program_that_only_reads_does_not_load_cryptography():
     import subprocess
     import sys

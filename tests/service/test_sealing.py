@@ -72,6 +72,7 @@ def test_a_key_that_appears_is_taken_up_and_its_file_changes(operator):
     kernel = operator.kernel
     assert operator.status() == {"on": False, "problem": "", "epoch": 0, "sealed": 0, "record": -1}
     operator.make_key()
+    assert operator.status()["on"], "at once, not with the next checkpoint"
     first = operator.state.read_bytes()
     found = operator.until_epoch(2)
     assert found["on"]

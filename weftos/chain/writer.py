@@ -150,8 +150,10 @@ class ChainWriter:
             if opened.first_events:
                 writer.commit()
             writer._finish(unfinished)
-            if opened.checkpoint is None:
-                writer.checkpoint()  # from the beginning on, so that a log without one is conspicuous
+            # From the beginning on, so that a log without one is conspicuous; and behind a long end without one, which
+            # would have to be read whole again and again if the writer is killed faster than it makes checkpoints.
+            if opened.checkpoint is None or opened.next_seq - opened.checkpoint.size >= limits.CHAIN_OPEN_TAIL:
+                writer.checkpoint()
         except BaseException:
             writer.abandon()
             raise

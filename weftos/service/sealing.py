@@ -186,7 +186,8 @@ class Sealing:
         self._put(NewEvent("chain", SEAL_KIND, job.seal.to_payload()))
 
     def status(self) -> dict[str, Any]:
-        """Return what is known of the seals, as plain values."""
+        """Return what is known of the seals, as plain values; a state that was just made counts."""
+        self.look()
         try:
             newest = self._index.newest(SEAL_KIND)
         except StorageFailed:
