@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -191,3 +194,34 @@ def test_a_snapshot_is_replaced_so_that_one_of_two_is_good(cold, crash):
     cold.start()
     assert len(cold.call("resource.tree", path="/kernel/agents").nodes) == 2
     assert "the snapshot of the resource tree is not used" not in cold.log()
+
+
+def audited(driver):
+    command = [sys.executable, "-m", "weftos.cli.main", "--home", str(driver.home.root), "kernel", "audit"]
+    return subprocess.run(command, capture_output=True, timeout=120)
+
+
+def test_what_needs_the_pruned_beginning_says_so(cold):
+    configure(cold, '[chain]\nsegment_bytes = "8KiB"\nkeep_segments = 3\narchive = false\n')
+    cold.start()
+    load(cold, 1000)
+    cold.until(lambda: first_seq(cold) > 300, 60)
+    with pytest.raises(RecordPruned, match="pruned"):
+        cold.call("chain.tail-from", seq=2, max_records=1, max_bytes=1000)
+    newest = cold.call("chain.checkpoint").size - 1
+    assert cold.call("chain.tail-from", seq=newest, max_records=1, max_bytes=100_000).records
+    # What a pruned record names must not be taken for loose.
+    with pytest.raises(RecordPruned, match="pruned"):
+        cold.call("artifact.gc")
+    done = audited(cold)
+    assert (done.returncode, b"keep more of the log" in done.stderr) == (RecordPruned.exit_code, True)
+    cold.stop()
+    # The next kernel has all of its own records.
+    cold.start()
+    cold.audit()
+    assert audited(cold).returncode == 0
+    cold.stop()
+    # The index of the log was made from records that are gone, so it cannot be made again.
+    shutil.rmtree(cold.home.index)
+    with pytest.raises(RecordPruned, match="index of the log"):
+        cold.start()

@@ -46,7 +46,8 @@ def audit(as_json: bool) -> None:
     from weftos.kernel.folding import Fold, differences
 
     held: KernelHeld = call("kernel.state", t.NoParams())
-    folded = Fold(bytes.fromhex(held.boot_id)).take_all(_records(held.seq + 1))
+    boot_id = bytes.fromhex(held.boot_id)
+    folded = Fold(boot_id).take_all(_records(boot_id, held.seq + 1))
     found = differences(held, folded)
     result = AuditResult(agrees=not found, records=held.seq + 1, differences=found, held=held)
     if as_json:
@@ -57,10 +58,10 @@ def audit(as_json: bool) -> None:
         sys.exit(_DIFFERENT)
 
 
-def _records(stop: int) -> Iterator[Record]:
-    from weftos.chain.reader import read_whole
+def _records(boot_id: bytes, stop: int) -> Iterator[Record]:
+    from weftos.kernel.folding import boot_records
 
-    records = read_whole(str(instance().chain), stop=stop)
+    records = boot_records(str(instance().chain), boot_id, stop)
     with click.progressbar(
         records, length=stop, label="Reading the log", file=sys.stderr, update_min_steps=5000
     ) as bar:

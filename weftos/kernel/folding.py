@@ -10,21 +10,45 @@ log, only the windows of the streams that carried them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from weftos.chain import Record
+from weftos.chain import Record, read
+from weftos.errors import RecordPruned
 from weftos.rpc.state_types import AgentHeld, KernelHeld, RingHeld, ServiceHeld, TopicHeld
 
-__all__ = ["SETTLED", "Fold", "differences"]
+__all__ = ["SETTLED", "Fold", "boot_records", "differences"]
 
 _Payload: TypeAlias = dict[str, Any]
 #: States in which an agent's process is known to be its program.
 SETTLED: Final = frozenset(("running", "suspended"))
 #: Who may speak for the kernel.
 _SOURCES: Final = frozenset(("kernel", "supervisor"))
+
+
+def boot_records(directory: str, boot_id: bytes, stop: int) -> Iterator[Record]:
+    """Yield the records that the state of a boot is the sum of, and maybe earlier ones.
+
+    Args:
+        directory: of the log.
+        boot_id: of the boot, 16 bytes.
+        stop: number of the first record not wanted.
+
+    Raises:
+        RecordPruned: the first records of the boot were pruned, before this or while it was reading.
+        ChainCorrupted, ChainError: as for ``chain.read``.
+    """
+    seen = False
+    for record in read(directory, stop=stop):
+        if not seen and record.seq and record.header.boot_id == boot_id:
+            raise RecordPruned(
+                f"this kernel was running before record {record.seq}, with which its log begins since it was pruned; "
+                "restart the kernel, or keep more of the log ([chain] keep_segments, keep_days)"
+            )
+        seen = True
+        yield record
 
 
 class Fold:
