@@ -22,7 +22,7 @@ def any_payload(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers of this process take events of the kernel's kinds whatever their payload, so that a test needs only the
     fields that it is about, and can write what a forger would.
     """
-    monkeypatch.setattr("weftos.chain.writer.SCHEMAS", {})
+    monkeypatch.setattr("weftos.chain.writing.writer.SCHEMAS", {})
 
 
 @pytest.fixture

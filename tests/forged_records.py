@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from weftos import chain
-from weftos.chain.frames import RECORD, encode_frame
-from weftos.chain.record import encode_header, payload_hash
+from weftos.chain.records.frames import RECORD, encode_frame
+from weftos.chain.records.record import encode_header, payload_hash
 
 
 def append_forged(home: Path, kind: str, payload: bytes, source: str = "chain", *, text: bytes | None = None) -> None:

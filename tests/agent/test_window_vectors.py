@@ -8,7 +8,7 @@ from pathlib import Path
 from weftos.agent.leaves import StreamLeaves
 from weftos.agent.topic_streams import TopicEnd
 from weftos.agent.windows import WindowSender, window_hash
-from weftos.chain.canonical import encode_payload
+from weftos.chain.records.canonical import encode_payload
 from weftos.ipc.message import encode_message
 from weftos.merkle.frontier import leaf_hash
 from weftos.shm import RingConsumer, RingProducer, Window, create_ring

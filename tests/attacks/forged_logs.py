@@ -12,10 +12,10 @@ from pathlib import Path
 from ticking import Ticking
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.cursor import parse
-from weftos.chain.frames import FRAME_OVERHEAD, LENGTH, RECORD, encode_frame, read_frame_at
-from weftos.chain.record import SALT_BYTES, encode_header, payload_hash, record_hash
+from weftos.chain.records.cursor import parse
+from weftos.chain.records.frames import FRAME_OVERHEAD, LENGTH, RECORD, encode_frame, read_frame_at
+from weftos.chain.records.record import SALT_BYTES, encode_header, payload_hash, record_hash
+from weftos.chain.signing.checkpoint import log_origin
 
 BOOT = bytes(range(16))
 FIRST = "00000001.log"

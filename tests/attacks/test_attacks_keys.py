@@ -12,16 +12,16 @@ import pytest
 from forged_logs import Forger, Target, note, open_log, weaver_verify
 
 from weftos import chain
-from weftos.chain.canonical import encode_payload
-from weftos.chain.checkpoint import parse_text
-from weftos.chain.clock import SystemClock
-from weftos.chain.cosignature import CosignatureSigner
-from weftos.chain.key_change import rotate_keys
-from weftos.chain.note import parse_note
-from weftos.chain.pins import Pins
-from weftos.chain.proof_file import check_proof, make_proof, parse_proof
-from weftos.chain.rotation import Genesis
-from weftos.chain.tile_tree import TileTree, root_at
+from weftos.chain.disk.clock import SystemClock
+from weftos.chain.records.canonical import encode_payload
+from weftos.chain.signing.checkpoint import parse_text
+from weftos.chain.signing.cosignature import CosignatureSigner
+from weftos.chain.signing.note import parse_note
+from weftos.chain.signing.pins import Pins
+from weftos.chain.signing.rotation import Genesis
+from weftos.chain.tiles.tile_tree import TileTree, root_at
+from weftos.chain.verification.proof_file import check_proof, make_proof, parse_proof
+from weftos.chain.writing.key_change import rotate_keys
 from weftos.errors import ChainCorrupted, ChainError, SignatureInvalid
 from weftos.merkle.proofs import consistency_proof
 from weftos.witness.folder import WitnessFolder

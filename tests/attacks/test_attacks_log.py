@@ -13,7 +13,7 @@ import pytest
 from forged_logs import BOOT, Forger, Ticking, note, open_log, places
 
 from weftos import chain
-from weftos.chain.record import encode_header
+from weftos.chain.records.record import encode_header
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError
 
 RECORDS = 12

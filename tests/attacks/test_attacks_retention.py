@@ -11,14 +11,14 @@ import pytest
 from forged_logs import note, open_log, weaver_verify
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.closed import closed_segments
-from weftos.chain.prune_statement import PruneStatement
-from weftos.chain.pruned_file import Act, Pruned, read_pruned
-from weftos.chain.reader import list_segments
-from weftos.chain.record import NewEvent
-from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
-from weftos.chain.tile_tree import root_at
+from weftos.chain.folder.closed import closed_segments
+from weftos.chain.folder.reader import list_segments
+from weftos.chain.records.record import NewEvent
+from weftos.chain.retention.policy import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.statements.prune_statement import PruneStatement
+from weftos.chain.statements.pruned_file import Act, Pruned, read_pruned
+from weftos.chain.tiles.tile_tree import root_at
 from weftos.errors import ChainCorrupted
 
 SMALL = 4096
@@ -203,8 +203,8 @@ def test_attack_35_the_file_that_says_where_the_log_begins_is_changed(victim, tm
 
 def replace_keys(genuine, other):
     """The file with the first keys of another log in it, under the right number and log."""
-    from weftos.chain.frames import BODY, RECORD
-    from weftos.chain.record import encode_header
+    from weftos.chain.records.frames import BODY, RECORD
+    from weftos.chain.records.record import encode_header
 
     header = msgspec.structs.replace(other.header, log_id=genuine.log_id)
     raw = encode_header(header)

@@ -11,11 +11,11 @@ import pytest
 from forged_logs import Forger, Target, note, weaver_verify
 
 from weftos import chain
-from weftos.chain.checkpoint import Checkpoint, log_origin
-from weftos.chain.seal_keys import format_seal_key
-from weftos.chain.seals import SEAL_KIND, Seal, SealState, newest_seal
-from weftos.chain.secret_file import RealSecretFiles
-from weftos.chain.verify_seals import SealCheck
+from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin
+from weftos.chain.statements.seal_keys import format_seal_key
+from weftos.chain.statements.seals import SEAL_KIND, Seal, SealState, newest_seal
+from weftos.chain.verification.verify_seals import SealCheck
 from weftos.merkle.frontier import Frontier, leaf_hash
 
 encode = msgspec.msgpack.Encoder().encode
@@ -127,14 +127,14 @@ def test_attack_33_yesterday_sealed_again_with_the_stolen_key(sealed):
 
 
 def forged_seal(key, log_id, epoch, size, root, previous):
-    from weftos.chain import seals
+    from weftos.chain.statements import seals
 
     seal = Seal(log_id, epoch, 0, size, root, previous, bytes(32))
     return msgspec.structs.replace(seal, mac=seals._authenticate(key, seal))
 
 
 def chain_payload(seal):
-    from weftos.chain.canonical import encode_payload
+    from weftos.chain.records.canonical import encode_payload
 
     return encode_payload(seal.to_payload())
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from weftos.chain.archive import archived_header, open_segment
-from weftos.chain.canonical import decode_payload, encode_payload
-from weftos.chain.checkpoint import Checkpoint, format_text, open_checkpoint, parse_text, sign_checkpoint
-from weftos.chain.cursor import Cursor, parse
-from weftos.chain.files import ReadFile
-from weftos.chain.frames import (
+from weftos.chain.disk.files import ReadFile
+from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.chain.folder.archive import archived_header, open_segment
+from weftos.chain.records.canonical import decode_payload, encode_payload
+from weftos.chain.records.cursor import Cursor, parse
+from weftos.chain.records.frames import (
     FrameReader,
     decode_segment_header,
     encode_frame,
@@ -25,18 +25,18 @@ from weftos.chain.frames import (
     frame_problem,
     read_frame_at,
 )
-from weftos.chain.keyring import KeyPair, hand_over
-from weftos.chain.log_signer import HIGH_WATER_NAME, HighWater, Signer
-from weftos.chain.note import SignaturePolicy, format_note, parse_note, sign_note
-from weftos.chain.pins import Pins
-from weftos.chain.proof_file import EventProof, check_proof, parse_proof
-from weftos.chain.prune_statement import PruneStatement, check_statement
-from weftos.chain.pruned_file import PRUNED_NAME, Act, Pruned, read_pruned
-from weftos.chain.record import encode_header, payload_hash
-from weftos.chain.rotation import Genesis, Rotation, verify_rotation
-from weftos.chain.seals import Seal, SealState, verify_seals
-from weftos.chain.secret_file import RealSecretFiles
-from weftos.chain.tile_paths import decode_bundle, encode_bundle, entries_path, parse_tile_path, tile_path
+from weftos.chain.records.record import encode_header, payload_hash
+from weftos.chain.signing.checkpoint import Checkpoint, format_text, open_checkpoint, parse_text, sign_checkpoint
+from weftos.chain.signing.keyring import KeyPair, hand_over
+from weftos.chain.signing.log_signer import HIGH_WATER_NAME, HighWater, Signer
+from weftos.chain.signing.note import SignaturePolicy, format_note, parse_note, sign_note
+from weftos.chain.signing.pins import Pins
+from weftos.chain.signing.rotation import Genesis, Rotation, verify_rotation
+from weftos.chain.statements.prune_statement import PruneStatement, check_statement
+from weftos.chain.statements.pruned_file import PRUNED_NAME, Act, Pruned, read_pruned
+from weftos.chain.statements.seals import Seal, SealState, verify_seals
+from weftos.chain.tiles.tile_paths import decode_bundle, encode_bundle, entries_path, parse_tile_path, tile_path
+from weftos.chain.verification.proof_file import EventProof, check_proof, parse_proof
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, ProofInvalid, SealInvalid
 
 ORIGIN = "weftos/log/" + "ab" * 16

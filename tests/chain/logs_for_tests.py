@@ -10,8 +10,8 @@ from pathlib import Path
 from ticking import Ticking
 
 from weftos import chain
-from weftos.chain.frames import FRAME_OVERHEAD, LENGTH
-from weftos.chain.tile_store import TileStore
+from weftos.chain.records.frames import FRAME_OVERHEAD, LENGTH
+from weftos.chain.tiles.tile_store import TileStore
 
 BOOT = bytes(range(16))
 

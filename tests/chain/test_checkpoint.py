@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weftos.chain.checkpoint import (
+from weftos.chain.signing.checkpoint import (
     Checkpoint,
     format_text,
     log_id_of,
@@ -17,7 +17,7 @@ from weftos.chain.checkpoint import (
     parse_text,
     sign_checkpoint,
 )
-from weftos.chain.note import (
+from weftos.chain.signing.note import (
     COSIGNATURE,
     ED25519,
     ML_DSA_65,

@@ -14,9 +14,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
-from weftos.chain.checkpoint import Checkpoint, log_origin, sign_checkpoint
-from weftos.chain.keyring import KeyPair, KeyRing, hand_over
-from weftos.chain.rotation import Genesis
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin, sign_checkpoint
+from weftos.chain.signing.keyring import KeyPair, KeyRing, hand_over
+from weftos.chain.signing.rotation import Genesis
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats" / "checkpoint.md"
 ORIGIN = "weftos/log/" + "00" * 16

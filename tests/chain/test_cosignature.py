@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weftos import limits
-from weftos.chain.checkpoint import Checkpoint, format_text, log_origin, open_checkpoint, sign_checkpoint
-from weftos.chain.cosignature import CosignatureSigner, cosign, cosignature_time, cosignature_times
-from weftos.chain.note import (
+from weftos.chain.signing.checkpoint import Checkpoint, format_text, log_origin, open_checkpoint, sign_checkpoint
+from weftos.chain.signing.cosignature import CosignatureSigner, cosign, cosignature_time, cosignature_times
+from weftos.chain.signing.note import (
     COSIGNATURE,
     ED25519,
     Ed25519NoteSigner,

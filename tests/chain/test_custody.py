@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weftos import limits
-from weftos.chain.canonical import decode_payload, encode_payload
-from weftos.chain.custody import Attestation, attest, verify_attestation
-from weftos.chain.statement import U64_MAX
+from weftos.chain.records.canonical import decode_payload, encode_payload
+from weftos.chain.signing.statement import U64_MAX
+from weftos.chain.statements.custody import Attestation, attest, verify_attestation
 from weftos.errors import AttestationInvalid, error_for_code
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

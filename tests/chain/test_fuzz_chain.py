@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from logs_for_tests import note, open_log
 
 from weftos import chain
-from weftos.chain.canonical import encode_payload
-from weftos.chain.files import RealFiles
-from weftos.chain.locate import record_at
-from weftos.chain.log_signer import HIGH_WATER_NAME
-from weftos.chain.proof_file import check_proof, parse_proof
-from weftos.chain.redaction import erase_payload
-from weftos.chain.rotation import Genesis, Rotation
-from weftos.chain.seals import Seal
+from weftos.chain.disk.files import RealFiles
+from weftos.chain.folder.locate import record_at
+from weftos.chain.records.canonical import encode_payload
+from weftos.chain.records.redaction import erase_payload
+from weftos.chain.signing.log_signer import HIGH_WATER_NAME
+from weftos.chain.signing.rotation import Genesis, Rotation
+from weftos.chain.statements.seals import Seal
+from weftos.chain.verification.proof_file import check_proof, parse_proof
 from weftos.errors import ChainCorrupted, ProofInvalid, SealInvalid, WeftError
 
 EXAMPLES = 60

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from logs_for_tests import note, open_log
 
 from weftos import limits
-from weftos.chain.idempotency import ProducerIndex
-from weftos.chain.record import Ack, NewEvent
+from weftos.chain.records.idempotency import ProducerIndex
+from weftos.chain.records.record import Ack, NewEvent
 from weftos.errors import AppendRefused, IdempotencyConflict
 
 

@@ -14,11 +14,11 @@ import pytest
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.bare_key import read_public_key
-from weftos.chain.keyring import KeyRing, locked_folder
-from weftos.chain.note import Ed25519NoteSigner, SignaturePolicy, parse_note, sign_note, verify_note
-from weftos.chain.rotation import PublicKeys, verify_rotation
-from weftos.chain.secret_file import RealSecretFiles
+from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.chain.signing.bare_key import read_public_key
+from weftos.chain.signing.keyring import KeyRing, locked_folder
+from weftos.chain.signing.note import Ed25519NoteSigner, SignaturePolicy, parse_note, sign_note, verify_note
+from weftos.chain.signing.rotation import PublicKeys, verify_rotation
 from weftos.errors import ChainError, ConfigError
 
 ORIGIN = "weftos/log/" + "0" * 32
@@ -353,7 +353,7 @@ def test_erasing_that_was_interrupted_is_finished(tmp_path, fault, power):
 
 KILLED = """
 import sys
-from weftos.chain.keyring import KeyRing
+from weftos.chain.signing.keyring import KeyRing
 ring = KeyRing(sys.argv[1])
 pair = ring.load(ring.ids()[0]) if ring.ids() else ring.create_genesis()
 print(pair.pair_id, flush=True)

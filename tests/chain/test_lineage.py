@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weftos.chain.canonical import decode_payload, encode_payload
-from weftos.chain.lineage import Derivation, verify_lineage
+from weftos.chain.records.canonical import decode_payload, encode_payload
+from weftos.chain.statements.lineage import Derivation, verify_lineage
 from weftos.errors import AppendRefused
 
 

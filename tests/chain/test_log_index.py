@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from logs_for_tests import open_log
 
 from weftos import chain
-from weftos.chain.lineage import Derivation
-from weftos.chain.log_index import LogIndex
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.statements.lineage import Derivation
 from weftos.errors import AppendRefused, StorageFailed
 
 pytestmark = pytest.mark.usefixtures("any_payload")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weftos import limits
-from weftos.chain.note import (
+from weftos.chain.signing.note import (
     ED25519,
     ML_DSA_65,
     Ed25519NoteSigner,

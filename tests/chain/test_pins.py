@@ -12,11 +12,11 @@ import pytest
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.files import RealFiles
-from weftos.chain.keyring import KeyPair, hand_over, locked_folder
-from weftos.chain.note import COSIGNATURE, VerifierKey
-from weftos.chain.pins import PINS_NAME, Pins
-from weftos.chain.rotation import PublicKeys
+from weftos.chain.disk.files import RealFiles
+from weftos.chain.signing.keyring import KeyPair, hand_over, locked_folder
+from weftos.chain.signing.note import COSIGNATURE, VerifierKey
+from weftos.chain.signing.pins import PINS_NAME, Pins
+from weftos.chain.signing.rotation import PublicKeys
 from weftos.errors import ChainError, ConfigError, SignatureInvalid
 
 LOG, OTHER = "weftos/log/" + "0" * 32, "weftos/log/" + "1" * 32
@@ -193,8 +193,8 @@ def test_only_one_process_changes_the_file(pins, path, monkeypatch):
 
 RACE = """
 import sys
-from weftos.chain.keyring import KeyPair
-from weftos.chain.pins import Pins
+from weftos.chain.signing.keyring import KeyPair
+from weftos.chain.signing.pins import Pins
 from weftos.errors import SignatureInvalid
 number = int(sys.argv[2])
 keys = KeyPair(bytes([number]) * 32, bytes([100 + number]) * 32).public

@@ -208,7 +208,7 @@ def test_segments_of_two_logs_do_not_mix(home, tmp_path):
 
 
 def test_a_later_format_is_refused_not_guessed(small):
-    from weftos.chain import frames as fr
+    from weftos.chain.records import frames as fr
 
     path = small / "00000001.log"
     (_, header), *_ = frames(path)

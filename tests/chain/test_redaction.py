@@ -11,9 +11,9 @@ from forged_records import append_forged
 from logs_for_tests import Crash, FaultyDisk, note, open_log, root_now
 
 from weftos import chain, limits
-from weftos.chain.canonical import encode_payload
-from weftos.chain.key_change import rotate_keys
-from weftos.chain.locate import record_at
+from weftos.chain.folder.locate import record_at
+from weftos.chain.records.canonical import encode_payload
+from weftos.chain.writing.key_change import rotate_keys
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
 
 SMALL = limits.CHAIN_SEGMENT_MIN_BYTES
@@ -60,8 +60,8 @@ def test_a_payload_goes_and_the_log_still_verifies(home, signer, place):
 
 
 def test_a_payload_that_is_gone_without_a_word_is_damage(home, signer):
-    from weftos.chain.files import RealFiles
-    from weftos.chain.redaction import erase_payload
+    from weftos.chain.disk.files import RealFiles
+    from weftos.chain.records.redaction import erase_payload
 
     with open_log(home, signer=signer) as writer:
         seq = writer.append(secret_event()).seq
@@ -72,8 +72,8 @@ def test_a_payload_that_is_gone_without_a_word_is_damage(home, signer):
 
 
 def test_an_agent_cannot_excuse_a_missing_payload(home, signer):
-    from weftos.chain.files import RealFiles
-    from weftos.chain.redaction import erase_payload
+    from weftos.chain.disk.files import RealFiles
+    from weftos.chain.records.redaction import erase_payload
 
     with open_log(home, signer=signer) as writer:
         seq = writer.append(secret_event()).seq
@@ -196,8 +196,8 @@ def test_keys_are_handed_over_and_followed(home, signer):
 
 
 def test_a_change_of_keys_that_only_one_side_signed_is_found_out(home, signer, tmp_path):
-    from weftos.chain.checkpoint import log_origin
-    from weftos.chain.keyring import KeyPair, hand_over
+    from weftos.chain.signing.checkpoint import log_origin
+    from weftos.chain.signing.keyring import KeyPair, hand_over
 
     thief = KeyPair(b"t" * 32, b"u" * 32)
     with open_log(home, signer=signer) as writer:

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from logs_for_tests import Crash, FaultyDisk, Ticking, open_log
 
 from weftos import chain
-from weftos.chain.checkpoint import Checkpoint, log_origin
-from weftos.chain.key_change import rotate_keys
-from weftos.chain.pages import FileSource, Page, Pages, RawRecord
-from weftos.chain.replica import Replica
+from weftos.chain.copies.replica import Replica
+from weftos.chain.folder.pages import FileSource, Page, Pages, RawRecord
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin
+from weftos.chain.writing.key_change import rotate_keys
 from weftos.errors import ChainCorrupted, ChainError, SignatureInvalid, SplitView, StorageFailed
 
 
@@ -131,7 +131,7 @@ def test_a_replica_is_a_log_that_verifies(log):
         log.writer.checkpoint()
         log.follow(replica)
         assert replica.verified == 112
-    from weftos.chain.proof_file import check_proof, make_proof, parse_proof
+    from weftos.chain.verification.proof_file import check_proof, make_proof, parse_proof
 
     made = parse_proof(make_proof(log.copy, 50).encode())
     check_proof(made, log.keys, log_origin(log.writer.log_id))

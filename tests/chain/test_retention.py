@@ -14,14 +14,10 @@ from blake3 import blake3
 from logs_for_tests import Crash, FaultyDisk, Ticking, note, open_log
 
 from weftos import chain, limits
-from weftos.chain.checkpoint import Checkpoint, log_origin, parse_text
-from weftos.chain.key_change import rotate_keys
-from weftos.chain.locate import record_at
-from weftos.chain.note import parse_note
-from weftos.chain.proof_file import check_proof, make_proof
-from weftos.chain.reader import kept_records
-from weftos.chain.restore import restore
-from weftos.chain.retention import (
+from weftos.chain.copies.restore import restore
+from weftos.chain.folder.locate import record_at
+from weftos.chain.folder.reader import kept_records
+from weftos.chain.retention.policy import (
     RetentionPolicy,
     archive_segments,
     plan,
@@ -29,7 +25,11 @@ from weftos.chain.retention import (
     segment_rows,
     to_archive,
 )
-from weftos.chain.tile_tree import TileTree, root_at
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin, parse_text
+from weftos.chain.signing.note import parse_note
+from weftos.chain.tiles.tile_tree import TileTree, root_at
+from weftos.chain.verification.proof_file import check_proof, make_proof
+from weftos.chain.writing.key_change import rotate_keys
 from weftos.errors import (
     AppendRefused,
     ArchiveFailed,
@@ -606,7 +606,7 @@ def test_each_call_fails_once(tmp_path, what):
 
 def test_a_verification_between_announcement_and_removal(home, signer, archive, monkeypatch):
     """Whoever verifies in the middle of it sees the log before or after, and it is whole."""
-    from weftos.chain import pruning as module
+    from weftos.chain.retention import pruning as module
 
     seen = []
     real = module._remove

@@ -10,7 +10,7 @@ import pytest
 from logs_for_tests import open_log
 
 from weftos import chain
-from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+from weftos.chain.retention.policy import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
 
 SEGMENT = 512 * 1024
 ROUNDS = 60

@@ -12,11 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from logs_for_tests import open_log
 
 from weftos import chain, limits
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.proof_file import check_proof, make_proof
-from weftos.chain.reader import list_segments
-from weftos.chain.restore import restore
-from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, segment_rows, to_archive
+from weftos.chain.copies.restore import restore
+from weftos.chain.folder.reader import list_segments
+from weftos.chain.retention.policy import (
+    RetentionPolicy,
+    archive_segments,
+    plan,
+    prune_segments,
+    segment_rows,
+    to_archive,
+)
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.verification.proof_file import check_proof, make_proof
 
 
 class PrunedLog(RuleBasedStateMachine):

@@ -7,15 +7,15 @@ from logs_for_tests import note, open_log
 
 from weftos import chain, limits
 from weftos.artifacts.holding import REFERENCE
-from weftos.chain.lineage import LINEAGE_KIND, Derivation
-from weftos.chain.log_index import LogIndex
-from weftos.chain.pages import FileSource, Pages
-from weftos.chain.reader import list_segments, read_whole
-from weftos.chain.restore import restore
-from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
-from weftos.chain.seals import SEAL_KIND, SealState
-from weftos.chain.secret_file import RealSecretFiles
-from weftos.chain.verify_seals import SealCheck
+from weftos.chain.copies.restore import restore
+from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.chain.folder.pages import FileSource, Pages
+from weftos.chain.folder.reader import list_segments, read_whole
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.retention.policy import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
+from weftos.chain.statements.seals import SEAL_KIND, SealState
+from weftos.chain.verification.verify_seals import SealCheck
 from weftos.errors import ChainError, RecordPruned
 from weftos.service.artifact_scan import held_hashes, scan_holdings
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weftos.chain.keyring import KeyPair, hand_over
-from weftos.chain.rotation import (
+from weftos.chain.signing.keyring import KeyPair, hand_over
+from weftos.chain.signing.rotation import (
     ACCEPT_TAG,
     ENDORSE_TAG,
     Genesis,

@@ -10,8 +10,8 @@ import pytest
 from logs_for_tests import frames, note, open_log, root_now
 
 from weftos import chain, limits
-from weftos.chain.log_signer import HIGH_WATER_NAME
-from weftos.chain.segments import CHECKPOINT_NAME
+from weftos.chain.folder.segments import CHECKPOINT_NAME
+from weftos.chain.signing.log_signer import HIGH_WATER_NAME
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInvalid
 
 
@@ -288,8 +288,8 @@ def test_missing_or_changed_tiles_are_made_again(home, keys, size):
 
 
 def test_verification_from_an_older_checkpoint_reads_only_what_is_new(home, keys):
-    from weftos.chain.checkpoint import parse_text
-    from weftos.chain.note import parse_note
+    from weftos.chain.signing.checkpoint import parse_text
+    from weftos.chain.signing.note import parse_note
 
     signer = chain.Signer.open(keys)
     with open_log(home, signer=signer, segment_bytes=64 * 1024) as writer:

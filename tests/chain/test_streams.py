@@ -15,8 +15,8 @@ from weftos import limits
 from weftos.agent.topic_streams import NUMBER_BITS, TopicEnd
 from weftos.agent.windows import WindowSender
 from weftos.agent.windows import window_hash as hash_of_the_agent
-from weftos.chain.canonical import encode_payload
-from weftos.chain.streams import Streams, window_hash
+from weftos.chain.records.canonical import encode_payload
+from weftos.chain.statements.streams import Streams, window_hash
 from weftos.shm import Window
 
 RING, BOOT = 5, b"b" * 16

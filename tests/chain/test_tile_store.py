@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weftos.chain.files import RealFiles
-from weftos.chain.tile_paths import (
+from weftos.chain.disk.files import RealFiles
+from weftos.chain.tiles.tile_paths import (
     TILE_WIDTH,
     bundle_entry,
     decode_bundle,
@@ -16,7 +16,7 @@ from weftos.chain.tile_paths import (
     parse_tile_path,
     tile_path,
 )
-from weftos.chain.tile_store import TileStore, read_tile
+from weftos.chain.tiles.tile_store import TileStore, read_tile
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier, leaf_hash
 

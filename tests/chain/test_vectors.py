@@ -19,7 +19,7 @@ from blake3 import blake3
 from logs_for_tests import BOOT, Ticking
 
 from weftos import chain
-from weftos.chain.keyring import KeyPair
+from weftos.chain.signing.keyring import KeyPair
 
 VECTORS = Path(__file__).with_name("vectors.json")
 SEED = bytes(range(32))
@@ -29,7 +29,7 @@ def make(directory, monkeypatch):
     """Write the log of the vectors with everything that is random made certain."""
     monkeypatch.setattr(os, "urandom", lambda n: bytes(at * 7 % 251 for at in range(n)))
     # The vectors are about bytes; their events need not say what events of their kinds have to.
-    monkeypatch.setattr("weftos.chain.writer.SCHEMAS", {})
+    monkeypatch.setattr("weftos.chain.writing.writer.SCHEMAS", {})
     clock = Ticking()
     pair = KeyPair(SEED, SEED[::-1])
     signer = chain.Signer(str(directory.parent / "keys"), {pair.pair_id: pair}, pair.pair_id)

@@ -12,7 +12,7 @@ import pytest
 from logs_for_tests import BOOT, FaultyDisk, Ticking, note, numbers, open_log
 
 from weftos import chain, limits
-from weftos.chain.idempotency import ProducerIndex
+from weftos.chain.records.idempotency import ProducerIndex
 from weftos.errors import AppendRefused, ChainCorrupted, ChainError, StorageFailed
 
 

@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.pins import Pins
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.signing.pins import Pins
 from weftos.errors import ChainCorrupted, ProtocolError
 from weftos.rpc.chain_view import chain_row, chain_status, detail_line
 
@@ -266,9 +266,9 @@ def test_export_of_every_record(weaver, log, tmp_path):
 
 
 def test_export_of_tiles_verifies_by_itself(weaver, log, tmp_path):
-    from weftos.chain.checkpoint import parse_text
-    from weftos.chain.note import parse_note
-    from weftos.chain.tile_tree import root_at
+    from weftos.chain.signing.checkpoint import parse_text
+    from weftos.chain.signing.note import parse_note
+    from weftos.chain.tiles.tile_tree import root_at
 
     target = tmp_path / "mirror"
     assert weaver("chain", "export", "--format", "tiles", "-o", str(target)).status == 0

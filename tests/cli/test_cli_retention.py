@@ -7,9 +7,9 @@ import json
 import pytest
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.pins import Pins
-from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+from weftos.chain.retention.policy import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.signing.pins import Pins
 from weftos.rpc import retention_types as n
 
 RULES = n.RetentionRules(keep_segments=0, keep_days=0, keep_bytes=0, archive=None, archive_dir="/a")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weftos.chain.bridge import Bridge
-from weftos.chain.custody import Attestation
-from weftos.chain.lineage import Derivation
-from weftos.chain.rotation import Genesis, Rotation
-from weftos.chain.seals import Seal
+from weftos.chain.signing.rotation import Genesis, Rotation
+from weftos.chain.statements.bridge import Bridge
+from weftos.chain.statements.custody import Attestation
+from weftos.chain.statements.lineage import Derivation
+from weftos.chain.statements.seals import Seal
 from weftos.errors import AppendRefused
 from weftos.events import APP_PREFIX, KINDS, SCHEMAS, check_payload, fields_of
 from weftos.tree.deltas import LOG_KINDS

@@ -7,8 +7,8 @@ import json
 from click.testing import CliRunner
 
 from weftos import chain
-from weftos.chain.custody import Attestation, verify_attestation
-from weftos.chain.pins import Pins
+from weftos.chain.signing.pins import Pins
+from weftos.chain.statements.custody import Attestation, verify_attestation
 from weftos.cli.main import root
 
 

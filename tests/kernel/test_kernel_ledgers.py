@@ -9,9 +9,9 @@ import stat
 from click.testing import CliRunner
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.pins import Pins
-from weftos.chain.replica import Replica
+from weftos.chain.copies.replica import Replica
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.signing.pins import Pins
 from weftos.cli.main import root
 from weftos.rpc.client import RpcClient
 from weftos.rpc.page_source import KernelSource
@@ -177,7 +177,7 @@ def test_lineage_is_shown_and_checked(kernel):
 
 def test_a_story_that_does_not_hold_is_found_in_the_files(tmp_path):
     """Nothing that the service writes looks so; somebody else wrote this log."""
-    from weftos.chain.lineage import Derivation
+    from weftos.chain.statements.lineage import Derivation
 
     home = tmp_path / "chain"
     with chain.ChainWriter.open(home, boot_id=bytes(16)) as writer:

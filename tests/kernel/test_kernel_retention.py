@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.pins import Pins
-from weftos.chain.reader import list_segments
-from weftos.chain.retention import segment_rows
+from weftos.chain.folder.reader import list_segments
+from weftos.chain.retention.policy import segment_rows
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.signing.pins import Pins
 from weftos.errors import RecordPruned, WeftError
 
 RULES = '[chain]\nsegment_bytes = "8KiB"\nkeep_segments = 3\narchive = true\n'
@@ -156,7 +156,7 @@ def test_by_hand(cold):
 
 def segment_notes(driver):
     """Numbers of notes that were pruned."""
-    from weftos.chain.locate import archived_record
+    from weftos.chain.folder.locate import archived_record
 
     home = str(driver.home.chain)
     for seq in range(10, first_seq(driver)):

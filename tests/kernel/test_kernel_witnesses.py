@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from weftos.chain.checkpoint import parse_text
-from weftos.chain.note import parse_note
+from weftos.chain.signing.checkpoint import parse_text
+from weftos.chain.signing.note import parse_note
 from weftos.errors import WeftError
 from weftos.witness.known import known_witnesses
 from weftos.witness.quorum import Quorum

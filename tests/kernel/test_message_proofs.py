@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from weftos import chain
-from weftos.chain.pins import Pins
-from weftos.chain.proof_file import make_proof
-from weftos.chain.window_proof import WindowProof, check_window_proof, parse_window_proof
+from weftos.chain.signing.pins import Pins
+from weftos.chain.verification.proof_file import make_proof
+from weftos.chain.verification.window_proof import WindowProof, check_window_proof, parse_window_proof
 from weftos.cli.chain_keys import origin_of
 from weftos.cli.main import root
 from weftos.errors import ProofInvalid

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weftos import chain
-from weftos.chain.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, Bridge, KnownHead, check_head
-from weftos.chain.checkpoint import Checkpoint, log_origin, open_checkpoint
-from weftos.chain.note import SignaturePolicy
-from weftos.chain.pins import Pins
-from weftos.chain.tile_tree import TileTree
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin, open_checkpoint
+from weftos.chain.signing.note import SignaturePolicy
+from weftos.chain.signing.pins import Pins
+from weftos.chain.statements.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, Bridge, KnownHead, check_head
+from weftos.chain.tiles.tile_tree import TileTree
 from weftos.errors import (
     ChainError,
     ConfigError,

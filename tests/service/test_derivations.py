@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weftos import chain
-from weftos.chain.lineage import LINEAGE_KIND, Derivation, verify_lineage
-from weftos.chain.log_index import LogIndex
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation, verify_lineage
 from weftos.errors import AppendRefused, LineageRefused
 from weftos.service import protocol as p
 from weftos.service.derivations import check_derivation, derivation_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from weftos import chain
-from weftos.chain.note import parse_note
-from weftos.chain.pages import RawRecord
-from weftos.chain.pins import Pins
-from weftos.chain.replica import Replica
+from weftos.chain.copies.replica import Replica
+from weftos.chain.folder.pages import RawRecord
+from weftos.chain.signing.note import parse_note
+from weftos.chain.signing.pins import Pins
 from weftos.errors import ProtocolError
 from weftos.service import protocol as p
 from weftos.service.paging import one_page

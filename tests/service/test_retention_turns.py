@@ -10,7 +10,7 @@ from concurrent import futures
 import pytest
 
 from weftos import chain
-from weftos.chain.retention import RetentionPolicy, segment_rows
+from weftos.chain.retention.policy import RetentionPolicy, segment_rows
 from weftos.errors import InvalidRequest
 from weftos.service.retention import Retention
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weftos import limits
-from weftos.chain.canonical import decode_payload, encode_payload
+from weftos.chain.records.canonical import decode_payload, encode_payload
 from weftos.errors import DeltaInvalid, NodeInvalid, PathInvalid
 from weftos.tree import metadata
 from weftos.tree.deltas import LOG_KINDS, Created, Delta, MetadataSet, PolicySet, ScoringSet, from_payload

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from logs_of_witnesses import TestLog
 
 from weftos import limits
-from weftos.chain.cosignature import CosignatureSigner
-from weftos.chain.keyring import KeyPair, hand_over
+from weftos.chain.signing.cosignature import CosignatureSigner
+from weftos.chain.signing.keyring import KeyPair, hand_over
 from weftos.errors import ProtocolError
 from weftos.witness import protocol as p
 from weftos.witness.outcomes import STATUS, Conflict, Cosigned, Evidence, Head, Key, Pinned, Refused, SplitView

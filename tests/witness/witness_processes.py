@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from weftos.chain.note_keys import VerifierKey
+from weftos.chain.signing.note_keys import VerifierKey
 from weftos.witness.client import WitnessClient
 
 #: Runs a witness; with a point to die at, it kills itself there: between what is on the disk and the answer.

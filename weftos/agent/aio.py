@@ -15,7 +15,7 @@ from weftos.agent import frames as f
 from weftos.agent.artifacts import AsyncArtifacts
 from weftos.agent.runtime import AgentRuntime, checked_answer
 from weftos.artifacts import ArtifactRef
-from weftos.chain.lineage import Derivation
+from weftos.chain.statements.lineage import Derivation
 from weftos.errors import RingFull, ServiceUnavailable, WeftError, WeftTimeout
 from weftos.governance.capability import AgentCapabilities
 from weftos.ipc.frames import close_all

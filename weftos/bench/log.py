@@ -50,7 +50,7 @@ def run(settings: Settings) -> Collector:
 
 def _measure(folder: Path, count: int, collector: Collector) -> None:
     from weftos import chain
-    from weftos.chain.proof_file import Prover
+    from weftos.chain.verification.proof_file import Prover
 
     signer = chain.Signer.open(folder / "keys")
     case = f"{count:,} records of 300 B"
@@ -82,7 +82,7 @@ def _measure(folder: Path, count: int, collector: Collector) -> None:
 def _measure_retention(folder: Path, count: int, collector: Collector) -> None:
     """Append to a log that is archived and pruned on the way, all in one thread."""
     from weftos import chain
-    from weftos.chain.retention import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
+    from weftos.chain.retention.policy import RetentionPolicy, archive_segments, plan, prune_segments, to_archive
 
     folder.mkdir()
     signer = chain.Signer.open(folder / "keys")

@@ -3,16 +3,16 @@
 A pure library: no process, no socket, no ring. The service process owns the writer; everybody may read and verify.
 """
 
-from weftos.chain.clock import Clock, SystemClock
-from weftos.chain.files import Files, RealFiles
-from weftos.chain.log_signer import Signer
-from weftos.chain.reader import read, tail
-from weftos.chain.record import Ack, Head, Header, NewEvent, Record
-from weftos.chain.report import Checks, Problem, VerifyReport
-from weftos.chain.rotation import PublicKeys
-from weftos.chain.statistics import ChainStatistics
-from weftos.chain.verify import verify
-from weftos.chain.writer import ChainWriter
+from weftos.chain.disk.clock import Clock, SystemClock
+from weftos.chain.disk.files import Files, RealFiles
+from weftos.chain.folder.reader import read, tail
+from weftos.chain.records.record import Ack, Head, Header, NewEvent, Record
+from weftos.chain.signing.log_signer import Signer
+from weftos.chain.signing.rotation import PublicKeys
+from weftos.chain.verification.report import Checks, Problem, VerifyReport
+from weftos.chain.verification.verify import verify
+from weftos.chain.writing.statistics import ChainStatistics
+from weftos.chain.writing.writer import ChainWriter
 
 __all__ = [
     "Ack",

@@ -86,8 +86,8 @@ def _heads() -> list[t.BridgeHead]:
 
 
 def _from_files(directory: Path) -> list[t.BridgeHead]:
-    from weftos.chain.bridge import BRIDGE_KIND, Bridge
-    from weftos.chain.reader import read_whole
+    from weftos.chain.folder.reader import read_whole
+    from weftos.chain.statements.bridge import BRIDGE_KIND, Bridge
 
     found = {}
     for record in read_whole(directory):
@@ -138,9 +138,9 @@ def make_proof(directory: Path, size: int, checkpoint: Path) -> list[str]:
         ProofInvalid: the checkpoint covers less.
         ChainError: there is no checkpoint, or tiles are missing.
     """
-    from weftos.chain.checkpoint import parse_text
-    from weftos.chain.note import parse_note
-    from weftos.chain.tile_tree import TileTree
+    from weftos.chain.signing.checkpoint import parse_text
+    from weftos.chain.signing.note import parse_note
+    from weftos.chain.tiles.tile_tree import TileTree
     from weftos.errors import ChainError
     from weftos.merkle.proofs import consistency_proof
 

@@ -220,7 +220,7 @@ def prove(seq: int, directory: Path | None, archive_dir: Path | None, output: Pa
     The proof is one small file in the form of C2SP's tlog-proof. `weaver chain check` verifies it on any machine, with
     nothing but the log's public keys (`weaver chain keys`). A record that was pruned is taken from the archive.
     """
-    from weftos.chain.proof_file import make_proof
+    from weftos.chain.verification.proof_file import make_proof
 
     folder = archive_folder(directory, archive_dir)
     data = make_proof(directory or instance().chain, seq, str(folder or "")).encode()
@@ -251,7 +251,7 @@ def check(proof: BinaryIO, key_file: Path | None, message_file: Path | None, as_
 
     The exit status is 5 when it proves nothing.
     """
-    from weftos.chain.proof_file import check_proof, parse_proof
+    from weftos.chain.verification.proof_file import check_proof, parse_proof
     from weftos.cli.chain_keys import keys_of_origin, origin_of
 
     data = proof.read(_PROOF_BYTES)

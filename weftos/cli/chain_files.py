@@ -12,8 +12,8 @@ from weftos.rpc.types import ChainRow, ChainStatus
 
 if TYPE_CHECKING:
     from weftos.chain import PublicKeys, VerifyReport
-    from weftos.chain.checkpoint import Checkpoint
-    from weftos.chain.verify_seals import SealCheck
+    from weftos.chain.signing.checkpoint import Checkpoint
+    from weftos.chain.verification.verify_seals import SealCheck
 
 __all__ = ["rows_from_files", "status_from_files", "verify_files"]
 

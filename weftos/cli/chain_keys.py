@@ -10,7 +10,7 @@ from weftos.errors import ChainError, ConfigError
 
 if TYPE_CHECKING:
     from weftos.chain import PublicKeys
-    from weftos.chain.checkpoint import Checkpoint
+    from weftos.chain.signing.checkpoint import Checkpoint
 
 __all__ = ["keys_for", "keys_of_origin", "older_checkpoint", "origin_of", "origin_of_log"]
 
@@ -22,7 +22,7 @@ def origin_of_log(directory: Path) -> str:
         ChainError: there is no log.
     """
     from weftos import chain
-    from weftos.chain.checkpoint import log_origin
+    from weftos.chain.signing.checkpoint import log_origin
 
     first = next(iter(chain.read(directory)), None)
     if first is None:
@@ -36,8 +36,8 @@ def origin_of(note: bytes) -> str:
     Raises:
         ChainCorrupted: it is no checkpoint.
     """
-    from weftos.chain.checkpoint import parse_text
-    from weftos.chain.note import parse_note
+    from weftos.chain.signing.checkpoint import parse_text
+    from weftos.chain.signing.note import parse_note
 
     return parse_text(parse_note(note).text).origin
 
@@ -48,7 +48,7 @@ def keys_of_origin(origin: str, key_file: Path | None) -> PublicKeys:
     Raises:
         ConfigError: none are known, or the file is refused.
     """
-    from weftos.chain.pins import Pins
+    from weftos.chain.signing.pins import Pins
 
     path = key_file or instance().known_logs
     found = Pins(str(path)).get(origin)
@@ -64,7 +64,7 @@ def keys_for(directory: Path, key_file: Path | None) -> PublicKeys | None:
         ConfigError: the file has none of them, or is refused.
         ChainError: the log cannot be read.
     """
-    from weftos.chain.pins import Pins
+    from weftos.chain.signing.pins import Pins
 
     if key_file is not None:
         return keys_of_origin(origin_of_log(directory), key_file)
@@ -81,8 +81,8 @@ def older_checkpoint(directory: Path, file: Path, keys: PublicKeys | None) -> Ch
     Raises:
         ChainError: it cannot be read, or is not of this log, or there are no keys to verify it with.
     """
-    from weftos.chain.checkpoint import open_checkpoint
-    from weftos.chain.note import SignaturePolicy
+    from weftos.chain.signing.checkpoint import open_checkpoint
+    from weftos.chain.signing.note import SignaturePolicy
 
     if keys is None:
         raise ConfigError("an older checkpoint is only worth something with the log's keys; give them with --key")

@@ -14,7 +14,7 @@ from weftos.cli.session import instance, json_option
 from weftos.errors import AppendRefused, ChainCorrupted, InvalidRequest
 
 if TYPE_CHECKING:
-    from weftos.chain.lineage import Derivation
+    from weftos.chain.statements.lineage import Derivation
 
 __all__ = ["lineage"]
 
@@ -67,8 +67,8 @@ def lineage(
 
 
 def _steps(directory: Path) -> Iterator[Step]:
-    from weftos.chain.lineage import LINEAGE_KIND, Derivation
-    from weftos.chain.reader import read_whole
+    from weftos.chain.folder.reader import read_whole
+    from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
 
     for record in read_whole(directory):
         if record.kind == LINEAGE_KIND:
@@ -79,7 +79,7 @@ def _steps(directory: Path) -> Iterator[Step]:
 
 
 def _check(steps: list[Step], *, as_json: bool) -> int:
-    from weftos.chain.lineage import verify_lineage
+    from weftos.chain.statements.lineage import verify_lineage
 
     report = verify_lineage(step.derivation for step in steps)
     problems = [(steps[one.index].seq, one) for one in report.problems]

@@ -98,7 +98,7 @@ def export(form: str, output: Path | None, directory: Path | None) -> None:
         _export_tiles(home, output)
         return
     from weftos import chain
-    from weftos.chain.reader import list_segments
+    from weftos.chain.folder.reader import list_segments
 
     target = sys.stdout if output is None else _opened(output)
     first = list_segments(str(home)).first_seq

@@ -72,7 +72,7 @@ def segments(directory: Path | None, archive_dir: Path | None, as_json: bool) ->
     weaver chain segments
     weaver chain segments --json
     """  # noqa: D301 -- click\'s mark is the backspace itself
-    from weftos.chain.retention import segment_rows
+    from weftos.chain.retention.policy import segment_rows
 
     folder = archive_folder(directory, archive_dir)
     rows = segment_rows(str(directory or instance().chain), str(folder or ""))
@@ -203,7 +203,7 @@ def restore(target: Path, directory: Path | None, archive_dir: Path | None, as_j
     weaver chain restore /tmp/whole
     weaver chain export --dir /tmp/whole -o all.json
     """  # noqa: D301 -- click\'s mark is the backspace itself
-    from weftos.chain.restore import restore as make_copy
+    from weftos.chain.copies.restore import restore as make_copy
 
     folder = archive_folder(directory, archive_dir)
     if folder is None:

@@ -16,8 +16,8 @@ from weftos.errors import ConfigError, InvalidRequest, KernelNotRunning, Service
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
-    from weftos.chain.checkpoint import Checkpoint
-    from weftos.chain.verify_seals import SealCheck
+    from weftos.chain.signing.checkpoint import Checkpoint
+    from weftos.chain.verification.verify_seals import SealCheck
 
 __all__ = ["seal", "seal_check", "seal_key_option", "seal_pairs"]
 
@@ -54,10 +54,10 @@ def init(output: Path | None, as_json: bool) -> None:
     Keep the first key away from this machine: it is not stored here and cannot be shown again. A running kernel begins
     to seal within a second or two, any other when it boots.
     """
-    from weftos.chain.checkpoint import log_id_of
-    from weftos.chain.seal_keys import format_seal_key, write_seal_key
-    from weftos.chain.seals import SealState
-    from weftos.chain.secret_file import RealSecretFiles
+    from weftos.chain.disk.secret_file import RealSecretFiles
+    from weftos.chain.signing.checkpoint import log_id_of
+    from weftos.chain.statements.seal_keys import format_seal_key, write_seal_key
+    from weftos.chain.statements.seals import SealState
 
     home = instance()
     log_id = log_id_of(origin_of_log(home.chain))
@@ -129,7 +129,7 @@ def _status() -> t.SealInfo:
 
 def _from_state() -> t.SealInfo:
     """What the state file says; the newest seal may not be on the log yet."""
-    from weftos.chain.seals import newest_seal
+    from weftos.chain.statements.seals import newest_seal
 
     path = instance().seal_state
     if not os.path.lexists(path):
@@ -165,10 +165,10 @@ def seal_check(home: Path, key_file: Path, *, own: bool, since: Checkpoint | Non
         ConfigError: the file holds no keys of this log, or the state is not to be trusted.
         InvalidRequest: not all of the log is verified.
     """
-    from weftos.chain.checkpoint import log_id_of
-    from weftos.chain.seal_keys import read_seal_keys
-    from weftos.chain.seals import newest_seal
-    from weftos.chain.verify_seals import SealCheck
+    from weftos.chain.signing.checkpoint import log_id_of
+    from weftos.chain.statements.seal_keys import read_seal_keys
+    from weftos.chain.statements.seals import newest_seal
+    from weftos.chain.verification.verify_seals import SealCheck
 
     if since is not None:
         raise InvalidRequest("seals are over all of the log: leave --since out, or --seal-key")

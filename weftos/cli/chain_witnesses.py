@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from weftos.chain import PublicKeys, VerifyReport
-    from weftos.chain.checkpoint import Checkpoint
+    from weftos.chain.signing.checkpoint import Checkpoint
 
 __all__ = ["hold_against_witnesses"]
 
@@ -33,8 +33,8 @@ def hold_against_witnesses(report: VerifyReport, directory: Path, keys: PublicKe
         Witnesses that could not be asked, each with the reason.
     """
     from weftos.chain import Problem
-    from weftos.chain.checkpoint import log_origin
-    from weftos.chain.tile_tree import root_at
+    from weftos.chain.signing.checkpoint import log_origin
+    from weftos.chain.tiles.tile_tree import root_at
 
     origin = log_origin(bytes.fromhex(report.log_id))
     silent: list[str] = []
@@ -92,8 +92,8 @@ def _heads(origin: str, keys: PublicKeys | None, report: VerifyReport) -> Iterat
 
 def _opened(note: bytes, origin: str, keys: PublicKeys | None, report: VerifyReport) -> Checkpoint | str:
     """Verify that the log itself signed what the witness holds; a witness cannot make that up."""
-    from weftos.chain.checkpoint import open_checkpoint, parse_text
-    from weftos.chain.note import SignaturePolicy, parse_note
+    from weftos.chain.signing.checkpoint import open_checkpoint, parse_text
+    from weftos.chain.signing.note import SignaturePolicy, parse_note
 
     try:
         if keys is not None and keys.pair_id == report.signed_by:

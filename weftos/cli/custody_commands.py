@@ -58,7 +58,7 @@ def attest(output: Path | None, as_json: bool) -> None:
 @json_option
 def check(attestation: BinaryIO, key_file: Path | None, as_json: bool) -> None:
     """Verify an attestation that `weaver custody attest` wrote; exit status 5 when it is not genuine."""
-    from weftos.chain.custody import Attestation, verify_attestation
+    from weftos.chain.statements.custody import Attestation, verify_attestation
     from weftos.cli.chain_keys import keys_of_origin
 
     try:

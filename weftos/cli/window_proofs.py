@@ -18,7 +18,7 @@ from weftos.rpc import types as t
 
 if TYPE_CHECKING:
     from weftos.chain import Checks, Record
-    from weftos.chain.window_proof import WindowMember
+    from weftos.chain.verification.window_proof import WindowMember
 
 __all__ = ["check_message", "prove", "streams_text"]
 
@@ -62,8 +62,8 @@ def prove(message_id: str, output: Path, message_file: Path | None, side: str | 
 
       weaver chain check proof.txt --message message.bin --key keys.txt
     """
-    from weftos.chain.proof_file import make_proof
-    from weftos.chain.window_proof import WindowProof, check_window_proof
+    from weftos.chain.verification.proof_file import make_proof
+    from weftos.chain.verification.window_proof import WindowProof, check_window_proof
     from weftos.cli.chain_keys import keys_of_origin, origin_of
 
     params = s.ProveParams(message_id=message_id, side=side or "")  # type: ignore[arg-type]  # click checked it
@@ -153,7 +153,7 @@ def _is_grant(record: Record, leaf: s.MessageLeaf) -> bool:
 
 def check_message(data: bytes, message_file: Path | None, key_file: Path | None, as_json: bool) -> None:
     """Verify what ``prove`` made, and show it."""
-    from weftos.chain.window_proof import check_window_proof, parse_window_proof
+    from weftos.chain.verification.window_proof import check_window_proof, parse_window_proof
     from weftos.cli.chain_keys import keys_of_origin, origin_of
 
     proof = parse_window_proof(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weftos.chain.retention import RetentionPolicy
+from weftos.chain.retention.policy import RetentionPolicy
 from weftos.config import ChainSection
 from weftos.home import Home
 

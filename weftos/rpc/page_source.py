@@ -1,8 +1,8 @@
-"""Pages of a kernel's log over its control socket, for a replica; see ``weftos.chain.replica``."""
+"""Pages of a kernel's log over its control socket, for a replica; see ``weftos.chain.copies.replica``."""
 
 from __future__ import annotations
 
-from weftos.chain.pages import Page, RawRecord
+from weftos.chain.folder.pages import Page, RawRecord
 from weftos.rpc import types as t
 from weftos.rpc.client import RpcClient
 

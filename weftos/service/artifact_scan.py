@@ -17,7 +17,7 @@ import msgspec
 
 from weftos import limits
 from weftos.artifacts.holding import REFERENCE, Holdings
-from weftos.chain.reader import read_whole
+from weftos.chain.folder.reader import read_whole
 from weftos.errors import ChainCorrupted, ChainError, ServiceUnavailable, WeftError, error_for_code
 
 __all__ = ["held_hashes", "scan_holdings"]

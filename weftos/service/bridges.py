@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from weftos.chain.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, KnownHead, check_head, split_view_payload
-from weftos.chain.checkpoint import parse_text
-from weftos.chain.log_index import LogIndex
-from weftos.chain.note import parse_note
-from weftos.chain.pins import Pins
-from weftos.chain.record import Ack, NewEvent
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.records.record import Ack, NewEvent
+from weftos.chain.signing.checkpoint import parse_text
+from weftos.chain.signing.note import parse_note
+from weftos.chain.signing.pins import Pins
+from weftos.chain.statements.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, KnownHead, check_head, split_view_payload
 from weftos.errors import ChainError, ConfigError, SplitView
 
 __all__ = ["Bridges"]

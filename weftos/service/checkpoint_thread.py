@@ -7,7 +7,7 @@ one checkpoint under way. A seal of what the checkpoint covers takes as many syn
 
 from __future__ import annotations
 
-from weftos.chain.checkpointing import PendingCheckpoint
+from weftos.chain.writing.checkpointing import PendingCheckpoint
 from weftos.errors import ChainError
 from weftos.service.beside import Beside
 from weftos.service.sealing import SealJob

@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Final
 
 from weftos import limits
-from weftos.chain.index_facts import TREE_LINEAGE
-from weftos.chain.kinds import check_text
-from weftos.chain.lineage import Derivation
-from weftos.chain.log_index import LogIndex
+from weftos.chain.index.index_facts import TREE_LINEAGE
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.records.kinds import check_text
+from weftos.chain.statements.lineage import Derivation
 from weftos.errors import AppendRefused, LineageRefused
 
 __all__ = ["SNAPSHOT_SCOPE", "check_derivation", "derivation_of", "full_name", "snapshot_derivation"]

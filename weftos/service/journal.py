@@ -20,15 +20,15 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
-from weftos.chain.checkpoint import Checkpoint, log_origin
-from weftos.chain.checkpointing import Tiles
-from weftos.chain.custody import CUSTODY_KIND, attest
-from weftos.chain.files import replace_file
-from weftos.chain.key_change import rotate_keys
-from weftos.chain.locate import record_at
-from weftos.chain.pages import Pages, RawRecord, read_checkpoint
-from weftos.chain.retention import RetentionPolicy
-from weftos.chain.segments import CHECKPOINT_NAME
+from weftos.chain.disk.files import replace_file
+from weftos.chain.folder.locate import record_at
+from weftos.chain.folder.pages import Pages, RawRecord, read_checkpoint
+from weftos.chain.folder.segments import CHECKPOINT_NAME
+from weftos.chain.retention.policy import RetentionPolicy
+from weftos.chain.signing.checkpoint import Checkpoint, log_origin
+from weftos.chain.statements.custody import CUSTODY_KIND, attest
+from weftos.chain.writing.checkpointing import Tiles
+from weftos.chain.writing.key_change import rotate_keys
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread

@@ -16,9 +16,9 @@ from typing import Final
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.kinds import check_text
-from weftos.chain.log_index import Keyed, LogIndex
-from weftos.chain.record import NewEvent
+from weftos.chain.index.log_index import Keyed, LogIndex
+from weftos.chain.records.kinds import check_text
+from weftos.chain.records.record import NewEvent
 from weftos.errors import IdempotencyConflict
 
 __all__ = ["earlier", "full_key", "scope_of"]

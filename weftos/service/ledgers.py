@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.index_facts import FACTS
-from weftos.chain.lineage import LINEAGE_KIND, Derivation
-from weftos.chain.log_index import LogIndex
-from weftos.chain.record import Ack, Head, NewEvent
+from weftos.chain.index.index_facts import FACTS
+from weftos.chain.index.log_index import LogIndex
+from weftos.chain.records.record import Ack, Head, NewEvent
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.bridges import Bridges

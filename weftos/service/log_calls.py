@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TypeVar, cast
 
 from weftos import limits
-from weftos.chain.lineage import DerivationType
-from weftos.chain.pages import Page, RawRecord
+from weftos.chain.folder.pages import Page, RawRecord
+from weftos.chain.statements.lineage import DerivationType
 from weftos.service import protocol as p
 from weftos.service.paging import one_page
 

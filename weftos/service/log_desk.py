@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from weftos.chain.lineage import Derivation
-from weftos.chain.pages import RawRecord
+from weftos.chain.folder.pages import RawRecord
+from weftos.chain.statements.lineage import Derivation
 from weftos.service import protocol as p
 from weftos.service.clients import Caller, only_kernel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from weftos.chain.pages import Page, RawRecord
+from weftos.chain.folder.pages import Page, RawRecord
 from weftos.errors import ProtocolError
 from weftos.service import protocol as p
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from itertools import chain as chain_of
 
 from weftos import chain
-from weftos.chain.checkpoint import log_origin
-from weftos.chain.pins import Pins
-from weftos.chain.reader import kept_records
-from weftos.chain.rotation import PublicKeys, Rotation
+from weftos.chain.folder.reader import kept_records
+from weftos.chain.signing.checkpoint import log_origin
+from weftos.chain.signing.pins import Pins
+from weftos.chain.signing.rotation import PublicKeys, Rotation
 
 __all__ = ["pin_keys", "rotations_of"]
 

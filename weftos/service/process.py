@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from weftos import limits
-from weftos.chain.retention import RetentionPolicy
+from weftos.chain.retention.policy import RetentionPolicy
 from weftos.errors import (
     ChainCorrupted,
     ChannelClosed,

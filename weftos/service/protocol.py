@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from weftos import limits
-from weftos.chain.lineage import DerivationType
-from weftos.chain.pages import RawRecord
+from weftos.chain.folder.pages import RawRecord
+from weftos.chain.statements.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 

@@ -22,11 +22,11 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from weftos import chain, limits
-from weftos.chain.archiving import Archiving
-from weftos.chain.closed import Closed
-from weftos.chain.pruning import Pruning
-from weftos.chain.retention import Plan, RetentionPolicy, plan, to_archive
-from weftos.chain.steps import Step, Stopped
+from weftos.chain.folder.closed import Closed
+from weftos.chain.retention.archiving import Archiving
+from weftos.chain.retention.policy import Plan, RetentionPolicy, plan, to_archive
+from weftos.chain.retention.pruning import Pruning
+from weftos.chain.retention.steps import Step, Stopped
 from weftos.errors import ChainError, InvalidRequest, StorageFailed, WeftError
 from weftos.service.beside import Beside
 

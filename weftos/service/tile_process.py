@@ -28,8 +28,8 @@ from functools import partial
 from typing import Final
 
 from weftos import limits
-from weftos.chain.checkpointing import Tiles
-from weftos.chain.tile_paths import decode_bundle, encode_bundle
+from weftos.chain.tiles.tile_paths import decode_bundle, encode_bundle
+from weftos.chain.writing.checkpointing import Tiles
 from weftos.errors import TileProcessLost
 
 __all__ = ["TileProcess"]

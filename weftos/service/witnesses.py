@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import msgspec
 
 from weftos import limits
-from weftos.chain.checkpoint import Checkpoint, parse_text
-from weftos.chain.note import parse_note
-from weftos.chain.note_keys import VerifierKey
-from weftos.chain.rotation import PublicKeys, Rotation
-from weftos.chain.tile_tree import TileTree, root_at
+from weftos.chain.signing.checkpoint import Checkpoint, parse_text
+from weftos.chain.signing.note import parse_note
+from weftos.chain.signing.note_keys import VerifierKey
+from weftos.chain.signing.rotation import PublicKeys, Rotation
+from weftos.chain.tiles.tile_tree import TileTree, root_at
 from weftos.errors import ChainCorrupted, ChainError, ProtocolError, WeftError
 from weftos.merkle.proofs import consistency_proof
 from weftos.service.pinning import rotations_of

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from weftos import limits
-from weftos.chain.rotation import PublicKeys, Rotation
+from weftos.chain.signing.rotation import PublicKeys, Rotation
 from weftos.errors import ProtocolError, WitnessUnavailable
 from weftos.witness import protocol as p
 from weftos.witness.outcomes import Answer, Conflict, Cosigned, Evidence, Head, Key, Pinned, Refused

@@ -21,11 +21,11 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from weftos.chain.checkpoint import LOG_ID_BYTES, Checkpoint, log_origin, open_checkpoint, sign_checkpoint
-from weftos.chain.cosignature import CosignatureSigner, cosign, cosignature_times
-from weftos.chain.keyring import KeyPair
-from weftos.chain.note import SignaturePolicy
-from weftos.chain.note_keys import SEED_BYTES
+from weftos.chain.signing.checkpoint import LOG_ID_BYTES, Checkpoint, log_origin, open_checkpoint, sign_checkpoint
+from weftos.chain.signing.cosignature import CosignatureSigner, cosign, cosignature_times
+from weftos.chain.signing.keyring import KeyPair
+from weftos.chain.signing.note import SignaturePolicy
+from weftos.chain.signing.note_keys import SEED_BYTES
 from weftos.errors import ConfigError
 from weftos.merkle.frontier import EMPTY_ROOT
 from weftos.witness.folder import check_private_folder

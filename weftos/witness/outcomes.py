@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from weftos.chain.cosignature import cosignature_time
-from weftos.chain.note import Note, NoteSignature, VerifierKey, format_note, parse_note
+from weftos.chain.signing.cosignature import cosignature_time
+from weftos.chain.signing.note import Note, NoteSignature, VerifierKey, format_note, parse_note
 from weftos.errors import SignatureInvalid
 
 __all__ = ["STATUS", "Answer", "Conflict", "Cosigned", "Evidence", "Head", "Key", "Pinned", "Refused", "SplitView"]

@@ -22,9 +22,9 @@ from typing import Final, TypeAlias, get_args
 import msgspec
 
 from weftos import limits
-from weftos.chain.note import Note, VerifierKey, format_note, parse_note
-from weftos.chain.note_keys import CONTROL, ED25519, ML_DSA_65, decode_base64
-from weftos.chain.rotation import PublicKeys, Rotation
+from weftos.chain.signing.note import Note, VerifierKey, format_note, parse_note
+from weftos.chain.signing.note_keys import CONTROL, ED25519, ML_DSA_65, decode_base64
+from weftos.chain.signing.rotation import PublicKeys, Rotation
 from weftos.errors import ChainError, ConfigError, ProtocolError
 from weftos.witness.outcomes import (
     STATUS,

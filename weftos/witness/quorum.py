@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from weftos.chain.checkpoint import Checkpoint, open_checkpoint
-from weftos.chain.cosignature import cosignature_times
-from weftos.chain.note import SignaturePolicy
-from weftos.chain.note_keys import COSIGNATURE, MAX_TIME, VerifierKey
+from weftos.chain.signing.checkpoint import Checkpoint, open_checkpoint
+from weftos.chain.signing.cosignature import cosignature_times
+from weftos.chain.signing.note import SignaturePolicy
+from weftos.chain.signing.note_keys import COSIGNATURE, MAX_TIME, VerifierKey
 from weftos.errors import ChainError, ConfigError
 from weftos.witness.outcomes import SplitView
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from weftos import limits
-from weftos.chain.rotation import PublicKeys
+from weftos.chain.signing.rotation import PublicKeys
 from weftos.errors import ProtocolError, WeftError
 from weftos.witness import isolation
 from weftos.witness import protocol as p

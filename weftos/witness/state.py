@@ -24,10 +24,10 @@ from typing import Final
 import msgspec
 
 from weftos import limits
-from weftos.chain.checkpoint import Checkpoint, log_id_of, open_checkpoint, parse_text
-from weftos.chain.cosignature import CosignatureSigner, cosignature_time
-from weftos.chain.note import Note, NoteSignature, SignaturePolicy, format_note, parse_note
-from weftos.chain.rotation import PublicKeys, Rotation, follow_rotations
+from weftos.chain.signing.checkpoint import Checkpoint, log_id_of, open_checkpoint, parse_text
+from weftos.chain.signing.cosignature import CosignatureSigner, cosignature_time
+from weftos.chain.signing.note import Note, NoteSignature, SignaturePolicy, format_note, parse_note
+from weftos.chain.signing.rotation import PublicKeys, Rotation, follow_rotations
 from weftos.errors import ChainCorrupted, ChainError, ProofInvalid, SignatureInvalid
 from weftos.merkle.frontier import EMPTY_ROOT
 from weftos.merkle.proofs import verify_consistency

@@ -1,0 +1,95 @@
+"""Which kinds of records the index of the log looks into, and what it keeps of each: one table, pure functions.
+
+A payload of another form than its kind promises gives no facts; to say so is the verification's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from weftos.chain.statements.bridge import BRIDGE_KIND, SPLIT_VIEW_KIND, Bridge
+from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
+from weftos.chain.statements.seals import SEAL_KIND, Seal
+from weftos.errors import AppendRefused, SealInvalid
+
+__all__ = ["FACTS", "TREE_LINEAGE", "ChildFact", "ErasureFact", "Fact", "MarkFact"]
+
+#: Sort of the marks of what was derived by the service's tree.
+TREE_LINEAGE: Final = "lineage.tree"
+_REDACTED_KIND: Final = "chain.redacted"
+
+
+class ChildFact(NamedTuple):
+    """A derivation: child, parent or ``None``, hash of the child, type."""
+
+    child: str
+    parent: str | None
+    child_hash: bytes
+    type: str
+
+
+class MarkFact(NamedTuple):
+    """Something of which the newest is asked for: sort, name, and what is kept of it."""
+
+    kind: str
+    name: str
+    value: dict[str, Any]
+
+
+class ErasureFact(NamedTuple):
+    """The payload of this record was taken away."""
+
+    seq: int
+
+
+Fact: TypeAlias = ChildFact | MarkFact | ErasureFact
+
+
+def _derivation(source: str, payload: dict[str, Any]) -> list[Fact]:
+    try:
+        step = Derivation.from_payload(payload)
+    except AppendRefused:
+        return []
+    found: list[Fact] = [ChildFact(step.child, step.parent, step.child_hash, step.type)]
+    if source == "tree":
+        found.append(MarkFact(TREE_LINEAGE, step.child, {"hash": step.child_hash}))
+    return found
+
+
+def _seal(source: str, payload: dict[str, Any]) -> list[Fact]:
+    try:
+        seal = Seal.from_payload(payload)
+    except SealInvalid:
+        return []
+    return [MarkFact(SEAL_KIND, seal.mac.hex(), {"epoch": seal.epoch, "end": seal.end})] if source == "chain" else []
+
+
+def _bridge(source: str, payload: dict[str, Any]) -> list[Fact]:
+    try:
+        head = Bridge.from_payload(payload)
+    except AppendRefused:
+        return []
+    return [MarkFact(BRIDGE_KIND, head.origin, head.summary())] if source == "chain" else []
+
+
+def _split_view(source: str, payload: dict[str, Any]) -> list[Fact]:
+    origin, size, root = (payload.get(name) for name in ("origin", "size", "root"))
+    if source != "chain" or type(origin) is not str or type(size) is not int or type(root) is not bytes:
+        return []
+    return [MarkFact(SPLIT_VIEW_KIND, f"{origin} {size} {root.hex()}", {})]
+
+
+def _redacted(source: str, payload: dict[str, Any]) -> list[Fact]:
+    seq = payload.get("seq")
+    return [ErasureFact(seq)] if source in ("chain", "kernel") and type(seq) is int else []
+
+
+#: By kind: makes the facts of the source and payload of a record.
+FACTS: Final[dict[str, Callable[[str, dict[str, Any]], list[Fact]]]] = {
+    LINEAGE_KIND: _derivation,
+    SEAL_KIND: _seal,
+    BRIDGE_KIND: _bridge,
+    SPLIT_VIEW_KIND: _split_view,
+    _REDACTED_KIND: _redacted,
+}

@@ -1,0 +1,1 @@
+"""What becomes of old segments: archived, pruned, and what keeps that honest."""

@@ -1,0 +1,1 @@
+"""Keys, notes and checkpoints: who signs the log, and how it is checked."""

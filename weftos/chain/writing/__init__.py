@@ -1,0 +1,1 @@
+"""The writer: how a log is opened and recovered, appended to, and fixed by checkpoints."""
