@@ -93,7 +93,10 @@ class Fold:
 
     def _spawn(self, payload: _Payload) -> None:
         fields = {name: payload[name] for name in ("pid", "agent_id", "name", "program", "parent_pid", "restart")}
-        self._agents[payload["pid"]] = AgentHeld(**fields, state="starting", incarnation=1)
+        held = {name: payload[name] for name in ("capabilities", "limits")}
+        self._agents[payload["pid"]] = AgentHeld(
+            **fields, **held, ceiling=held, role=payload.get("role", ""), state="starting", incarnation=1
+        )
 
     def _state(self, payload: _Payload, state: str) -> None:
         agent = self._agents.get(payload["pid"])
@@ -130,6 +133,14 @@ class Fold:
             watched.links = [*watched.links, watcher.pid]
             watcher.links = [*watcher.links, watched.pid]
 
+    def _capabilities(self, payload: _Payload) -> None:
+        pid = payload["pid"]
+        agent = self._agents.get(pid) or self._ended.get(pid)
+        if agent is not None:
+            agent.capabilities, agent.limits = payload["capabilities"], payload["limits"]
+            agent.epoch = payload["epoch"]
+            agent.ceiling = payload.get("ceiling", agent.ceiling)
+
     # --- channels -----------------------------------------------------------------------------------------------------
 
     def _grant(self, payload: _Payload) -> None:
@@ -164,6 +175,13 @@ class Fold:
 
     def _publish(self, payload: _Payload) -> None:
         self._publishers.setdefault(payload["topic"], set()).add(payload["pid"])
+
+    def _unpublish(self, payload: _Payload) -> None:
+        topic, pid = payload["topic"], payload["pid"]
+        _discard(self._publishers, pid, topic)
+        newest = {ring.dst: ring for ring in sorted(self._rings.values(), key=_number) if ring.src == pid}
+        for ring in newest.values():
+            ring.topics = [name for name in ring.topics if name != topic]
 
     def _dead_letter(self, payload: _Payload) -> None:
         self._dead_letters += payload["count"]
@@ -213,11 +231,15 @@ _RULES: Final[dict[str, Callable[[Fold, _Payload], None]]] = {
     "agent.restart": Fold._restart,
     "agent.gone": Fold._gone,
     "agent.monitor": Fold._monitor,
+    "capability.grant": Fold._capabilities,
+    "capability.revoke": Fold._capabilities,
+    "capability.elevate": Fold._capabilities,
     "ipc.grant": Fold._grant,
     "ipc.revoke": Fold._revoke,
     "ipc.subscribe": Fold._subscribe,
     "ipc.unsubscribe": Fold._unsubscribe,
     "ipc.publish": Fold._publish,
+    "ipc.unpublish": Fold._unpublish,
     "ipc.dead_letter": Fold._dead_letter,
     "service.register": Fold._register,
     "service.unregister": Fold._unregister,

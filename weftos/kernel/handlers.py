@@ -14,14 +14,14 @@ import weftos
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
 from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState
-from weftos.governance.capability import AgentCapabilities, ResourceLimits
+from weftos.governance.capability import ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
 from weftos.kernel.artifact_handlers import ArtifactHandlers
 from weftos.kernel.chain_pages import raw_page
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grants
-from weftos.kernel.inherit import limits_from
+from weftos.kernel.inherit import capabilities_for, limits_from
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import ServiceRegistry, overall
 from weftos.kernel.resource_handlers import ResourceHandlers
@@ -226,15 +226,16 @@ class Handlers:
     async def agent_spawn(self, params: a.SpawnParams) -> a.SpawnResult:
         if params.backend != "native":
             raise BackendNotAvailable(f"backend {params.backend!r} does not exist in this version; there is: native")
-        parent_spec = self._core.agent(params.parent_pid).entry.spec if params.parent_pid else None
+        parent = self._core.agent(params.parent_pid).entry if params.parent_pid else None
         defaults = ResourceLimits(**msgspec.structs.asdict(self._core.config.limits))
         spec = SpawnSpec(
             program=params.program,
             args=tuple(params.args),
             name=params.name or default_name(params.program),
             env=params.env,
-            limits=limits_from(params.limits, parent_spec.limits if parent_spec else defaults),
-            capabilities=params.capabilities or (parent_spec.capabilities if parent_spec else AgentCapabilities()),
+            limits=limits_from(params.limits, parent.spec.limits if parent else defaults),
+            capabilities=capabilities_for(params.role, params.capabilities, parent),
+            role=params.role,
             restart=params.restart,
             parent=params.parent_pid or KERNEL_PID,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 __all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
@@ -22,6 +24,11 @@ class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
         os_pid: its process once it is ready, else ``None``.
         watchers: agents that are told when it ends.
         links: agents that are told, and that it is told of.
+        role: what it is for; empty for none.
+        epoch: which version of its capabilities this is, from 1.
+        capabilities: what it may do.
+        limits: how much of the machine it may use.
+        ceiling: what it may be given back: capabilities and limits.
     """
 
     pid: int
@@ -35,6 +42,11 @@ class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
     os_pid: int | None = None
     watchers: list[int] = []
     links: list[int] = []
+    role: str = ""
+    epoch: int = 1
+    capabilities: dict[str, Any] = {}
+    limits: dict[str, int] = {}
+    ceiling: dict[str, Any] = {}
 
 
 class RingHeld(msgspec.Struct, kw_only=True):

@@ -131,6 +131,14 @@ ACTIONS = {
     ),
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
+    # what it may do
+    "allows": lambda turn: turn.ctx.capabilities.allows(turn["action"], turn.get("target")),
+    "epoch": lambda turn: turn.ctx.capabilities.epoch,
+    "require": lambda turn: done(turn.ctx.capabilities.require(turn["action"], turn.get("target"))),
+    "ask_for": lambda turn: turn.ctx.request_capability(turn["rights"], turn["reason"]),
+    "spawn_role": lambda turn: turn.ctx.spawn(turn["program"], role=turn["role"], restart="never"),
+    "artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
+    "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
     "raise": crash,

@@ -1,0 +1,3 @@
+"""Events of budgets."""
+
+from __future__ import annotations
