@@ -446,6 +446,8 @@ RIGHTS_PATH_CHARS: Final = 1024
 RIGHTS_BYTES: Final = 12 * 1024
 #: The page of rights of one agent, in bytes.
 RIGHTS_PAGE_BYTES: Final = 16 * 1024
+#: Longest wait of a reader for a page that is being written, in seconds: its writer may have to wait for a processor.
+RIGHTS_READ_S: Final = 1.0
 #: Rights named in one change, and characters of the reason for it.
 RIGHTS_PER_CHANGE: Final = 32
 RIGHTS_REASON_CHARS: Final = 500

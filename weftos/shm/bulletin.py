@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import time
 import zlib
 from typing import Final, Self
 
@@ -28,8 +29,6 @@ MAGIC: Final = int.from_bytes(b"WEFTRGT1", "little")
 _MAGIC, _EPOCH, _BEGUN, _LENGTH, _CRC = range(5)
 _HEAD_BYTES: Final = 64
 _F_SEAL_FUTURE_WRITE: Final = 0x0010
-#: Looks at a page that is being written, before it counts as broken: a write takes microseconds.
-_LOOKS: Final = 10_000
 
 
 class Bulletin:
@@ -132,12 +131,18 @@ class BulletinReader:
             SegmentInvalid: its writer died while writing, or it is broken.
         """
         words = self.words
-        for _ in range(_LOOKS):
+        deadline = 0.0
+        while True:
             epoch, length, crc = words[_EPOCH], words[_LENGTH], words[_CRC]
             data = self._map[_HEAD_BYTES : _HEAD_BYTES + length]
             if words[_BEGUN] == epoch == words[_EPOCH] and zlib.crc32(data) == crc:
                 return int(epoch), data
-        raise SegmentInvalid("the page of rights is half written: its writer has died, or it is broken")
+            # Its writer was put aside in the middle of it, for it needs a microsecond.
+            now = time.monotonic()
+            deadline = deadline or now + limits.RIGHTS_READ_S
+            if now >= deadline:
+                raise SegmentInvalid("the page of rights is half written: its writer has died, or it is broken")
+            time.sleep(limits.POLL_FIRST_S)
 
     def close(self) -> None:
         """Give it up. Idempotent."""
