@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import threading
@@ -63,6 +64,7 @@ def test_a_fork_does_not_inherit_the_writers_mapping(page):
     page.publish(1, b"mine")
     child = os.fork()
     if child == 0:
+        faulthandler.disable()
         page.publish(2, b"yours")
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.artifacts import AsyncArtifacts
+from weftos.agent.budget import AsyncBudget
 from weftos.agent.runtime import AgentRuntime, checked_answer
 from weftos.artifacts import ArtifactRef
 from weftos.chain.lineage import Derivation
@@ -57,6 +58,7 @@ class AsyncContext:
         self.service = AsyncService(self)
         self.artifacts = AsyncArtifacts(self._request)
         self.capabilities = runtime.rights
+        self.budget = AsyncBudget(self.service.request)
 
     @classmethod
     async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:

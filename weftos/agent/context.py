@@ -18,6 +18,7 @@ from typing import Any, Final
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.artifacts import Artifacts
+from weftos.agent.budget import Budget
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
@@ -46,6 +47,7 @@ class Context:
         service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
             ``tail``, ``tail_from``.
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
+        budget: turns, tokens, cost and time: ``reserve``, ``show``.
         capabilities: what this agent may do: ``now``, ``epoch``, ``allows``, ``require``, ``request``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
@@ -62,6 +64,7 @@ class Context:
         self.resources = Resources(runtime.service)
         self.artifacts = Artifacts(runtime)
         self.capabilities = runtime.rights
+        self.budget = Budget(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from weftos.chain import Record
+from weftos.kernel.folding_budgets import BudgetFold
 from weftos.rpc.state_types import AgentHeld, KernelHeld, RingHeld, ServiceHeld, TopicHeld
 
 __all__ = ["SETTLED", "Fold", "differences"]
@@ -23,8 +24,8 @@ __all__ = ["SETTLED", "Fold", "differences"]
 _Payload: TypeAlias = dict[str, Any]
 #: States in which an agent's process is known to be its program.
 SETTLED: Final = frozenset(("running", "suspended"))
-#: Who may speak for the kernel.
-_SOURCES: Final = frozenset(("kernel", "supervisor"))
+#: Who may speak for the kernel, and who for the budgets.
+_SOURCES: Final = frozenset(("kernel", "supervisor", "budget"))
 
 
 class Fold:
@@ -46,12 +47,14 @@ class Fold:
         self._subscribers: dict[str, set[int]] = {}
         self._publishers: dict[str, set[int]] = {}
         self._witnesses: set[str] = set()
+        self._budgets = BudgetFold()
 
     def take(self, record: Record) -> None:
         """Add a record; they come in their order."""
         self._seq = record.seq
         if record.header.boot_id != self._boot_id or record.source not in _SOURCES:
             return
+        self._budgets.take(record)
         rule = _RULES.get(record.kind)
         if rule is not None:
             rule(self, record.payload)
@@ -81,6 +84,7 @@ class Fold:
             ],
             services=[self._services[name] for name in sorted(self._services)],
             witnesses=sorted(self._witnesses),
+            budgets=self._budgets.held(),
             dead_letters=self._dead_letters,
         )
 

@@ -15,6 +15,7 @@ import msgspec
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
+from weftos.rpc import budget_types as b
 from weftos.rpc import capability_types as c
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
@@ -140,6 +141,8 @@ _TABLE: Final = (
     Method(
         "artifact.gc", _ADMIN, f.ArtifactGcParams, f.ArtifactGcResult, "Remove artifacts that nothing holds any more."
     ),
+    Method("budget.show", _READ, b.BudgetShowParams, b.BudgetView, "What an agent may still use, and by whose rule."),
+    Method("budget.set", _ADMIN, b.BudgetSetParams, b.BudgetSetResult, "Give an agent and all below it a budget."),
     Method("capability.show", _READ, a.PidParams, c.CapabilityView, "What an agent may do, and who said so."),
     Method(
         "capability.grant",

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
+__all__ = ["AgentHeld", "BudgetHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
 
 
 class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
@@ -99,6 +99,28 @@ class ServiceHeld(msgspec.Struct, kw_only=True):
     methods: list[str] = []
 
 
+class BudgetHeld(msgspec.Struct, kw_only=True):
+    """A budget, or what was used where none was given.
+
+    Attributes:
+        pid: of the agent; 0 is the kernel's.
+        given: by dimension; ``None`` where nothing was given.
+        claims: whether an agent's word gives back tokens and cost.
+        loop: repeats and seconds of its own guard against loops; empty for none.
+        reserved: by dimension, by the agent and all below it.
+        settled: by dimension, by the agent and all below it.
+        open: numbers of the agent's own reservations that are open.
+    """
+
+    pid: int
+    given: dict[str, int] | None = None
+    claims: bool = False
+    loop: list[int] = []
+    reserved: dict[str, int] = {}
+    settled: dict[str, int] = {}
+    open: list[int] = []
+
+
 class KernelHeld(msgspec.Struct, kw_only=True):
     """What the kernel holds.
 
@@ -111,6 +133,7 @@ class KernelHeld(msgspec.Struct, kw_only=True):
         topics: by name.
         services: by name; those of agents.
         witnesses: names of the witnesses that run.
+        budgets: by pid; the service holds them.
         dead_letters: put aside since the boot, those that were dropped since included.
     """
 
@@ -122,4 +145,5 @@ class KernelHeld(msgspec.Struct, kw_only=True):
     topics: list[TopicHeld] = []
     services: list[ServiceHeld] = []
     witnesses: list[str] = []
+    budgets: list[BudgetHeld] = []
     dead_letters: int = 0

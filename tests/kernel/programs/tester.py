@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from weftos.errors import BudgetExhausted
+from weftos.service import protocol as p
+
 
 @dataclass
 class Turn:
@@ -93,6 +96,18 @@ def spin(_turn):
         pass
 
 
+OPEN = {}
+
+
+def reserve(turn):
+    try:
+        made = turn.ctx.budget.reserve(turn.get("action", ""), args=turn.get("args"), **turn.get("amounts", {}))
+    except BudgetExhausted as error:
+        return {"stop": error.dimension, "rule": error.rule_pid, "remaining": error.remaining, "text": str(error)}
+    OPEN[made.number] = made
+    return made.number
+
+
 ACTIONS = {
     # what it has seen
     "seen": lambda turn: list(turn.seen),
@@ -139,6 +154,17 @@ ACTIONS = {
     "spawn_role": lambda turn: turn.ctx.spawn(turn["program"], role=turn["role"], restart="never"),
     "artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
     "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
+    # budgets: reservations stay open under their number, until they are settled or this process ends
+    "reserve": lambda turn: reserve(turn),
+    "settle": lambda turn: OPEN.pop(turn["number"]).settle(),
+    "used": lambda turn: done(OPEN[turn["number"]].used(**turn["amounts"])),
+    "settle_foreign": lambda turn: turn.ctx.service.submit(p.BudgetSettle(turn["number"])).result().values,
+    "set_budget": lambda turn: done(
+        turn.ctx.service.submit(
+            p.BudgetSet(turn.ctx.pid, {"tokens": turn["tokens"]}, None, None, None, "operator", "")
+        ).result()
+    ),
+    "budget": lambda turn: turn.ctx.budget.show(),
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
     "raise": crash,
