@@ -17,10 +17,11 @@ _AMOUNT = click.IntRange(min=0)
 
 @click.group()
 def budget() -> None:
-    """How much agents may use: turns, tool calls, tokens, cost and wall time.
+    """How much agents may use, and by whose rule.
 
-    A budget is shared by the agent it was given to and all agents below it. An act has to fit into every budget above
-    it: what it may use is reserved before it, and settled after it. PID 0 is the kernel's, above all.
+    There are budgets for turns, tool calls, tokens, cost and wall time. A budget is shared by the agent it was
+    given to and all agents below it. An act has to fit into every budget above it: what it may use is reserved
+    before it, and settled after it. PID 0 is the kernel's, above all.
     """
 
 

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def capability() -> None:
-    """What agents may do: show it, give it, take it, go beyond it.
+    """What agents may do: show it, give it, take it.
 
     A RIGHT is a capability (can_spawn, can_ipc, can_exec_tools, can_network, can_store) or a name with a value:
 
