@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,47 @@ def test_an_agent_that_was_refused_here_is_on_the_log_once(kernel):
     kernel.until(lambda: records(kernel, "capability.deny"))
     tell(kernel, a, do="who")
     assert [record.payload["action"] for record in records(kernel, "capability.deny")] == ["tool.exec"]
+
+
+def test_of_spawns_that_race_a_revoke_none_has_what_was_taken(kernel):
+    """Eight children are asked for while their parent loses a right: those that are there have lost it, too."""
+    parent = kernel.spawn("tester").pid
+
+    def spawn(_number):
+        try:
+            return kernel.call("agent.spawn", program="echo", restart="never", parent_pid=parent).pid
+        except WeftError:
+            return None
+
+    with ThreadPoolExecutor(9) as pool:
+        spawning = pool.map(spawn, range(8))
+        revoking = pool.submit(change, kernel, "revoke", parent, "can_network", "can_store", "limits.messages=77")
+        children = [pid for pid in spawning if pid is not None]
+        revoking.result()
+    assert children or records(kernel, "agent.spawn")
+    for pid in children:
+        shown = kernel.call("capability.show", pid=pid)
+        assert (shown.capabilities["can_store"], shown.limits["messages"]) == (False, 77)
+
+
+def test_a_large_family_is_narrowed_whole(kernel):
+    parent = kernel.spawn("tester").pid
+    listed = [f"tools=a{n}.*" for n in range(30)]
+    for _ in range(12):
+        kernel.call("agent.spawn", program="echo", restart="never", parent_pid=parent)
+    changed = change(kernel, "revoke", parent, *listed)
+    assert len(changed.narrowed) == 12
+    assert len(kernel.call("capability.show", pid=changed.narrowed[-1]).capabilities["tools"]["deny"]) == 30
+
+
+def test_who_ignores_its_client_is_refused_all_the_same(kernel):
+    """The page is for honest programs. Another one asks the kernel, and gets its answer there."""
+    a, b = kernel.spawn("tester").pid, kernel.spawn("tester").pid
+    change(kernel, "revoke", a, "can_ipc", "can_spawn", "can_store")
+    for body in ("channel", "topic", "subscribe", "broadcast", "spawn", "artifact"):
+        answer = tell(kernel, a, do="ask_raw", body=body, pid=b)
+        assert answer["error"] in ("gate.capability", "gate.denied"), (body, answer)
+    assert kernel.call("kernel.state").rings == []
 
 
 def test_roles_bound_whom_one_may_start(kernel):

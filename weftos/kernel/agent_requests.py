@@ -237,6 +237,9 @@ class AgentRequests:
         if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
             raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
         require(await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register")
+        if not agent.entry.spec.capabilities.can_ipc:
+            # It was taken while the gate was asked.
+            raise CapabilityDenied(f"agent {agent.pid} may not offer services (can_ipc is false)")
         if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
             log.info("agent %d offers service %r", agent.pid, body.name)
             self._core.record("service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)})

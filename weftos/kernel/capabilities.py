@@ -155,6 +155,7 @@ class Capabilities:
             check_size(wanted)
             await self._within_parent(entry, wanted, "capability.elevate")
             ceiling = add(entry.ceiling, rights)
+            check_size(ceiling)
             about = self._about(rights, reason, by) | {
                 "approved_by": approval.approved_by,
                 "requested_by": requested_by,
@@ -269,15 +270,21 @@ class Capabilities:
 
     async def _write(self, steps: list[tuple[ProcessEntry, str, Rights, dict[str, Any]]]) -> int:
         """Put changes on the log, in this order, and let each take effect when it is on the disk; returns the last."""
-        last = -1
-        for first in range(0, len(steps), limits.SERVICE_BATCH_EVENTS):
-            part = steps[first : first + limits.SERVICE_BATCH_EVENTS]
-            events = [
-                p.Event(kind, about | _payload(entry, rights), entry.agent_id) for entry, kind, rights, about in part
-            ]
+        last, done = -1, 0
+        while done < len(steps):
+            events: list[p.Event] = []
+            size = 0
+            for entry, kind, rights, about in steps[done : done + limits.SERVICE_BATCH_EVENTS]:
+                event = p.Event(kind, about | _payload(entry, rights), entry.agent_id)
+                size += len(msgspec.msgpack.encode(event))
+                # One frame holds any single one, and a large family takes several frames.
+                if events and size > limits.CONTROL_FRAME_BYTES // 2:
+                    break
+                events.append(event)
             last = (await self._core.on_disk(self._core.service.submit(p.AppendBatch(events, True)))).seq
-            for entry, kind, rights, about in part:
+            for entry, kind, rights, about in steps[done : done + len(events)]:
                 self._take_effect(entry, kind, rights, about)
+            done += len(events)
         return last
 
     def _take_effect(self, entry: ProcessEntry, kind: str, rights: Rights, about: dict[str, Any]) -> None:

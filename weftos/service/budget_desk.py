@@ -90,7 +90,8 @@ class BudgetDesk:
         """End a reservation of the caller with what it says that it used."""
         pid = _own_pid(caller)
         used = None if request.used is None else check_amounts(request.used)
-        made = next((one for one in self.budgets.open_of(pid) if one.number == request.reservation), None)
+        account = self.budgets.account(pid)
+        made = account.open.get(request.reservation) if account is not None else None
         if made is None:
             known = self._journal.known(caller, position)
             if known is not None:
@@ -160,7 +161,7 @@ class BudgetDesk:
         if loop is not None:
             payload |= {"loop_repeats": loop.repeats, "loop_window_s": loop.window_s}
         record = self._put("budget.set", payload | {"by": request.by, "reason": request.reason}, caller, position)
-        self._journal.sync_wanted = True
+        self._journal.sync()
         self.budgets.set_rule(request.pid, rule)
         self._told.clear()
         return p.Done({"record": record})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from weftos.agent import frames as f
 from weftos.errors import BudgetExhausted
 from weftos.service import protocol as p
 
@@ -96,6 +97,21 @@ def spin(_turn):
         pass
 
 
+def ask_raw(turn):
+    """Ask the kernel without looking at the page of rights first."""
+    bodies = {
+        "channel": f.OpenChannel(pid=turn["pid"]),
+        "topic": f.OpenTopic("t"),
+        "subscribe": f.Subscribe("t"),
+        "broadcast": f.BroadcastPeers(),
+        "spawn": f.SpawnChild("echo"),
+        "artifact": f.GetArtifact("0" * 64),
+    }
+    runtime = turn.ctx._runtime
+    runtime.rights.require_for = lambda _body: None
+    return done(runtime.request(bodies[turn["body"]]))
+
+
 OPEN = {}
 
 
@@ -151,6 +167,7 @@ ACTIONS = {
     "epoch": lambda turn: turn.ctx.capabilities.epoch,
     "require": lambda turn: done(turn.ctx.capabilities.require(turn["action"], turn.get("target"))),
     "ask_for": lambda turn: turn.ctx.request_capability(turn["rights"], turn["reason"]),
+    "ask_raw": lambda turn: ask_raw(turn),
     "spawn_role": lambda turn: turn.ctx.spawn(turn["program"], role=turn["role"], restart="never"),
     "artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
     "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
