@@ -22,6 +22,8 @@ __all__ = [
     "BackendNotAvailable",
     "BenchFailed",
     "BootFailed",
+    "BudgetExhausted",
+    "BudgetUnknown",
     "CapabilityDenied",
     "ChainCorrupted",
     "ChainError",
@@ -261,6 +263,37 @@ class GateDeferred(WeftError):
 
     code = "gate.deferred"
     exit_code = 3
+
+
+class BudgetExhausted(WeftError):
+    """A budget does not reach for an act, or the act repeats itself; the act must not happen.
+
+    Attributes:
+        dimension: ``turns``, ``tool_calls``, ``tokens``, ``cost``, ``wall_ms``, or ``loop``.
+        rule_pid: the agent whose rule says so; 0 is the kernel's.
+        asked: how much was asked for.
+        remaining: what is left.
+        given: what was given.
+    """
+
+    code = "budget.exhausted"
+    exit_code = 4
+
+    def __init__(
+        self, text: str, *, dimension: str = "", rule_pid: int = 0, asked: int = 0, remaining: int = 0, given: int = 0
+    ) -> None:
+        super().__init__(text)
+        self.dimension = dimension
+        self.rule_pid = rule_pid
+        self.asked = asked
+        self.remaining = remaining
+        self.given = given
+
+
+class BudgetUnknown(WeftError):
+    """The budgets cannot be added up from the log, so nothing is reserved."""
+
+    code = "budget.unknown"
 
 
 class GateUnavailable(WeftError):

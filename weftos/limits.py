@@ -440,3 +440,41 @@ ARTIFACT_SCANS: Final = 3
 SHELF_FROM_BYTES: Final = 128 * 1024
 #: Memory kept so, per process, at most.
 SHELF_BYTES: Final = 16 * 1024 * 1024
+
+# --- capabilities and budgets -----------------------------------------------------------------------------------------
+
+#: Entries of one list of tools, services or paths, and characters of an entry: a list is read by people.
+RIGHTS_LIST_MAX: Final = 64
+RIGHTS_NAME_CHARS: Final = 100
+RIGHTS_PATH_CHARS: Final = 1024
+#: All capabilities of one agent, encoded, in bytes: they fit its page of rights, and with it a frame of any socket.
+RIGHTS_BYTES: Final = 12 * 1024
+#: The page of rights of one agent, in bytes.
+RIGHTS_PAGE_BYTES: Final = 16 * 1024
+#: Longest wait of a reader for a page that is being written, in seconds: its writer may have to wait for a processor.
+RIGHTS_READ_S: Final = 1.0
+#: Rights named in one change, and characters of the reason for it.
+RIGHTS_PER_CHANGE: Final = 32
+RIGHTS_REASON_CHARS: Final = 500
+#: Answers about rights that an agent's client keeps until its rights change.
+RIGHTS_REMEMBERED: Final = 4096
+#: Live children that the role of a supervisor and that of a service allow.
+AGENCY_SUPERVISOR_CHILDREN: Final = 64
+AGENCY_SERVICE_CHILDREN: Final = 16
+#: Largest figure of a budget: what fits any language's integers, a cost in millionths included.
+BUDGET_AMOUNT_MAX: Final = 1 << 53
+#: Reservations that one agent may have open: enough for a program that does many things at once.
+BUDGET_OPEN_MAX: Final = 256
+#: The same action with the same arguments this often within so many seconds is a loop, unless a budget says otherwise.
+BUDGET_LOOP_REPEATS: Final = 16
+BUDGET_LOOP_WINDOW_S: Final = 60
+#: Largest number of repeats that a loop guard may be set to, for their times are kept.
+BUDGET_LOOP_REPEATS_MAX: Final = 1024
+#: Different actions of one agent whose times the loop guard keeps; the oldest go first.
+BUDGET_LOOP_ACTIONS: Final = 256
+#: How long a reservation looks for its answer before it sleeps, in seconds: the service decides and writes within 60
+#: microseconds, and to be woken takes as long again.
+BUDGET_SPIN_S: Final = 200e-6
+#: Characters of the name of an action, and bytes of the hash of its arguments.
+BUDGET_ACTION_CHARS: Final = 100
+BUDGET_ARGS_HASH_BYTES: Final = 16

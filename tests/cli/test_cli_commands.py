@@ -297,6 +297,8 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked |= {"ipc.prove", "chain.retention"}
     # Programs that copy the log ask for pages; `weaver` reads the files.
     asked |= {"chain.tail-from"}
+    # In ``tests/kernel/test_capability_commands``.
+    asked |= {name for name in METHODS if name.startswith(("capability.", "budget."))}
     # Artifacts have a file of their own; `weaver artifact get` and `list` read the store's folder.
     assert asked == {name for name in METHODS if not name.startswith("artifact.")} - {"ping"}
 
@@ -352,7 +354,10 @@ def test_spawn_hands_arguments_limits_and_rights_over(weaver):
             "can_network": False,
             "can_store": True,
             "ipc_scope": {"type": "Restricted", "pids": [1, 2]},
+            "tools": {},
+            "sandbox": {},
         },
+        "role": "",
         "restart": "always",
         "parent_pid": 7,
         "backend": "native",

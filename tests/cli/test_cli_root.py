@@ -164,6 +164,10 @@ ARGUMENTS = {
     ("resource", "delegate", "issue"): ["agent:echo.1", "--action", "read", "--reason", "r"],
     ("resource", "delegate", "revoke"): ["ab" * 32, "--reason", "r"],
     ("resource", "delegate", "restore"): ["ab" * 32, "--reason", "r"],
+    ("capability", "grant"): ["1", "can_ipc"],
+    ("capability", "revoke"): ["1", "can_ipc"],
+    ("capability", "elevate"): ["1", "can_ipc"],
+    ("budget", "set"): ["1", "--tokens", "5"],
     ("artifact", "put"): [__file__],
     ("artifact", "release"): ["0" * 64],
 }

@@ -21,7 +21,8 @@ EXPECTED = {
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
     "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
     "artifact.put", "artifact.get", "artifact.list", "artifact.stat", "artifact.release", "artifact.gc",
-    "chain.archive", "chain.prune", "chain.retention",
+    "chain.archive", "chain.prune", "chain.retention", "capability.show", "capability.grant", "capability.revoke",
+    "capability.elevate", "budget.show", "budget.set",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.artifacts import AsyncArtifacts
+from weftos.agent.budget import AsyncBudget
 from weftos.agent.runtime import AgentRuntime, checked_answer
 from weftos.artifacts import ArtifactRef
 from weftos.chain.statements.lineage import Derivation
@@ -56,6 +57,8 @@ class AsyncContext:
         self.parent = spec.parent
         self.service = AsyncService(self)
         self.artifacts = AsyncArtifacts(self._request)
+        self.capabilities = runtime.rights
+        self.budget = AsyncBudget(self.service.request)
 
     @classmethod
     async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:
@@ -201,11 +204,17 @@ class AsyncContext:
         limits: Mapping[str, int] | None = None,
         capabilities: AgentCapabilities | None = None,
         restart: str = "on-failure",
+        role: str = "",
     ) -> int:
         """As ``Context.spawn``."""
         words = [str(arg) for arg in args]
-        body = f.SpawnChild(program, words, name, dict(env or {}), dict(limits or {}), capabilities, restart)
+        body = f.SpawnChild(program, words, name, dict(env or {}), dict(limits or {}), capabilities, restart, role)
         return int((await self._ask(body, _START_S))["pid"])
+
+    async def request_capability(self, rights: Sequence[str] | str, reason: str) -> dict[str, Any]:
+        """As ``Context.request_capability``."""
+        wanted = [rights] if isinstance(rights, str) else list(rights)
+        return await self._ask(f.RequestCapability(wanted, reason))
 
     async def stop(self, pid: int, *, force: bool = False) -> None:
         """As ``Context.stop``."""

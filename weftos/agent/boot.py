@@ -22,6 +22,7 @@ class AgentBoot:
         to_agent_fd, to_agent_ring, kernel_slot: the ring from the kernel, its number, and its ready byte.
         from_agent_fd, from_agent_ring: the ring to the kernel.
         request_fd, reply_fd, service_slot: the rings to and from the service process, and the ready byte of the latter.
+        rights_fd: the page that says what it may do; -1 where the system has none.
         service_mailbox_fd, service_bell, service_request_slot: where the service process looks for requests.
         durable: whether its appends, unless they say otherwise, are answered only when they are on disk.
         audit: whether both ends of its rings hash what passes.
@@ -48,6 +49,7 @@ class AgentBoot:
     service_mailbox_fd: int
     service_bell: str
     service_request_slot: int
+    rights_fd: int = -1
     durable: bool = True
     audit: bool = True
     window_secs: float = limits.WINDOW_SECS

@@ -18,6 +18,7 @@ from typing import Any, Final
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.artifacts import Artifacts
+from weftos.agent.budget import Budget
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
@@ -46,6 +47,8 @@ class Context:
         service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
             ``tail``, ``tail_from``.
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
+        budget: turns, tokens, cost and time: ``reserve``, ``show``.
+        capabilities: what this agent may do: ``now``, ``epoch``, ``allows``, ``require``, ``request``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
@@ -60,6 +63,8 @@ class Context:
         self.service: ServiceClient = runtime.service
         self.resources = Resources(runtime.service)
         self.artifacts = Artifacts(runtime)
+        self.capabilities = runtime.rights
+        self.budget = Budget(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]
@@ -185,6 +190,7 @@ class Context:
         limits: Mapping[str, int] | None = None,
         capabilities: AgentCapabilities | None = None,
         restart: str = "on-failure",
+        role: str = "",
         timeout: float = limits.START_TIMEOUT_S,
     ) -> int:
         """Start a child agent and wait until it is ready; returns its pid.
@@ -194,9 +200,13 @@ class Context:
             SpawnFailed: the program could not be loaded.
         """
         body = f.SpawnChild(
-            program, [str(arg) for arg in args], name, dict(env or {}), dict(limits or {}), capabilities, restart
+            program, [str(arg) for arg in args], name, dict(env or {}), dict(limits or {}), capabilities, restart, role
         )
         return int(self._ask(body, timeout)["pid"])
+
+    def request_capability(self, rights: Sequence[str] | str, reason: str) -> dict[str, Any]:
+        """Ask for rights; as ``capabilities.request``."""
+        return self.capabilities.request(rights, reason)
 
     def stop(self, pid: int, *, force: bool = False) -> None:
         """Stop an agent: this one or a descendant."""

@@ -83,6 +83,7 @@ class SpawnChild(msgspec.Struct, array_like=True, tag=7):
     limits: dict[str, int] = {}
     capabilities: AgentCapabilities | None = None
     restart: str = "on-failure"
+    role: str = ""
 
 
 class StopProcess(msgspec.Struct, array_like=True, tag=8):
@@ -131,6 +132,13 @@ class ReleaseArtifact(msgspec.Struct, array_like=True, tag=15):
     hash: str
 
 
+class RequestCapability(msgspec.Struct, array_like=True, tag=31):
+    """Ask for rights, as ``governance.rights`` writes them; somebody else decides."""
+
+    rights: list[str]
+    reason: str
+
+
 AgentRequestBody: TypeAlias = (
     OpenChannel
     | GrowChannel
@@ -145,6 +153,7 @@ AgentRequestBody: TypeAlias = (
     | PutArtifact
     | GetArtifact
     | ReleaseArtifact
+    | RequestCapability
 )
 
 
@@ -207,8 +216,18 @@ class LeafFrame(msgspec.Struct, array_like=True, tag=26):
     data: bytes = b""
 
 
+class Refused(msgspec.Struct, array_like=True, tag=32):
+    """The agent's own client refused an action, because the page of rights says no; for the log.
+
+    ``target`` is the pid or the topic that it was about, if it was about one.
+    """
+
+    action: str
+    target: int | str | None = None
+
+
 FromAgent: TypeAlias = (
-    Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame | LeafFrame
+    Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame | LeafFrame | Refused
 )
 
 # --- kernel to agent --------------------------------------------------------------------------------------------------
@@ -252,7 +271,7 @@ class ChannelGrant(msgspec.Struct, array_like=True, tag=3):
 
 class Member(msgspec.Struct, array_like=True, tag=4):
     """A subscriber of a topic this agent publishes to joined or left. A join of a peer without channel carries its
-    grant first.
+    grant first. That pid 0 left says that the agent does not publish there any more, unless it asks again.
     """
 
     topic: str
@@ -300,5 +319,6 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: AgentCapabilities = AgentCapabilities()
     restart: str = "on-failure"
     parent: int = 0
+    role: str = ""
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 5.0

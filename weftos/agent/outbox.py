@@ -18,6 +18,7 @@ import numpy as np
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.agent.outgoing import Outgoing
+from weftos.agent.rights import LocalRights
 from weftos.agent.streams import Streams
 from weftos.agent.topic_streams import TopicEnd
 from weftos.errors import ChannelClosed, ProtocolError, RemoteUnavailable, RingFull, WeftError, WeftTimeout
@@ -53,6 +54,7 @@ class Engine(Protocol):
     stopping: bool
     bell: Doorbell
     control: FrameChannel[f.ToAgent]
+    rights: LocalRights
 
     def request(self, body: f.AgentRequestBody) -> tuple[f.Answer, list[int]]:
         """Ask the kernel and wait for its answer."""
@@ -102,6 +104,10 @@ class Outbox:
 
     def member(self, topic: str, pid: int, *, on: bool) -> None:
         """A subscriber of a topic that this agent publishes to joined or left."""
+        if not pid and not on:
+            # The kernel forgot that we publish there, so we have to ask again.
+            self.topics.pop(topic, None)
+            return
         members = self.topics.get(topic)
         if members is not None:
             (members.add if on else members.discard)(pid)
@@ -285,6 +291,8 @@ class Outbox:
         dead-lettered.
         """
         wire = target_to_wire(Topic(topic))
+        # A topic stays open, so a right to it that was taken since would not show.
+        self._engine.rights.require("ipc.publish", topic)
         if topic not in self.topics:
             self.topics[topic] = set()
             try:

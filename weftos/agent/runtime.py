@@ -30,6 +30,7 @@ from weftos.agent.hot_receive import build_receive
 from weftos.agent.inbox import Inbox
 from weftos.agent.outbox import Outbox
 from weftos.agent.outgoing import Outgoing
+from weftos.agent.rights import LocalRights, RightsPage
 from weftos.agent.streams import Place, Streams
 from weftos.errors import (
     ChannelClosed,
@@ -73,6 +74,8 @@ class AgentRuntime:
         #: ``receive(timeout=None)``: commit the message handed out before, and return the next one; ``None`` at the
         #: deadline (``timeout`` in seconds; ``None`` waits for ever), or when the agent is to stop.
         self.receive = build_receive(self.inbox, self, self._receive_patiently)
+        page = RightsPage(boot.pid, boot.spec.parent, boot.spec.capabilities, boot.spec.limits)
+        self.rights = LocalRights(boot.rights_fd, page, self.control.send, self.request)
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
         self.calls = Calls()
@@ -245,7 +248,12 @@ class AgentRuntime:
         return checked_answer(answered)
 
     def begin_request(self, body: f.AgentRequestBody, fds: Sequence[int] = ()) -> int:
-        """Send a request to the kernel; returns its serial."""
+        """Send a request to the kernel; returns its serial.
+
+        Raises:
+            CapabilityDenied: the kernel would refuse it.
+        """
+        self.rights.require_for(body)
         serial = next(self._serial)
         self.control.send_wait(f.AgentRequest(serial, body), fds)
         self._answers[serial] = None

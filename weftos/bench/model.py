@@ -40,7 +40,7 @@ class Row(msgspec.Struct, frozen=True):
     """One figure.
 
     Attributes:
-        bench: ``throughput``, ``latency``, ``chain`` or ``spawn``.
+        bench: ``throughput``, ``latency``, ``chain``, ``log``, ``spawn`` or ``gate``.
         case: what was done, for example ``message 64B 1→1 single``.
         who: ``weftos`` (the full path), ``weftos-ring`` (the raw ring), or the name of a package.
         metric: what the value says, for example ``rate`` or ``p99``.

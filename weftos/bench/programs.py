@@ -24,7 +24,18 @@ from weftos.errors import BenchFailed
 from weftos.service.client import Pending
 from weftos.service.protocol import Append, AppendBatch, Event
 
-__all__ = ["Appends", "OneWay", "RoundTrips", "appender", "caller", "drain", "receiver", "sender", "write_answer"]
+__all__ = [
+    "Appends",
+    "OneWay",
+    "RoundTrips",
+    "appender",
+    "caller",
+    "drain",
+    "receiver",
+    "sender",
+    "take_order",
+    "write_answer",
+]
 
 
 T = TypeVar("T")
@@ -99,7 +110,12 @@ def write_answer(path: str, answer: Any) -> None:
         os.close(pipe)
 
 
-def _order(ctx: Context, kind: type[T]) -> T:
+def take_order(ctx: Context, kind: type[T]) -> T:
+    """Wait for the order, the first message.
+
+    Raises:
+        BenchFailed: none came.
+    """
     first = ctx.recv(_PATIENCE_S)
     if first is None:
         raise BenchFailed("no order came")
@@ -108,7 +124,7 @@ def _order(ctx: Context, kind: type[T]) -> T:
 
 def receiver(ctx: Context) -> None:
     """Count messages for a while."""
-    order = _order(ctx, OneWay)
+    order = take_order(ctx, OneWay)
     recv, recv_many = ctx.recv, ctx.recv_many
 
     turns, is_array = order.load.stride, order.load.kind == "array"
@@ -147,7 +163,7 @@ def drain(ctx: Context) -> None:
 
 def sender(ctx: Context) -> None:
     """Send until killed, or until long after the measurement."""
-    order = _order(ctx, OneWay)
+    order = take_order(ctx, OneWay)
     send, send_many, text, to, array = ctx.send, ctx.send_many, order.load.text, order.to, order.load.array()
     turns, numbers = range(order.load.stride), range(order.load.batch)
     last = order.begin + order.seconds + _OVERTIME_S
@@ -166,7 +182,7 @@ def sender(ctx: Context) -> None:
 
 def caller(ctx: Context) -> None:
     """Call another agent again and again."""
-    order = _order(ctx, RoundTrips)
+    order = take_order(ctx, RoundTrips)
     call, to = ctx.call, order.to
     value = {"seq": 1, "op": "append", "data": "x" * 30}
     samples = time_calls(lambda payload: call(to, payload), value, order.seconds, order.pause)
@@ -175,7 +191,7 @@ def caller(ctx: Context) -> None:
 
 def appender(ctx: Context) -> None:
     """Append to the chain, durable, with some requests under way; count acknowledgements."""
-    order = _order(ctx, Appends)
+    order = take_order(ctx, Appends)
     if order.rate:
         write_answer(order.path, percentiles(_paced(ctx, order)))
         return

@@ -55,6 +55,13 @@ def list_agents(everything: bool, as_json: bool) -> None:
     show_default=True,
     help="When it is started again after it ended.",
 )
+@click.option(
+    "--role",
+    default="",
+    metavar="ROLE",
+    help="What it is for: root, supervisor, service, worker, user or custom:NAME. Gives its capabilities, if none are "
+    "named, and says whom it may start.",
+)
 @click.option("-p", "--parent", "parent_pid", type=PID, metavar="PID", help="Agent that it belongs to.")
 @capability_options
 @json_option
@@ -65,6 +72,7 @@ def spawn(
     limit_texts: tuple[str, ...],
     env_texts: tuple[str, ...],
     restart: a.RestartPolicy,
+    role: str,
     parent_pid: int | None,
     as_json: bool,
     **rights: Any,
@@ -87,6 +95,7 @@ def spawn(
         limits=parse_limits(limit_texts),
         capabilities=build_capabilities(**rights),
         restart=restart,
+        role=role,
         parent_pid=parent_pid,
     )
     result: a.SpawnResult = call("agent.spawn", params, waits=limits.START_TIMEOUT_S)

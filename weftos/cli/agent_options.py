@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from weftos.governance.capability import AgentCapabilities, ResourceLimits, ScopeAll, parse_scope
+from weftos.governance.capability import AgentCapabilities, ResourceLimits, ScopeAll, ToolPermissions, parse_scope
 
 __all__ = ["absolute_program", "build_capabilities", "capability_options", "parse_limits", "parse_pairs"]
 
@@ -37,6 +37,8 @@ def capability_options(command: F) -> F:
         click.option("--no-ipc", is_flag=True, help="It may send no messages but to the kernel."),
         click.option("--no-tools", is_flag=True, help="It may not run tools."),
         click.option("--no-store", is_flag=True, help="It may not put or read artifacts."),
+        click.option("--allow-tool", "allow_tools", multiple=True, metavar="TOOL", help="A tool it may run, or fs.*."),
+        click.option("--deny-tool", "deny_tools", multiple=True, metavar="TOOL", help="A tool it may not run."),
         click.option("--network", is_flag=True, help="It may use the network."),
     )
     for option in reversed(options):
@@ -45,14 +47,21 @@ def capability_options(command: F) -> F:
 
 
 def build_capabilities(
-    scope: str | None, no_spawn: bool, no_ipc: bool, no_tools: bool, no_store: bool, network: bool
+    scope: str | None,
+    no_spawn: bool,
+    no_ipc: bool,
+    no_tools: bool,
+    no_store: bool,
+    network: bool,
+    allow_tools: tuple[str, ...] = (),
+    deny_tools: tuple[str, ...] = (),
 ) -> AgentCapabilities | None:
     """Build capabilities from the options; ``None`` when none was given, which leaves the choice to the kernel.
 
     Raises:
-        click.BadParameter: the scope is none of those there are.
+        click.BadParameter: the scope is none of those there are, or a tool's name is none.
     """
-    if scope is None and not (no_spawn or no_ipc or no_tools or no_store or network):
+    if scope is None and not (no_spawn or no_ipc or no_tools or no_store or network or allow_tools or deny_tools):
         return None
     from weftos.errors import CapabilityDenied
 
@@ -60,6 +69,10 @@ def build_capabilities(
         parsed = ScopeAll() if scope is None else parse_scope(scope)
     except CapabilityDenied as error:
         raise click.BadParameter(str(error), param_hint="--scope") from error
+    try:
+        tools = ToolPermissions(allow=allow_tools, deny=deny_tools)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--allow-tool") from error
     return AgentCapabilities(
         can_spawn=not no_spawn,
         can_ipc=not no_ipc,
@@ -67,6 +80,7 @@ def build_capabilities(
         can_network=network,
         can_store=not no_store,
         ipc_scope=parsed,
+        tools=tools,
     )
 
 

@@ -10,7 +10,7 @@ from weftos.cli.output import Cell, Panel, Part, Table, tone
 from weftos.cli.processes import exit_text
 from weftos.rpc.agent_types import AgentDetail, ExitRecord, RingInfo
 
-__all__ = ["inspect_view"]
+__all__ = ["changed_text", "inspect_view", "right_text"]
 
 #: Share of a limit from which the bar turns yellow and red.
 _HIGH, _FULL = 0.8, 0.95
@@ -121,8 +121,10 @@ def _rings(rings: list[RingInfo]) -> Table:
 
 
 def _rights(detail: AgentDetail) -> Panel:
-    pairs: list[tuple[str, Cell]] = [(name, _right_text(value)) for name, value in detail.capabilities.items()]
+    pairs: list[tuple[str, Cell]] = [(name, right_text(value)) for name, value in detail.capabilities.items()]
     pairs += [
+        ("Role", detail.role or "-"),
+        ("Epoch", f"{detail.epoch}, {changed_text(detail.changed_by, detail.changed_why)}"),
         ("Isolation", _list(detail.isolation)),
         ("Subscribed to", _list(detail.topics)),
         ("Offers", _list(detail.services)),
@@ -130,12 +132,20 @@ def _rights(detail: AgentDetail) -> Panel:
     return Panel("Rights", pairs)
 
 
-def _right_text(value: Any) -> str:
-    """A right: yes or no, or the scope ``{"type": "Restricted", "pids": [1, 2]}`` as ``Restricted: 1, 2``."""
+def changed_text(by: str, why: str) -> str:
+    """Who made a version of capabilities, and why."""
+    return f"by {by}: {why}" if by else "as it was started"
+
+
+def right_text(value: Any) -> str:
+    """A right: yes or no, the scope ``{"type": "Restricted", "pids": [1, 2]}`` as ``Restricted: 1, 2``, or lists."""
     if isinstance(value, bool):
         return f.yes(value)
     if not isinstance(value, dict):
         return str(value)
+    if "type" not in value:
+        said = (f"{name} {_list(map(str, part)) if isinstance(part, list) else part}" for name, part in value.items())
+        return "; ".join(said) or "by default"
     items = [str(item) for name, part in value.items() if name != "type" for item in part]
     return f"{value.get('type')}: {', '.join(items) or 'nothing'}" if len(value) > 1 else str(value.get("type"))
 

@@ -39,6 +39,8 @@ _BROKEN_PIPE: Final = 141
 _COMMANDS: Final = {
     "kernel": ("weftos.cli.kernel_commands:kernel", "Start, stop and watch the kernel."),
     "agent": ("weftos.cli.agent_commands:agent", "Start, inspect, message and stop agents."),
+    "capability": ("weftos.cli.capability_commands:capability", "What agents may do: show it, give it, take it."),
+    "budget": ("weftos.cli.budget_commands:budget", "How much agents may use, and by whose rule."),
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
     "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
     "artifact": ("weftos.cli.artifact_commands:artifact", "Keep files under the hash of their content."),

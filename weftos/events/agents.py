@@ -30,6 +30,7 @@ class Spawn(Event, frozen=True, kw_only=True):
     restart: str
     limits: dict[str, Any]
     capabilities: dict[str, Any]
+    role: str = ""
 
 
 class Ready(_Life, frozen=True, kw_only=True):

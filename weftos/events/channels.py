@@ -130,6 +130,12 @@ class Publish(_Subscription, frozen=True, kw_only=True):
     kind: ClassVar[str] = "ipc.publish"
 
 
+class Unpublish(_Subscription, frozen=True, kw_only=True):
+    """An agent may not publish to a topic any more."""
+
+    kind: ClassVar[str] = "ipc.unpublish"
+
+
 class Unsubscribe(_Subscription, frozen=True, kw_only=True):
     """An agent left a topic."""
 

@@ -6,28 +6,40 @@ socket. One rule for every limit: ``0`` is unlimited, and a breach is *more* tha
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from weftos import limits
 from weftos.errors import CapabilityDenied, ResourceLimitExceeded
+from weftos.governance.permissions import SHELL_TOOLS, SandboxPolicy, ToolPermissions
 
 __all__ = [
+    "FLAGS",
     "AgentCapabilities",
     "IpcScope",
     "ResourceLimits",
+    "SandboxPolicy",
     "ScopeAll",
     "ScopeNone",
     "ScopeParentOnly",
     "ScopeRestricted",
     "ScopeTopic",
+    "ToolPermissions",
     "check_broadcast",
     "check_child",
+    "check_file",
     "check_message",
+    "check_service",
+    "check_tool",
     "check_topic",
     "parse_scope",
+    "scope_text",
+    "scope_within",
 ]
+
+#: The capabilities that one has or has not.
+FLAGS: Final = ("can_spawn", "can_ipc", "can_exec_tools", "can_network", "can_store")
 
 
 class ScopeAll(msgspec.Struct, frozen=True, tag="All"):
@@ -93,7 +105,18 @@ class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentCapabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one agent may do. The defaults are those of the reference: everything but the network."""
+    """What one agent may do. The defaults: everything but the network and shells.
+
+    Attributes:
+        can_spawn: start agents.
+        can_ipc: message agents and use topics, as far as ``ipc_scope`` goes.
+        can_exec_tools: run tools, as far as ``tools`` goes.
+        can_network: use the network; it takes ``sandbox.network`` as well.
+        can_store: put and read artifacts.
+        ipc_scope: whom it may message.
+        tools: which tools, services and files.
+        sandbox: by what its process is confined.
+    """
 
     can_spawn: bool = True
     can_ipc: bool = True
@@ -101,6 +124,8 @@ class AgentCapabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     can_network: bool = False
     can_store: bool = True
     ipc_scope: IpcScope = ScopeAll()
+    tools: ToolPermissions = ToolPermissions()
+    sandbox: SandboxPolicy = SandboxPolicy()
 
 
 def parse_scope(text: str) -> IpcScope:
@@ -138,7 +163,7 @@ def check_message(caps: AgentCapabilities, sender: int, target: int, parent: int
         or (isinstance(scope, ScopeParentOnly) and target == parent)
     )
     if not allowed:
-        raise CapabilityDenied(f"agent {sender} may not message agent {target}: its ipc_scope is {_scope_text(scope)}")
+        raise CapabilityDenied(f"agent {sender} may not message agent {target}: its ipc_scope is {scope_text(scope)}")
 
 
 def check_topic(caps: AgentCapabilities, sender: int, topic: str) -> None:
@@ -151,7 +176,7 @@ def check_topic(caps: AgentCapabilities, sender: int, topic: str) -> None:
         raise CapabilityDenied(f"agent {sender} may not use topics (can_ipc is false)")
     scope = caps.ipc_scope
     if not (isinstance(scope, ScopeAll) or (isinstance(scope, ScopeTopic) and topic in scope.names)):
-        raise CapabilityDenied(f"agent {sender} may not use topic {topic!r}: its ipc_scope is {_scope_text(scope)}")
+        raise CapabilityDenied(f"agent {sender} may not use topic {topic!r}: its ipc_scope is {scope_text(scope)}")
 
 
 def check_broadcast(caps: AgentCapabilities, sender: int) -> None:
@@ -164,6 +189,44 @@ def check_broadcast(caps: AgentCapabilities, sender: int) -> None:
         raise CapabilityDenied(f"agent {sender} may not broadcast: that takes ipc_scope All")
 
 
+def check_tool(caps: AgentCapabilities, agent: int, tool: str) -> None:
+    """Refuse a tool that the agent may not run: without the flag none, then the denied, the unlisted, and shells.
+
+    Raises:
+        CapabilityDenied: naming what is missing.
+    """
+    if not caps.can_exec_tools:
+        raise CapabilityDenied(f"agent {agent} may not run tools (can_exec_tools is false)")
+    if not caps.tools.lets_tool(tool):
+        raise CapabilityDenied(f"agent {agent} may not run the tool {tool!r}: its tools do not let it through")
+    if tool in SHELL_TOOLS and not caps.sandbox.allow_shell:
+        raise CapabilityDenied(f"agent {agent} may not run the tool {tool!r}: its sandbox does not allow shells")
+
+
+def check_service(caps: AgentCapabilities, agent: int, service: str) -> None:
+    """Refuse a service that the agent's list does not let through.
+
+    Raises:
+        CapabilityDenied: naming what is missing.
+    """
+    if not caps.can_ipc:
+        raise CapabilityDenied(f"agent {agent} may not call services (can_ipc is false)")
+    if not caps.tools.lets_service(service):
+        raise CapabilityDenied(
+            f"agent {agent} may not call the service {service!r}: its service_access does not let it"
+        )
+
+
+def check_file(caps: AgentCapabilities, agent: int, path: str) -> None:
+    """Refuse a path that the agent's tools may not use.
+
+    Raises:
+        CapabilityDenied: naming what is missing.
+    """
+    if not caps.tools.lets_file(path):
+        raise CapabilityDenied(f"agent {agent} may not use {path!r}: its file_access does not let it through")
+
+
 def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCapabilities) -> None:
     """Refuse a child that would hold more than its parent.
 
@@ -172,13 +235,18 @@ def check_child(parent: int, parent_caps: AgentCapabilities, child_caps: AgentCa
     """
     if not parent_caps.can_spawn:
         raise CapabilityDenied(f"agent {parent} may not spawn (can_spawn is false)")
-    for name in ("can_spawn", "can_ipc", "can_exec_tools", "can_network", "can_store"):
+    for name in FLAGS:
         if getattr(child_caps, name) and not getattr(parent_caps, name):
             raise CapabilityDenied(f"a child of agent {parent} may not have {name}: its parent has not")
     if not scope_within(child_caps.ipc_scope, parent_caps.ipc_scope, parent):
         raise CapabilityDenied(
-            f"the scope of a child of agent {parent} must lie within {_scope_text(parent_caps.ipc_scope)}"
+            f"the scope of a child of agent {parent} must lie within {scope_text(parent_caps.ipc_scope)}"
         )
+    beyond = child_caps.tools.beyond(parent_caps.tools) + [
+        f"sandbox {what}" for what in child_caps.sandbox.beyond(parent_caps.sandbox)
+    ]
+    if beyond:
+        raise CapabilityDenied(f"a child of agent {parent} may not have {', '.join(beyond)}: its parent has not")
 
 
 def scope_within(child: IpcScope, parent: IpcScope, parent_pid: int) -> bool:
@@ -193,7 +261,8 @@ def scope_within(child: IpcScope, parent: IpcScope, parent_pid: int) -> bool:
     return False
 
 
-def _scope_text(scope: IpcScope) -> str:
+def scope_text(scope: IpcScope) -> str:
+    """Return a scope as people read it, such as ``Restricted(1, 2)``."""
     match scope:
         case ScopeRestricted(pids):
             return f"Restricted({', '.join(map(str, pids))})"

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from weftos.errors import CapabilityDenied
-from weftos.governance.capability import AgentCapabilities, check_broadcast, check_message, check_topic
+from weftos.governance.capability import AgentCapabilities, check_broadcast, check_message, check_tool, check_topic
 
 __all__ = ["ACTIONS", "Action", "CapabilityGate", "Defer", "Deny", "GateBackend", "GateDecision", "Permit", "Subject"]
 
@@ -96,6 +96,13 @@ def _topic(subject: Subject, context: Mapping[str, Any]) -> None:
     check_topic(subject.capabilities, subject.pid, topic)
 
 
+def _tool(subject: Subject, context: Mapping[str, Any]) -> None:
+    tool = context.get("tool", "")
+    if not isinstance(tool, str):
+        raise CapabilityDenied("tool.exec needs the name of the tool")
+    check_tool(subject.capabilities, subject.pid, tool)
+
+
 #: Every privileged action of the kernel. Missing here means denied.
 ACTIONS: Final[dict[str, Action]] = {
     "ipc.send": Action("open a channel to another agent", _message),
@@ -108,7 +115,7 @@ ACTIONS: Final[dict[str, Action]] = {
     "artifact.put": Action("store an artifact", _flag("can_store")),
     "artifact.get": Action("read an artifact", _flag("can_store")),
     "artifact.release": Action("give up an artifact that it put", _flag("can_store")),
-    "tool.exec": Action("run a tool", _flag("can_exec_tools")),
+    "tool.exec": Action("run a tool", _tool),
     "net.connect": Action("open a network connection", _flag("can_network")),
     "kernel.shutdown": Action("stop the kernel", None),
 }

@@ -12,7 +12,8 @@ from typing import Final
 from weftos.agent import frames as f
 from weftos.artifacts.form import check_content_type, check_hash
 from weftos.artifacts.sealed import sealed_size
-from weftos.errors import ArtifactQuotaReached, InvalidRequest
+from weftos.errors import ArtifactQuotaReached, CapabilityDenied, InvalidRequest
+from weftos.ipc.frames import close_all
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grant
 from weftos.kernel.inherit import require
@@ -47,6 +48,7 @@ class AgentArtifacts:
             charge = self._reserve(agent, size, limit)
             context = {"size": size, "content_type": body.content_type}
             require(await self._core.service.gate("artifact.put", context, agent.pid), "artifact.put")
+            _still_may(agent)
             values, _ = await self._core.service.hand(_by(agent), p.StoreArtifact(body.content_type), fds)
         except BaseException:
             share.give_back(charge)
@@ -72,6 +74,11 @@ class AgentArtifacts:
         try:
             require(await self._core.service.gate("artifact.get", {"hash": body.hash}, agent.pid), "artifact.get")
             values, fds = await self._core.service.hand(_by(agent), p.OpenArtifact(body.hash))
+            try:
+                _still_may(agent)
+            except CapabilityDenied:
+                close_all(fds)
+                raise
         finally:
             agent.artifacts.leave()
         return values, None, fds
@@ -88,6 +95,12 @@ class AgentArtifacts:
             agent.artifacts.leave()
         agent.artifacts.release(body.hash)
         return values, None, []
+
+
+def _still_may(agent: Agent) -> None:
+    """Refuse what was permitted, and taken while it was under way."""
+    if not agent.entry.spec.capabilities.can_store:
+        raise CapabilityDenied(f"agent {agent.pid} may not use artifacts (can_store is false)")
 
 
 def _by(agent: Agent) -> str:

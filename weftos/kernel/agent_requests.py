@@ -10,15 +10,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from weftos import limits
 from weftos.agent import frames as f
+from weftos.agent.rights import check_action
 from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
 from weftos.ipc.frames import close_all
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel.agent_artifacts import AgentArtifacts
+from weftos.kernel.capabilities import Capabilities
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
 from weftos.kernel.grants import Grant, Grants
-from weftos.kernel.inherit import limits_from, require
+from weftos.kernel.inherit import capabilities_for, limits_from, require
 from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.process import ProcessEntry
@@ -30,6 +33,8 @@ __all__ = ["AgentRequests"]
 
 log = logging.getLogger(__name__)
 
+#: What a refused action was about, in a context.
+_ABOUT: Final = {int: "target_pid", str: "topic"}
 _LEVELS: Final = {
     "debug": LogLevel.DEBUG,
     "info": LogLevel.INFO,
@@ -44,6 +49,7 @@ class AgentRequests:
 
     Args:
         core: shared state.
+        capabilities: changes what agents hold.
         grants: decides channels and topics.
         operator: takes messages to pid 0.
         registry: services.
@@ -51,9 +57,16 @@ class AgentRequests:
     """
 
     def __init__(
-        self, core: Core, grants: Grants, operator: Operator, registry: ServiceRegistry, proofs: MessageProofs
+        self,
+        core: Core,
+        capabilities: Capabilities,
+        grants: Grants,
+        operator: Operator,
+        registry: ServiceRegistry,
+        proofs: MessageProofs,
     ) -> None:
         self._core = core
+        self._capabilities = capabilities
         self._grants = grants
         self._operator = operator
         self._registry = registry
@@ -69,6 +82,7 @@ class AgentRequests:
             f.DeadLetterReport: self._dead_letter,
             f.RingReport: self._ring_report,
             f.LeafFrame: proofs.answered,
+            f.Refused: self._refused,
             f.PongFrame: lambda _agent, _frame: None,
         }
         self._bodies: dict[type, Callable[[Agent, Any], Awaitable[Grant]]] = {
@@ -84,6 +98,7 @@ class AgentRequests:
             f.Describe: self._describe,
             f.GetArtifact: self._artifacts.get,
             f.ReleaseArtifact: self._artifacts.release,
+            f.RequestCapability: self._request_capability,
         }
 
     def take(self, agent: Agent, frame: Any, fds: list[int]) -> None:
@@ -134,6 +149,22 @@ class AgentRequests:
         if frame.code == "shm.ring_corrupted" and record is not None and sender is not None:
             self._grants.revoke(record, f"its reader found it broken: {frame.message[:200]}", DeadLetterReason.TIMEOUT)
 
+    def _refused(self, agent: Agent, frame: f.Refused) -> None:
+        """Write down what an agent's own client refused it, if it was right to do so."""
+        spec, target = agent.entry.spec, frame.target
+        if isinstance(target, str):
+            target = target[: limits.RIGHTS_NAME_CHARS]
+        try:
+            check_action(spec.capabilities, agent.pid, spec.parent, frame.action, target)
+        except CapabilityDenied as error:
+            payload: dict[str, Any] = {"pid": agent.pid, "action": frame.action, "reason": str(error)}
+            kind = "ipc.deny" if frame.action.startswith("ipc.") else "capability.deny"
+            if kind == "ipc.deny":
+                payload["context"] = {} if target is None else {_ABOUT[type(target)]: target}
+            self._core.record(kind, payload, subject=agent.entry.agent_id)
+        except (WeftError, TypeError, AttributeError) as error:
+            log.debug("agent %d says that it was refused %s: %s", agent.pid, frame.action[:60], error)
+
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _request(self, agent: Agent, frame: f.AgentRequest) -> None:
@@ -173,12 +204,17 @@ class AgentRequests:
             name=body.name or default_name(body.program),
             env=body.env,
             limits=limits_from(body.limits, parent.limits),
-            capabilities=body.capabilities or parent.capabilities,
+            capabilities=capabilities_for(body.role, body.capabilities, agent.entry),
+            role=body.role,
             restart=body.restart,
             parent=agent.pid,
         )
         child = await self.supervisor.spawn(spec, agent.pid)
         return {"pid": child.pid}, None, []
+
+    async def _request_capability(self, agent: Agent, body: f.RequestCapability) -> Grant:
+        changed = await self._capabilities.request(agent, body.rights, body.reason)
+        return {"decision": "permit", "epoch": changed.entry.epoch}, None, []
 
     async def _stop(self, agent: Agent, body: f.StopProcess) -> Grant:
         if body.pid != agent.pid and body.pid not in self._core.table.descendants(agent.pid):
@@ -201,6 +237,9 @@ class AgentRequests:
         if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
             raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
         require(await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register")
+        if not agent.entry.spec.capabilities.can_ipc:
+            # It was taken while the gate was asked.
+            raise CapabilityDenied(f"agent {agent.pid} may not offer services (can_ipc is false)")
         if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
             log.info("agent %d offers service %r", agent.pid, body.name)
             self._core.record("service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)})

@@ -53,6 +53,8 @@ class Agent:
     link: FrameLink[Any] | None = None
     #: Resolved when the present incarnation is ready, or with what kept it from becoming so.
     ready: asyncio.Future[None] | None = None
+    #: The service knows it, and its page says what it may do.
+    introduced: bool = False
     #: Resolved when the present incarnation has been reaped.
     gone: asyncio.Future[None] | None = None
     #: Waiting for a stop or a continue to be observed.
@@ -118,6 +120,8 @@ class Core:
         #: Incarnation of the service process, as far as the log has been told of it.
         self.service_on_log = 1
         self.service: ServiceHost
+        #: Held while what an agent may do changes, from the decision to the effect: nobody is started meanwhile.
+        self.authority = asyncio.Lock()
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
@@ -152,9 +156,19 @@ class Core:
         Raises:
             WeftError: it is not on disk; the act must not happen.
         """
-        reply = await asyncio.wait_for(self.service.submit(p.Append(kind, payload, subject, None, True), source), 30.0)
+        await self.on_disk(self.service.submit(p.Append(kind, payload, subject, None, True), source))
+
+    async def on_disk(self, submitted: asyncio.Future[p.Reply]) -> p.Appended:
+        """Wait for an append that is under way.
+
+        Raises:
+            WeftError: it is not on disk; the act must not happen.
+        """
+        reply = await asyncio.wait_for(submitted, 30.0)
         if isinstance(reply, p.Failed):
             raise error_for_code(reply.code, reply.message)
+        assert isinstance(reply, p.Appended)
+        return reply
 
     def bury(self, letter: DeadLetter, *, count: int = 1, last_id: str = "") -> None:
         """Keep a message that nobody will handle, and say so on the chain.

@@ -17,6 +17,7 @@ import msgspec
 
 from weftos.chain import Record, read
 from weftos.errors import RecordPruned
+from weftos.kernel.folding_budgets import BudgetFold
 from weftos.rpc.state_types import AgentHeld, KernelHeld, RingHeld, ServiceHeld, TopicHeld
 
 __all__ = ["SETTLED", "Fold", "boot_records", "differences"]
@@ -24,8 +25,8 @@ __all__ = ["SETTLED", "Fold", "boot_records", "differences"]
 _Payload: TypeAlias = dict[str, Any]
 #: States in which an agent's process is known to be its program.
 SETTLED: Final = frozenset(("running", "suspended"))
-#: Who may speak for the kernel.
-_SOURCES: Final = frozenset(("kernel", "supervisor"))
+#: Who may speak for the kernel, and who for the budgets.
+_SOURCES: Final = frozenset(("kernel", "supervisor", "budget"))
 
 
 def boot_records(directory: str, boot_id: bytes, stop: int) -> Iterator[Record]:
@@ -70,12 +71,14 @@ class Fold:
         self._subscribers: dict[str, set[int]] = {}
         self._publishers: dict[str, set[int]] = {}
         self._witnesses: set[str] = set()
+        self._budgets = BudgetFold()
 
     def take(self, record: Record) -> None:
         """Add a record; they come in their order."""
         self._seq = record.seq
         if record.header.boot_id != self._boot_id or record.source not in _SOURCES:
             return
+        self._budgets.take(record)
         rule = _RULES.get(record.kind)
         if rule is not None:
             rule(self, record.payload)
@@ -105,6 +108,7 @@ class Fold:
             ],
             services=[self._services[name] for name in sorted(self._services)],
             witnesses=sorted(self._witnesses),
+            budgets=self._budgets.held(),
             dead_letters=self._dead_letters,
         )
 
@@ -117,7 +121,10 @@ class Fold:
 
     def _spawn(self, payload: _Payload) -> None:
         fields = {name: payload[name] for name in ("pid", "agent_id", "name", "program", "parent_pid", "restart")}
-        self._agents[payload["pid"]] = AgentHeld(**fields, state="starting", incarnation=1)
+        held = {name: payload[name] for name in ("capabilities", "limits")}
+        self._agents[payload["pid"]] = AgentHeld(
+            **fields, **held, ceiling=held, role=payload.get("role", ""), state="starting", incarnation=1
+        )
 
     def _state(self, payload: _Payload, state: str) -> None:
         agent = self._agents.get(payload["pid"])
@@ -154,6 +161,14 @@ class Fold:
             watched.links = [*watched.links, watcher.pid]
             watcher.links = [*watcher.links, watched.pid]
 
+    def _capabilities(self, payload: _Payload) -> None:
+        pid = payload["pid"]
+        agent = self._agents.get(pid) or self._ended.get(pid)
+        if agent is not None:
+            agent.capabilities, agent.limits = payload["capabilities"], payload["limits"]
+            agent.epoch = payload["epoch"]
+            agent.ceiling = payload.get("ceiling", agent.ceiling)
+
     # --- channels -----------------------------------------------------------------------------------------------------
 
     def _grant(self, payload: _Payload) -> None:
@@ -188,6 +203,13 @@ class Fold:
 
     def _publish(self, payload: _Payload) -> None:
         self._publishers.setdefault(payload["topic"], set()).add(payload["pid"])
+
+    def _unpublish(self, payload: _Payload) -> None:
+        topic, pid = payload["topic"], payload["pid"]
+        _discard(self._publishers, pid, topic)
+        newest = {ring.dst: ring for ring in sorted(self._rings.values(), key=_number) if ring.src == pid}
+        for ring in newest.values():
+            ring.topics = [name for name in ring.topics if name != topic]
 
     def _dead_letter(self, payload: _Payload) -> None:
         self._dead_letters += payload["count"]
@@ -237,11 +259,15 @@ _RULES: Final[dict[str, Callable[[Fold, _Payload], None]]] = {
     "agent.restart": Fold._restart,
     "agent.gone": Fold._gone,
     "agent.monitor": Fold._monitor,
+    "capability.grant": Fold._capabilities,
+    "capability.revoke": Fold._capabilities,
+    "capability.elevate": Fold._capabilities,
     "ipc.grant": Fold._grant,
     "ipc.revoke": Fold._revoke,
     "ipc.subscribe": Fold._subscribe,
     "ipc.unsubscribe": Fold._unsubscribe,
     "ipc.publish": Fold._publish,
+    "ipc.unpublish": Fold._unpublish,
     "ipc.dead_letter": Fold._dead_letter,
     "service.register": Fold._register,
     "service.unregister": Fold._unregister,

@@ -8,12 +8,13 @@ arrives through a ring its reader does not know.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from weftos import limits
 from weftos.agent import frames as f
 from weftos.errors import AgentExited, CapabilityDenied, GovernanceDenied, ServiceNotFound, WeftError
-from weftos.governance.capability import check_broadcast, check_message, check_topic
+from weftos.governance.capability import check_broadcast, check_message, check_service, check_topic
 from weftos.kernel.channels import RingRecord, ring_capacity
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
@@ -53,10 +54,7 @@ class Grants:
         assert pid is not None, "a channel goes to a process or a service"
         target = self._core.agent(pid)
         context = {"target_pid": pid, "service": body.service}
-        parent = agent.entry.spec.parent
-        await self._permit(
-            agent, "ipc.send", context, lambda: check_message(agent.entry.spec.capabilities, agent.pid, pid, parent)
-        )
+        await self._permit(agent, "ipc.send", context, lambda: _check_channel(agent, pid, body.service))
         self._still_here(agent, target)
         record = self._ring(agent, target, body.size)
         if not record.direct:
@@ -167,6 +165,8 @@ class Grants:
         try:
             check()
             require(await self._core.service.gate(action, context, agent.pid), action)
+            # A right may have been taken while the gate was asked. From here to the ring nothing is waited for.
+            check()
         except (CapabilityDenied, GovernanceDenied) as error:
             log.warning("agent %d was refused %s %s: %s", agent.pid, action, context, error)
             payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
@@ -264,6 +264,66 @@ class Grants:
             bury_unread(core, inspector, record.src, record.dst, letter, reason)
         core.channels.remove(record)
 
+    def close(self, record: RingRecord, reason: str, letter: DeadLetterReason) -> None:
+        """Close a ring as ``revoke`` does, also one that is broken: nothing of that is read then."""
+        core = self._core
+        try:
+            self.revoke(record, reason, letter)
+        except WeftError as error:
+            ends = {"ring": record.ring_id, "from": record.src, "to": record.dst}
+            core.record("ipc.revoke", ends | {"reason": f"{reason}; {error}"[:500]})
+            core.channels.remove(record)
+            core.emit(log, LogLevel.ERROR, f"ring {record.ring_id} from agent {record.src}: {error}")
+
+    # --- revocation ---------------------------------------------------------------------------------------------------
+
+    def enforce(self, agent: Agent) -> None:
+        """Take from an agent what it has and may not have any more: rings, topics, and the names it offers."""
+        core, caps, pid = self._core, agent.entry.spec.capabilities, agent.pid
+        for topic in core.topics.topics_of(pid):
+            if not _passes(check_topic, caps, pid, topic):
+                self.unsubscribe(agent, topic)
+        for topic in core.topics.published_by(pid):
+            if not _passes(check_topic, caps, pid, topic):
+                self._unpublish(agent, topic)
+        for record in core.channels.outgoing(pid):
+            self._enforce_on(agent, record)
+        if not caps.can_ipc:
+            for name in self._registry.forget(pid):
+                core.record("service.unregister", {"name": name, "pid": pid})
+
+    def _unpublish(self, agent: Agent, topic: str) -> None:
+        core = self._core
+        core.topics.unpublish(agent.pid, topic)
+        core.record("ipc.unpublish", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
+        agent.signal_frame(f.Member(topic, 0, on=False))
+        for record in core.channels.outgoing(agent.pid):
+            if topic in record.topics and not record.replaced:
+                record.topics.discard(topic)
+                self._tell_receiver(record)
+
+    def _enforce_on(self, agent: Agent, record: RingRecord) -> None:
+        caps, pid = agent.entry.spec.capabilities, agent.pid
+        reason = f"agent {pid} may not send this any more"
+        lost = record.broadcast and not _passes(check_broadcast, caps, pid)
+        if record.direct and not _passes(check_message, caps, pid, record.dst, agent.entry.spec.parent):
+            # Its writer would go on writing into a ring that it has for a topic: it gets a new one for that.
+            topics = sorted(record.topics)
+            target = self._core.agents.get(record.dst)
+            replaced = record.replaced
+            self.close(record, reason, DeadLetterReason.GOVERNANCE_DENIED)
+            for topic in topics if target is not None and not replaced else ():
+                assert target is not None
+                self._introduce(agent, target, topic)
+                agent.signal_frame(f.Member(topic, target.pid, on=True))
+            return
+        record.broadcast = record.broadcast and not lost
+        if not record.used:
+            self.close(record, reason, DeadLetterReason.GOVERNANCE_DENIED)
+        elif lost:
+            self._granted(record)
+            self._tell_receiver(record)
+
     # --- lives --------------------------------------------------------------------------------------------------------
 
     def reborn(self, agent: Agent) -> None:
@@ -298,12 +358,19 @@ class Grants:
             if empty or record.dst not in core.agents:
                 why = "was given a larger ring" if record.replaced else "has ended"
                 reason = f"agent {record.src} {why}, and its messages are read"
-                try:
-                    self.revoke(record, reason, DeadLetterReason.AGENT_EXITED)
-                except WeftError as error:
-                    core.record(
-                        "ipc.revoke",
-                        {"ring": record.ring_id, "from": record.src, "to": record.dst, "reason": str(error)},
-                    )
-                    core.channels.remove(record)
-                    core.emit(log, LogLevel.ERROR, f"ring {record.ring_id} of ended agent {record.src}: {error}")
+                self.close(record, reason, DeadLetterReason.AGENT_EXITED)
+
+
+def _check_channel(agent: Agent, target: int, service: str | None) -> None:
+    caps = agent.entry.spec.capabilities
+    check_message(caps, agent.pid, target, agent.entry.spec.parent)
+    if service is not None:
+        check_service(caps, agent.pid, service)
+
+
+def _passes(check: Callable[..., None], *question: Any) -> bool:
+    try:
+        check(*question)
+    except CapabilityDenied:
+        return False
+    return True

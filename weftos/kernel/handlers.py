@@ -11,17 +11,17 @@ from typing import Any, Final
 import msgspec
 
 import weftos
-from weftos import limits
 from weftos.agent.frames import SpawnSpec
 from weftos.errors import AgentExited, BackendNotAvailable, InvalidRequest, WrongState
-from weftos.governance.capability import AgentCapabilities, ResourceLimits
+from weftos.governance.capability import ResourceLimits
 from weftos.ids import KERNEL_PID
 from weftos.kernel.agent_requests import default_name
 from weftos.kernel.artifact_handlers import ArtifactHandlers
+from weftos.kernel.budget_handlers import BudgetHandlers
 from weftos.kernel.chain_pages import raw_page
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grants
-from weftos.kernel.inherit import limits_from
+from weftos.kernel.inherit import capabilities_for, limits_from
 from weftos.kernel.operator import Operator
 from weftos.kernel.registry import ServiceRegistry, overall
 from weftos.kernel.resource_handlers import ResourceHandlers
@@ -33,7 +33,7 @@ from weftos.rpc import agent_types as a
 from weftos.rpc import retention_types as n
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
-from weftos.rpc.state_types import KernelHeld
+from weftos.rpc.state_types import BudgetHeld, KernelHeld
 from weftos.service import protocol as p
 
 __all__ = ["Handlers"]
@@ -125,6 +125,7 @@ class Handlers:
             "ipc.subscribe": self.ipc_subscribe,
             "ipc.dead-letters": self.dead_letters,
             **ArtifactHandlers(self._core).table(),
+            **BudgetHandlers(self._core).table(),
         }
 
     # --- kernel -------------------------------------------------------------------------------------------------------
@@ -157,9 +158,9 @@ class Handlers:
         # ``ask`` submits before it first waits, so this is one turn of the loop: whatever was decided before was
         # submitted before, and nothing else was.
         held = self._views.held(-1)
-        reply = await self._core.service.ask(p.ChainHead(), limits.SERVICE_TIMEOUT_S)
-        assert isinstance(reply, p.Head)
-        return msgspec.structs.replace(held, seq=reply.values["head_seq"])
+        found = await self._core.service.done(p.BudgetState())
+        budgets = msgspec.convert(found["budgets"], list[BudgetHeld])
+        return msgspec.structs.replace(held, seq=found["head_seq"], budgets=budgets)
 
     async def kernel_services(self, _params: t.NoParams) -> list[t.ServiceInfo]:
         await self._registry.check()
@@ -226,15 +227,16 @@ class Handlers:
     async def agent_spawn(self, params: a.SpawnParams) -> a.SpawnResult:
         if params.backend != "native":
             raise BackendNotAvailable(f"backend {params.backend!r} does not exist in this version; there is: native")
-        parent_spec = self._core.agent(params.parent_pid).entry.spec if params.parent_pid else None
+        parent = self._core.agent(params.parent_pid).entry if params.parent_pid else None
         defaults = ResourceLimits(**msgspec.structs.asdict(self._core.config.limits))
         spec = SpawnSpec(
             program=params.program,
             args=tuple(params.args),
             name=params.name or default_name(params.program),
             env=params.env,
-            limits=limits_from(params.limits, parent_spec.limits if parent_spec else defaults),
-            capabilities=params.capabilities or (parent_spec.capabilities if parent_spec else AgentCapabilities()),
+            limits=limits_from(params.limits, parent.spec.limits if parent else defaults),
+            capabilities=capabilities_for(params.role, params.capabilities, parent),
+            role=params.role,
             restart=params.restart,
             parent=params.parent_pid or KERNEL_PID,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.folding import SETTLED
 from weftos.kernel.registry import ServiceRegistry
@@ -64,4 +66,9 @@ def _agent(core: Core, agent: Agent) -> AgentHeld:
         os_pid=entry.os_pid if entry.state.value in SETTLED else None,
         watchers=sorted(pid for pid in agent.watchers if pid in core.agents),
         links=sorted(pid for pid in agent.links if pid in core.agents),
+        role=entry.spec.role,
+        epoch=entry.epoch,
+        capabilities=msgspec.to_builtins(entry.spec.capabilities),
+        limits=msgspec.to_builtins(entry.spec.limits),
+        ceiling=msgspec.to_builtins(entry.ceiling),
     )

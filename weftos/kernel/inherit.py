@@ -16,13 +16,15 @@ from weftos.errors import (
     InvalidRequest,
     ResourceLimitExceeded,
 )
-from weftos.governance.capability import ResourceLimits, check_child
+from weftos.governance.capability import AgentCapabilities, ResourceLimits, check_child
 from weftos.governance.gate import Defer, Deny, GateDecision
+from weftos.governance.rights import Rights, check_size, narrow
+from weftos.governance.roles import check_agency, role_named
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import POLICIES
 from weftos.kernel.service_host import ServiceHost
 
-__all__ = ["checked_spec", "limits_from", "living_parent", "permitted", "require"]
+__all__ = ["capabilities_for", "checked_spec", "limits_from", "living_parent", "permitted", "require"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -43,11 +45,32 @@ def checked_spec(table: ProcessTable, spec: SpawnSpec) -> SpawnSpec:
     if spec.restart not in POLICIES:
         raise InvalidRequest(f"restart policy {spec.restart!r} is none of {', '.join(POLICIES)}")
     spec.limits.check_range()
+    check_size(Rights(spec.capabilities, spec.limits))
+    role_named(spec.role)
     parent = living_parent(table, spec)
     if parent is not None:
         check_child(spec.parent, parent.spec.capabilities, spec.capabilities)
+        check_agency(spec.parent, parent.spec.role, len(parent.children), spec.role)
         _within(spec.limits, parent.spec.limits, spec.parent)
     return spec
+
+
+def capabilities_for(role: str, asked: AgentCapabilities | None, parent: ProcessEntry | None) -> AgentCapabilities:
+    """Return what a new agent gets: what was asked for, else what its role has, else what its parent has.
+
+    What a role has is cut down to what the parent has; what was asked for is not, and refused if it is more.
+
+    Raises:
+        InvalidRequest: there is no such role.
+    """
+    known = role_named(role)
+    if asked is not None:
+        return asked
+    if known is None:
+        return parent.spec.capabilities if parent is not None else AgentCapabilities()
+    if parent is None:
+        return known.capabilities
+    return narrow(Rights(known.capabilities, parent.spec.limits), parent.rights, parent.pid).capabilities
 
 
 def living_parent(table: ProcessTable, spec: SpawnSpec) -> ProcessEntry | None:

@@ -28,6 +28,8 @@ from weftos.ids import KERNEL_PID
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import leftovers, reaper
 from weftos.kernel.agent_requests import AgentRequests
+from weftos.kernel.capabilities import Capabilities
+from weftos.kernel.capability_handlers import CapabilityHandlers
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
@@ -74,9 +76,11 @@ class Kernel:
         self.grants = Grants(core, self.registry)
         self.operator = Operator(core)
         self.proofs = MessageProofs(core)
-        self.requests = AgentRequests(core, self.grants, self.operator, self.registry, self.proofs)
+        self.capabilities = Capabilities(core, self.grants.enforce)
+        self.requests = AgentRequests(core, self.capabilities, self.grants, self.operator, self.registry, self.proofs)
         self.supervisor = Supervisor(core, self.requests.take, self._gone, self._life)
         self.requests.supervisor = self.supervisor
+        self.supervisor.fit = self.capabilities.fit
         self.sampler = Sampler(core, self.supervisor)
         self.halted = asyncio.Event()
         self._rpc: RpcServer | None = None
@@ -227,7 +231,7 @@ class Kernel:
             self._replace_service,
             leftovers.enforcement(),
         )
-        table = handlers.table() | {"ipc.prove": self.proofs.find}
+        table = handlers.table() | CapabilityHandlers(core, self.capabilities).table() | {"ipc.prove": self.proofs.find}
         self._rpc = RpcServer(core.home.socket, table, core.emit)
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))

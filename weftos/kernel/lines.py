@@ -16,8 +16,8 @@ import mmap
 import os
 
 from weftos import limits
-from weftos.errors import DoorbellLost
-from weftos.shm import Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
+from weftos.errors import DoorbellLost, SharedMemoryError
+from weftos.shm import Bulletin, Doorbell, MailboxPeer, RingConsumer, RingProducer, Segment, create_mailbox, create_ring
 from weftos.shm.mailbox import READY
 
 __all__ = ["FIRST_GRANT_SLOT", "KERNEL_SLOT", "SERVICE_SLOT", "AgentLines", "private_to_kernel"]
@@ -40,6 +40,9 @@ def private_to_kernel(segment: Segment) -> Segment:
 class AgentLines:
     """One agent's lines.
 
+    Attributes:
+        page: what it may do, for it to read; ``None`` where the system cannot keep others from writing.
+
     Args:
         pid: its kernel pid.
         bell_name: name for its doorbell; must not exist.
@@ -56,6 +59,7 @@ class AgentLines:
         self.to_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=to_agent))
         self.from_agent = private_to_kernel(create_ring(limits.KERNEL_RING_BYTES, ring_id=from_agent))
         self.to_agent_id, self.from_agent_id, self.request_id, self.reply_id = ring_ids
+        self.page = _page()
         self.request_fd = _descriptor_only(
             create_ring(limits.SERVICE_RING_BYTES, max_record=limits.SERVICE_RING_BYTES // 2, ring_id=request)
         )
@@ -76,7 +80,13 @@ class AgentLines:
 
     def inherited(self) -> list[int]:
         """Descriptors that the agent's process keeps over the fork."""
-        return [self.mailbox.fd, self.to_agent.fd, self.from_agent.fd, self.request_fd, self.reply_fd]
+        fds = [self.mailbox.fd, self.to_agent.fd, self.from_agent.fd, self.request_fd, self.reply_fd]
+        return fds if self.page is None else [*fds, self.page.fd]
+
+    def publish(self, epoch: int, data: bytes) -> None:
+        """Put what the agent may do on its page, if there is one and it does not say so already."""
+        if self.page is not None and self.page.epoch < epoch:
+            self.page.publish(epoch, data)
 
     def close(self) -> None:
         """Release everything; the agent is gone for good."""
@@ -86,11 +96,21 @@ class AgentLines:
         except DoorbellLost:
             # The name is gone already, which is what was wanted.
             pass
+        if self.page is not None:
+            self.page.close()
         self.mailbox.close()
         self.to_agent.close()
         self.from_agent.close()
         os.close(self.request_fd)
         os.close(self.reply_fd)
+
+
+def _page() -> Bulletin | None:
+    try:
+        return Bulletin()
+    except SharedMemoryError:
+        # The agent asks instead of looking; what it may do is decided elsewhere in any case.
+        return None
 
 
 def _descriptor_only(segment: Segment) -> int:

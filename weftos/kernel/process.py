@@ -19,6 +19,7 @@ import msgspec
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
 from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableFull
+from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
 from weftos.service.keyed import scope_of
 
@@ -49,7 +50,7 @@ _ARROWS: dict[ProcessState, frozenset[ProcessState]] = {
 class ProcessEntry:
     """One agent.
 
-    Fields are grouped by who writes them.
+    Fields are grouped by who writes them. What it may do stands in ``spec``, so that every incarnation has it.
     """
 
     # written once, at spawn
@@ -57,6 +58,12 @@ class ProcessEntry:
     spec: SpawnSpec
     spawned_at: float
     scope: str = ""
+
+    # written by the desk of capabilities, at each change of them
+    epoch: int = 1
+    ceiling: Rights = field(default_factory=Rights)
+    changed_by: str = ""
+    changed_why: str = ""
 
     # written by the supervisor, at each change of life
     state: ProcessState = ProcessState.STARTING
@@ -80,6 +87,11 @@ class ProcessEntry:
     def agent_id(self) -> str:
         """Stable name for records: the agent's name with its pid, unique within a boot."""
         return f"{self.spec.name}.{self.pid}"
+
+    @property
+    def rights(self) -> Rights:
+        """What it holds."""
+        return Rights(self.spec.capabilities, self.spec.limits)
 
     @property
     def alive(self) -> bool:
@@ -124,6 +136,7 @@ class ProcessEntry:
             "restart": spec.restart,
             "limits": msgspec.to_builtins(spec.limits),
             "capabilities": msgspec.to_builtins(spec.capabilities),
+            "role": spec.role,
         }
 
 
@@ -157,6 +170,7 @@ class ProcessTable:
         parent = self._live.get(spec.parent)
         scope = scope_of(parent.scope if parent is not None else "", spec.name)
         entry = ProcessEntry(pid=self._last_pid, spec=spec, spawned_at=now, scope=scope)
+        entry.ceiling = entry.rights
         self._live[entry.pid] = entry
         if parent is not None:
             parent.children.add(entry.pid)
@@ -206,6 +220,9 @@ class ProcessTable:
         del self._ended[pid]
         entry.spawned_at = now
         self._live[pid] = entry
+        parent = self._live.get(entry.spec.parent)
+        if parent is not None:
+            parent.children.add(pid)
         return entry
 
     def __iter__(self) -> Iterator[ProcessEntry]:

@@ -12,7 +12,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from weftos.kernel import inherit
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.exits import classify
 from weftos.kernel.fork import fork_child
+from weftos.kernel.introduce import introduce
 from weftos.kernel.lines import KERNEL_SLOT, SERVICE_SLOT, AgentLines
 from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessState
@@ -62,6 +63,8 @@ class Supervisor:
         self._on_frame = on_frame
         self._on_gone = on_gone
         self._on_life = on_life
+        #: Cuts an ended agent down to its parent, before it lives again; set by the kernel.
+        self.fit: Callable[[ProcessEntry], Awaitable[None]]
         self.stops = Stops(core, self._retire)
 
     # --- spawn --------------------------------------------------------------------------------------------------------
@@ -81,17 +84,19 @@ class Supervisor:
         try:
             spec = inherit.checked_spec(core.table, spec)
             await inherit.permitted(core.service, spec, requester)
-            # It may have ended while the gate was asked.
-            inherit.living_parent(core.table, spec)
+            async with core.authority:
+                # The parent may have ended, or lost rights, while the gate was asked. From here on it cannot.
+                inherit.checked_spec(core.table, spec)
+                core.life.require_running()
+                entry = core.table.add(spec, time.time())
+                agent = self._enter(entry, self._make_lines(entry.pid))
+                request = p.Append("agent.spawn", entry.spawn_payload(requester), entry.agent_id)
+                recorded = core.service.submit(request)
         except WeftError as error:
             log.warning("%s was not spawned for agent %d: %s", spec.program, requester, error)
             raise
-        core.life.require_running()
-        entry = core.table.add(spec, time.time())
-        lines = self._make_lines(entry.pid)
-        agent = self._enter(entry, lines)
         try:
-            await core.record_first("agent.spawn", entry.spawn_payload(requester), subject=entry.agent_id)
+            await core.on_disk(recorded)
         except BaseException:
             self._retire(agent, "it was not started")
             raise
@@ -144,6 +149,7 @@ class Supervisor:
             service_mailbox_fd=core.service.segment.fd,
             service_bell=core.service.bell.name,
             service_request_slot=agent.service_slot,
+            rights_fd=lines.page.fd if lines.page is not None else -1,
             durable=core.config.chain.durability == "durable",
             window_secs=core.config.ipc.window_secs,
             message_leaves=core.config.ipc.windows == "messages",
@@ -177,26 +183,11 @@ class Supervisor:
             lambda frame, fds: self._on_frame(agent, frame, fds),
             lambda reason: self._link_lost(agent, reason),
         )
-        self._attach_service(agent)
+        introduce(core, agent)
+        agent.introduced = True
         self._on_life(agent, True)
         timeout = entry.spec.start_timeout_s
         agent.arm(timeout, lambda: self.stops.kill(agent, f"start deadline of {timeout:g} s passed"))
-
-    def _attach_service(self, agent: Agent) -> None:
-        entry, lines = agent.entry, agent.lines
-        frame = p.AttachClient(
-            entry.pid,
-            entry.agent_id,
-            entry.incarnation,
-            entry.spec.capabilities,
-            entry.spec.parent,
-            agent.service_slot,
-            SERVICE_SLOT,
-            lines.request_id,
-            lines.bell_name,
-            entry.scope,
-        )
-        self._core.service.attach(frame, [lines.request_fd, lines.reply_fd, lines.mailbox.fd])
 
     async def _until_ready(self, agent: Agent) -> None:
         assert agent.ready is not None
@@ -235,6 +226,7 @@ class Supervisor:
         core.life.require_running()
         agent = core.agents.get(pid)
         if agent is None:
+            await self.fit(core.table.get(pid))
             agent = self._revive(pid)
         else:
             agent.tracker.forgive()

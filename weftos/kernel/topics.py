@@ -34,6 +34,14 @@ class TopicTable:
         self._publishers[topic].add(pid)
         return fresh
 
+    def unpublish(self, pid: int, topic: str) -> None:
+        """Forget that an agent publishes to a topic."""
+        self._discard(self._publishers, pid, topic)
+
+    def published_by(self, pid: int) -> list[str]:
+        """Topics that an agent publishes to, in order."""
+        return sorted(topic for topic, pids in self._publishers.items() if pid in pids)
+
     def subscribers(self, topic: str) -> list[int]:
         """Pids that subscribe, in order."""
         return sorted(self._subscribers.get(topic, ()))

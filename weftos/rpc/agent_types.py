@@ -130,6 +130,7 @@ class SpawnParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         capabilities: ``None`` gives the defaults, or with a parent the parent's.
         restart: when a new incarnation follows the last.
         parent_pid: the agent it belongs to; ``None`` is the operator.
+        role: what it is for; gives its capabilities if none are given, and says whom it may start.
         backend: kind of execution; ``native`` is a process of the operating system.
     """
 
@@ -141,6 +142,7 @@ class SpawnParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     capabilities: AgentCapabilities | None = None
     restart: RestartPolicy = "on-failure"
     parent_pid: AgentPid | None = None
+    role: str = ""
     backend: str = "native"
 
 
@@ -226,6 +228,10 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
         usage_percent: use in percent of the limit; only limits that are set.
         rings: incoming and outgoing rings.
         capabilities: what it may do, ``ipc_scope`` as text.
+        role: what it is for; empty for none.
+        epoch: which version of its capabilities this is, from 1.
+        changed_by: who made it; empty since its start.
+        changed_why: the reason given.
         isolation: measures really applied to it.
         topics: topics it subscribes to.
         services: services it offers.
@@ -262,6 +268,10 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     usage_percent: dict[str, float] = {}
     rings: list[RingInfo] = []
     capabilities: dict[str, Any] = {}
+    role: str = ""
+    epoch: int = 1
+    changed_by: str = ""
+    changed_why: str = ""
     isolation: list[str] = []
     topics: list[str] = []
     services: list[str] = []

@@ -15,6 +15,8 @@ import msgspec
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
+from weftos.rpc import budget_types as b
+from weftos.rpc import capability_types as c
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
@@ -138,6 +140,30 @@ _TABLE: Final = (
     ),
     Method(
         "artifact.gc", _ADMIN, f.ArtifactGcParams, f.ArtifactGcResult, "Remove artifacts that nothing holds any more."
+    ),
+    Method("budget.show", _READ, b.BudgetShowParams, b.BudgetView, "What an agent may still use, and by whose rule."),
+    Method("budget.set", _ADMIN, b.BudgetSetParams, b.BudgetSetResult, "Give an agent and all below it a budget."),
+    Method("capability.show", _READ, a.PidParams, c.CapabilityView, "What an agent may do, and who said so."),
+    Method(
+        "capability.grant",
+        _ADMIN,
+        c.CapabilityChangeParams,
+        c.CapabilityChanged,
+        "Give an agent rights back that it was started with.",
+    ),
+    Method(
+        "capability.revoke",
+        _ADMIN,
+        c.CapabilityChangeParams,
+        c.CapabilityChanged,
+        "Take rights from an agent and from all below it; what is open closes.",
+    ),
+    Method(
+        "capability.elevate",
+        _ADMIN,
+        c.CapabilityChangeParams,
+        c.CapabilityChanged,
+        "Give an agent rights that it was not started with, approved by whoever asks.",
     ),
     Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
     Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),

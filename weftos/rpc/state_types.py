@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-__all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
+__all__ = ["AgentHeld", "BudgetHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
 
 
 class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
@@ -22,6 +24,11 @@ class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
         os_pid: its process once it is ready, else ``None``.
         watchers: agents that are told when it ends.
         links: agents that are told, and that it is told of.
+        role: what it is for; empty for none.
+        epoch: which version of its capabilities this is, from 1.
+        capabilities: what it may do.
+        limits: how much of the machine it may use.
+        ceiling: what it may be given back: capabilities and limits.
     """
 
     pid: int
@@ -35,6 +42,11 @@ class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
     os_pid: int | None = None
     watchers: list[int] = []
     links: list[int] = []
+    role: str = ""
+    epoch: int = 1
+    capabilities: dict[str, Any] = {}
+    limits: dict[str, int] = {}
+    ceiling: dict[str, Any] = {}
 
 
 class RingHeld(msgspec.Struct, kw_only=True):
@@ -87,6 +99,28 @@ class ServiceHeld(msgspec.Struct, kw_only=True):
     methods: list[str] = []
 
 
+class BudgetHeld(msgspec.Struct, kw_only=True):
+    """A budget, or what was used where none was given.
+
+    Attributes:
+        pid: of the agent; 0 is the kernel's.
+        given: by dimension; ``None`` where nothing was given.
+        claims: whether an agent's word gives back tokens and cost.
+        loop: repeats and seconds of its own guard against loops; empty for none.
+        reserved: by dimension, by the agent and all below it.
+        settled: by dimension, by the agent and all below it.
+        open: numbers of the agent's own reservations that are open.
+    """
+
+    pid: int
+    given: dict[str, int] | None = None
+    claims: bool = False
+    loop: list[int] = []
+    reserved: dict[str, int] = {}
+    settled: dict[str, int] = {}
+    open: list[int] = []
+
+
 class KernelHeld(msgspec.Struct, kw_only=True):
     """What the kernel holds.
 
@@ -99,6 +133,7 @@ class KernelHeld(msgspec.Struct, kw_only=True):
         topics: by name.
         services: by name; those of agents.
         witnesses: names of the witnesses that run.
+        budgets: by pid; the service holds them.
         dead_letters: put aside since the boot, those that were dropped since included.
     """
 
@@ -110,4 +145,5 @@ class KernelHeld(msgspec.Struct, kw_only=True):
     topics: list[TopicHeld] = []
     services: list[ServiceHeld] = []
     witnesses: list[str] = []
+    budgets: list[BudgetHeld] = []
     dead_letters: int = 0

@@ -28,6 +28,8 @@ from weftos.errors import (
 from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subject
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.budget_calls import BUDGET_HANDLERS
+from weftos.service.budget_desk import BudgetDesk
 from weftos.service.clients import Caller, only_kernel
 from weftos.service.journal import Journal
 from weftos.service.log_desk import LOG_HANDLERS
@@ -59,7 +61,7 @@ class Desk:
         artifacts: knows which references hold.
     """
 
-    __slots__ = ("acl", "artifacts", "encoder", "gate", "head", "journal", "refused", "subject")
+    __slots__ = ("acl", "artifacts", "budgets", "encoder", "gate", "head", "journal", "refused", "subject")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Desk:
         self.acl = EffectiveAcl(journal.tree.tree)
         self.head = head
         self.artifacts = artifacts
+        self.budgets = BudgetDesk(journal)
         self.encoder = msgspec.msgpack.Encoder()
         self.refused = 0
 
@@ -89,7 +92,7 @@ def refusal(error: WeftError) -> p.Failed:
 
 def without_storage(reply: p.Reply, failed: str) -> p.Reply:
     """Return what is true of an answer after the write failed: nothing was appended, nothing recorded is permitted."""
-    if isinstance(reply, p.Appended):
+    if isinstance(reply, p.Appended | p.BudgetTicket):
         return p.Failed(StorageFailed.code, failed)
     if isinstance(reply, p.Decided) and isinstance(reply.decision, Permit) and reply.decision.reason != "kernel":
         return p.Decided(Deny(f"decisions cannot be recorded: {failed}"))
@@ -140,6 +143,8 @@ def _append(desk: Desk, caller: Caller, position: int, request: p.Append) -> p.R
         journal.sync_wanted |= durable
         return p.Appended(seq, digest, durable, seq)
     ack = journal.append(caller, position, kind, request.payload, request.subject, request.cause)
+    if caller.kernel and kind.startswith("agent."):
+        desk.budgets.life(kind, request.payload)
     if durable:
         journal.sync_wanted = True
     return p.Appended(ack.seq, ack.hash, durable, ack.seq)
@@ -279,4 +284,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.Retain: _retain,
     p.ChangeTree: _change_tree,
     **LOG_HANDLERS,
+    **BUDGET_HANDLERS,
 }

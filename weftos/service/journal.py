@@ -170,6 +170,11 @@ class Journal:
         """Number of the newest record taken."""
         return self._writer.head.seq
 
+    @property
+    def boot_id(self) -> bytes:
+        """Of the boot of the kernel that this log is written for."""
+        return self._writer.boot_id
+
     # --- appending ----------------------------------------------------------------------------------------------------
 
     def append(

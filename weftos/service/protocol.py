@@ -31,6 +31,13 @@ __all__ = [
     "AskTree",
     "AttachClient",
     "Attest",
+    "BudgetReserve",
+    "BudgetSet",
+    "BudgetSettle",
+    "BudgetShow",
+    "BudgetState",
+    "BudgetStop",
+    "BudgetTicket",
     "ChainHead",
     "ChainTail",
     "ChangeTree",
@@ -261,6 +268,46 @@ class Retain(msgspec.Struct, array_like=True, tag=40):
     rules: dict[str, Any] = {}
 
 
+class BudgetReserve(msgspec.Struct, array_like=True, tag=60, gc=False):
+    """Reserve what an act of the asker may use: amounts by dimension, the name of the act, a hash of its arguments."""
+
+    amounts: dict[str, int]
+    action: str = ""
+    args_hash: bytes = b""
+
+
+class BudgetSettle(msgspec.Struct, array_like=True, tag=61, gc=False):
+    """End a reservation of the asker: what was used, by dimension; ``None`` is all that was reserved."""
+
+    reservation: int
+    used: dict[str, int] | None = None
+
+
+class BudgetShow(msgspec.Struct, array_like=True, tag=62):
+    """Ask what may still be used, and by whose rule. From an agent it is about the agent, whatever ``pid`` is."""
+
+    pid: int = 0
+
+
+class BudgetSet(msgspec.Struct, array_like=True, tag=63):
+    """Give a budget to an agent (0: the kernel) and all below it. Only the kernel may.
+
+    Of ``given`` a dimension that is missing stays as it was, and 0 takes its limit away.
+    """
+
+    pid: int
+    given: dict[str, int]
+    claims: bool | None
+    loop_repeats: int | None
+    loop_window_s: int | None
+    by: str
+    reason: str
+
+
+class BudgetState(msgspec.Struct, array_like=True, tag=64):
+    """Ask for all budgets, as of the newest record. Only the kernel may."""
+
+
 Request: TypeAlias = (
     Append
     | AppendBatch
@@ -279,6 +326,11 @@ Request: TypeAlias = (
     | ListBridges
     | TailFrom
     | Retain
+    | BudgetReserve
+    | BudgetSettle
+    | BudgetShow
+    | BudgetSet
+    | BudgetState
 )
 
 
@@ -392,7 +444,23 @@ class RawPage(msgspec.Struct, array_like=True, tag=8):
     note: bytes = b""
 
 
-Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage
+class BudgetTicket(msgspec.Struct, array_like=True, tag=60, gc=False):
+    """What was asked for is reserved; ``reservation`` names it, and is the number of its record."""
+
+    reservation: int
+
+
+class BudgetStop(msgspec.Struct, array_like=True, tag=61):
+    """Nothing is reserved: which dimension is used up, by whose rule; see ``governance.budget.Stop``."""
+
+    dimension: str
+    rule_pid: int
+    asked: int
+    remaining: int
+    given: int
+
+
+Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage | BudgetTicket | BudgetStop
 
 
 class ReplyFrame(msgspec.Struct, array_like=True, gc=False):

@@ -8,6 +8,7 @@ The formats are in ``docs/formats/ring.md``.
 from weftos.shm.arrays import ArrayRecord, ArrayView
 from weftos.shm.async_mailbox import AsyncMailbox
 from weftos.shm.audit import Leaves, RingAudit, Verdict, Window, reconcile
+from weftos.shm.bulletin import Bulletin, BulletinReader
 from weftos.shm.consumer import ConsumerStatistics, Item, RingConsumer
 from weftos.shm.doorbell import Doorbell, sweep
 from weftos.shm.inspector import Redelivery, RingInspector, RingStatistics
@@ -21,6 +22,8 @@ __all__ = [
     "ArrayRecord",
     "ArrayView",
     "AsyncMailbox",
+    "Bulletin",
+    "BulletinReader",
     "ConsumerStatistics",
     "Doorbell",
     "Geometry",

@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from weftos.agent import frames as f
+from weftos.errors import BudgetExhausted
+from weftos.service import protocol as p
+
 
 @dataclass
 class Turn:
@@ -93,6 +97,33 @@ def spin(_turn):
         pass
 
 
+def ask_raw(turn):
+    """Ask the kernel without looking at the page of rights first."""
+    bodies = {
+        "channel": f.OpenChannel(pid=turn["pid"]),
+        "topic": f.OpenTopic("t"),
+        "subscribe": f.Subscribe("t"),
+        "broadcast": f.BroadcastPeers(),
+        "spawn": f.SpawnChild("echo"),
+        "artifact": f.GetArtifact("0" * 64),
+    }
+    runtime = turn.ctx._runtime
+    runtime.rights.require_for = lambda _body: None
+    return done(runtime.request(bodies[turn["body"]]))
+
+
+OPEN = {}
+
+
+def reserve(turn):
+    try:
+        made = turn.ctx.budget.reserve(turn.get("action", ""), args=turn.get("args"), **turn.get("amounts", {}))
+    except BudgetExhausted as error:
+        return {"stop": error.dimension, "rule": error.rule_pid, "remaining": error.remaining, "text": str(error)}
+    OPEN[made.number] = made
+    return made.number
+
+
 ACTIONS = {
     # what it has seen
     "seen": lambda turn: list(turn.seen),
@@ -131,6 +162,26 @@ ACTIONS = {
     ),
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
+    # what it may do
+    "allows": lambda turn: turn.ctx.capabilities.allows(turn["action"], turn.get("target")),
+    "epoch": lambda turn: turn.ctx.capabilities.epoch,
+    "require": lambda turn: done(turn.ctx.capabilities.require(turn["action"], turn.get("target"))),
+    "ask_for": lambda turn: turn.ctx.request_capability(turn["rights"], turn["reason"]),
+    "ask_raw": lambda turn: ask_raw(turn),
+    "spawn_role": lambda turn: turn.ctx.spawn(turn["program"], role=turn["role"], restart="never"),
+    "artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
+    "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
+    # budgets: reservations stay open under their number, until they are settled or this process ends
+    "reserve": lambda turn: reserve(turn),
+    "settle": lambda turn: OPEN.pop(turn["number"]).settle(),
+    "used": lambda turn: done(OPEN[turn["number"]].used(**turn["amounts"])),
+    "settle_foreign": lambda turn: turn.ctx.service.submit(p.BudgetSettle(turn["number"])).result().values,
+    "set_budget": lambda turn: done(
+        turn.ctx.service.submit(
+            p.BudgetSet(turn.ctx.pid, {"tokens": turn["tokens"]}, None, None, None, "operator", "")
+        ).result()
+    ),
+    "budget": lambda turn: turn.ctx.budget.show(),
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
     "raise": crash,

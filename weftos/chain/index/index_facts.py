@@ -13,10 +13,12 @@ from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.statements.seals import SEAL_KIND, Seal
 from weftos.errors import AppendRefused, SealInvalid
 
-__all__ = ["FACTS", "TREE_LINEAGE", "ChildFact", "ErasureFact", "Fact", "MarkFact"]
+__all__ = ["BOOT_MARK", "FACTS", "TREE_LINEAGE", "ChildFact", "ErasureFact", "Fact", "MarkFact"]
 
 #: Sort of the marks of what was derived by the service's tree.
 TREE_LINEAGE: Final = "lineage.tree"
+#: Sort of the marks of where the records of a boot begin; the name is the boot, in hex digits.
+BOOT_MARK: Final = "boot.init"
 _REDACTED_KIND: Final = "chain.redacted"
 
 
@@ -85,8 +87,14 @@ def _redacted(source: str, payload: dict[str, Any]) -> list[Fact]:
     return [ErasureFact(seq)] if source in ("chain", "kernel") and type(seq) is int else []
 
 
+def _boot(source: str, payload: dict[str, Any]) -> list[Fact]:
+    boot_id = payload.get("boot_id")
+    return [MarkFact(BOOT_MARK, boot_id.hex(), {})] if source == "kernel" and type(boot_id) is bytes else []
+
+
 #: By kind: makes the facts of the source and payload of a record.
 FACTS: Final[dict[str, Callable[[str, dict[str, Any]], list[Fact]]]] = {
+    BOOT_MARK: _boot,
     LINEAGE_KIND: _derivation,
     SEAL_KIND: _seal,
     BRIDGE_KIND: _bridge,
