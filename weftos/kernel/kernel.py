@@ -190,7 +190,7 @@ class Kernel:
         reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
-        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.")
+        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.", "governance.", "gate.", "permit.")
         others = [record for record in reply.records if not record["kind"].startswith(own)]
         from_the_beginning = not reply.records or reply.records[0]["seq"] == 0
         if from_the_beginning and all(record["kind"] in ("genesis", "key.genesis") for record in others):

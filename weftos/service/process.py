@@ -31,6 +31,7 @@ from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageF
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.governance import Governance
 from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
 from weftos.service.ledgers import LedgerSettings
@@ -118,6 +119,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.retention,
         )
         trust_ourselves(journal)
+        governance = Governance(journal, boot.keys_dir, boot.boot_id)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,
@@ -131,7 +133,8 @@ def run_service(boot: ServiceBoot) -> int:
     log.info("the log in %s is open", boot.chain_dir)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
     parent = os.getppid()
-    loop = ServiceLoop(channel, mailbox, journal, artifacts, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
+    sweeping = lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix)  # noqa: E731 - one argument of six
+    loop = ServiceLoop(channel, mailbox, journal, artifacts, governance, sweeping)
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True
