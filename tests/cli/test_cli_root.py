@@ -26,8 +26,8 @@ def commands(group: click.Group = root, path: tuple[str, ...] = ()) -> dict[tupl
     context = click.Context(group)
     found: dict[tuple[str, ...], click.Command] = {}
     for name in group.list_commands(context):
-        if (*path, name) == ("run", "inventory"):
-            continue  # has a room of its own
+        if path == ("run",):
+            continue  # jobs have a room of their own
         command = group.get_command(context, name)
         assert command is not None
         found |= commands(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}

@@ -75,6 +75,8 @@ class AgentRuntime:
         self.receive = build_receive(self.inbox, self, self._receive_patiently)
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
+        #: Token of the permit that goes with each request to the kernel, see ``Context.under``.
+        self.permit = b""
         self.calls = Calls()
         self._control_looked = 0.0
         self._kernel_source = Source(0, 0, boot.pid)
@@ -242,7 +244,7 @@ class AgentRuntime:
     def begin_request(self, body: f.AgentRequestBody, fds: Sequence[int] = ()) -> int:
         """Send a request to the kernel; returns its serial."""
         serial = next(self._serial)
-        self.control.send_wait(f.AgentRequest(serial, body), fds)
+        self.control.send_wait(f.AgentRequest(serial, body, self.permit), fds)
         self._answers[serial] = None
         return serial
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from weftos.errors import CapabilityDenied
+from weftos.errors import CapabilityDenied, GateDeferred, GovernanceDenied
 from weftos.governance.capability import AgentCapabilities, check_broadcast, check_message, check_topic
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Permit",
     "Subject",
     "Why",
+    "require",
 ]
 
 
@@ -97,6 +98,20 @@ class GateBackend(Protocol):
             context: facts about the action; claims, not identity.
         """
         ...
+
+
+def require(decision: GateDecision, action: str) -> Permit:
+    """Return only if the decision is a permit; nothing else ever is one.
+
+    Raises:
+        GovernanceDenied: it is Deny.
+        GateDeferred: it is Defer.
+    """
+    if isinstance(decision, Permit):
+        return decision
+    if isinstance(decision, Defer):
+        raise GateDeferred(f"{action} waits for a decision: {decision.reason}")
+    raise GovernanceDenied(f"{action} was denied: {decision.reason}")
 
 
 class Subject(msgspec.Struct, frozen=True):

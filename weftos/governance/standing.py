@@ -28,6 +28,8 @@ from weftos.governance.rules import Question
 __all__ = ["ENVIRONMENT_KIND", "GovernanceGate", "Standing", "decision_of", "judge"]
 
 ENVIRONMENT_KIND: Final = EnvSwitch.kind
+#: Name of the environment that holds where none is chosen.
+_DEFAULT: Final = "default"
 _BY_KERNEL: Final = Permit("kernel")
 
 
@@ -63,9 +65,11 @@ class Standing:
         elif kind == SUPERSEDE_KIND:
             self._set(self.after(Supersede.from_payload(payload)))
         elif kind == ENVIRONMENT_KIND:
-            self.chosen = self.environment_from(payload.get("environment"))
-            if self.chosen.name not in STANDARD and self.chosen.name != "default":
-                self.custom[self.chosen.name] = self.chosen
+            found = self.environment_from(payload.get("environment"))
+            # What the constitution says where nothing is chosen changes with it.
+            self.chosen = None if found.name == _DEFAULT else found
+            if found.name not in STANDARD and found.name != _DEFAULT:
+                self.custom[found.name] = found
             self.changes += 1
 
     def after(self, change: Supersede) -> Constitution:
@@ -105,7 +109,7 @@ class Standing:
 
     def environments(self) -> dict[str, Environment]:
         """Return all environments that are known, by name."""
-        default = {} if self.constitution is None else {"default": self.constitution.environment}
+        default = {} if self.constitution is None else {_DEFAULT: self.constitution.environment}
         return default | STANDARD | self.custom
 
     @staticmethod

@@ -15,7 +15,6 @@ from weftos.artifacts.sealed import sealed_size
 from weftos.errors import ArtifactQuotaReached, InvalidRequest
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grant
-from weftos.kernel.inherit import require
 from weftos.service import protocol as p
 
 __all__ = ["AgentArtifacts"]
@@ -46,8 +45,8 @@ class AgentArtifacts:
         try:
             charge = self._reserve(agent, size, limit)
             context = {"size": size, "content_type": body.content_type}
-            require(await self._core.service.gate("artifact.put", context, agent.pid), "artifact.put")
-            values, _ = await self._core.service.hand(_by(agent), p.StoreArtifact(body.content_type), fds)
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.put", context):
+                values, _ = await self._core.service.hand(_by(agent), p.StoreArtifact(body.content_type), fds)
         except BaseException:
             share.give_back(charge)
             raise
@@ -70,8 +69,8 @@ class AgentArtifacts:
         check_hash(body.hash)
         agent.artifacts.enter()
         try:
-            require(await self._core.service.gate("artifact.get", {"hash": body.hash}, agent.pid), "artifact.get")
-            values, fds = await self._core.service.hand(_by(agent), p.OpenArtifact(body.hash))
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.get", {"hash": body.hash}):
+                values, fds = await self._core.service.hand(_by(agent), p.OpenArtifact(body.hash))
         finally:
             agent.artifacts.leave()
         return values, None, fds
@@ -81,9 +80,8 @@ class AgentArtifacts:
         check_hash(body.hash)
         agent.artifacts.enter()
         try:
-            context = {"hash": body.hash}
-            require(await self._core.service.gate("artifact.release", context, agent.pid), "artifact.release")
-            values, _ = await self._core.service.hand(_by(agent), p.ReleaseArtifact(body.hash))
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.release", {"hash": body.hash}):
+                values, _ = await self._core.service.hand(_by(agent), p.ReleaseArtifact(body.hash))
         finally:
             agent.artifacts.leave()
         agent.artifacts.release(body.hash)

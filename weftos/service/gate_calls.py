@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weftos import limits
 from weftos.errors import GateDeferred, GateUnavailable, GovernanceDenied, WeftError
-from weftos.governance.gate import Defer, Deny, GateDecision, Permit
+from weftos.governance.gate import Defer, GateDecision, require
 from weftos.governance.permits import HeldPermit
 from weftos.service import protocol as p
 
@@ -94,13 +94,10 @@ class GateCalls(ABC):
             GateUnavailable: it cannot be asked.
         """
         decision = self._decide(p.GateCheck(action, context or {}, executor=executor), timeout_s).decision
-        if isinstance(decision, Permit):
-            return HeldPermit(action=action)
-        if isinstance(decision, Deny):
-            raise GovernanceDenied(f"{action}: {decision.reason}")
-        if decision.request is None or wait_s <= 0:
-            raise GateDeferred(f"{action}: {decision.reason}")
-        return self.approval(decision.request, wait_s, action)
+        if isinstance(decision, Defer) and decision.request is not None and wait_s > 0:
+            return self.approval(decision.request, wait_s, action)
+        require(decision, action)
+        return HeldPermit(action=action)
 
     def approval(self, request: int, wait_s: float, action: str = "the action") -> HeldPermit:
         """Wait until a person has decided about a request.
@@ -175,9 +172,7 @@ class GateCalls(ABC):
         """
         token = permit.token if isinstance(permit, HeldPermit) else permit
         found = self._decide(p.GateCheck(action, context or {}, of, token, bool(token)), timeout_s)
-        if isinstance(found.decision, Deny | Defer):
-            kind = GovernanceDenied if isinstance(found.decision, Deny) else GateDeferred
-            raise kind(f"{action}: {found.decision.reason}")
+        require(found.decision, action)
         try:
             yield found.record
         except BaseException as error:

@@ -283,7 +283,7 @@ def _refused(
     }
     if permit is not None:
         payload["id"] = permit.id
-    desk.governance.put("permit.refuse", payload, place=(caller, position, 0), subject=caller.source)
+    desk.governance.put("permit.refuse", payload, place=(caller, position, 0), subject=f"agent:{subject}")
     return Deny(f"the permit gives nothing: {wrong}")
 
 
@@ -334,8 +334,8 @@ def _tell_outcome(desk: Desk, caller: Caller, position: int, request: p.TellOutc
         "reason": request.reason[:_TEXT_CHARS],
     }
     name = permit.id.hex()
-    place = caller, position, 0
-    ack = desk.governance.put("gate.outcome", payload, place=place, subject=caller.source, cause=intent, permit=name)
+    place, subject = (caller, position, 0), f"agent:{permit.binding.pid}"
+    ack = desk.governance.put("gate.outcome", payload, place=place, subject=subject, cause=intent, permit=name)
     return p.Done({"record": ack.seq})
 
 

@@ -93,6 +93,21 @@ def spin(_turn):
         pass
 
 
+HELD = {}
+
+
+def held_permit(held):
+    """Keep a permit, and answer what can travel as JSON."""
+    HELD[held.request] = held
+    return [held.request, held.record, held.token.hex()]
+
+
+def under(turn):
+    """Do something under a permit that was kept."""
+    with turn.ctx.under(HELD[turn["request"]]):
+        return ACTIONS[turn.payload["then"]["do"]](Turn(turn.ctx, turn.message, turn.payload["then"], turn.seen))
+
+
 ACTIONS = {
     # what it has seen
     "seen": lambda turn: list(turn.seen),
@@ -131,6 +146,12 @@ ACTIONS = {
     ),
     "levels": lambda turn: [turn.ctx.service.append("app.level", {}, **how).durable for how in turn["how"]],
     "gate": lambda turn: type(turn.ctx.service.gate(turn["action"], turn.get("context", {}))).__name__,
+    "require": lambda turn: held_permit(
+        turn.ctx.service.require(turn["action"], turn.get("context", {}), wait_s=turn.get("wait_s", 0.0))
+    ),
+    "under": under,
+    "artifact": lambda turn: getattr(turn.ctx.artifacts, turn["how"])(*turn["args"]) is None,
+    "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
     "raise": crash,
