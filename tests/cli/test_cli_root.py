@@ -165,6 +165,11 @@ ARGUMENTS = {
     ("resource", "delegate", "revoke"): ["ab" * 32, "--reason", "r"],
     ("resource", "delegate", "restore"): ["ab" * 32, "--reason", "r"],
     ("artifact", "put"): [__file__],
+    ("gate", "check"): ["1", "agent.spawn"],
+    ("gate", "approve"): ["7"],
+    ("gate", "deny"): ["7"],
+    ("governance", "supersede"): [__file__],
+    ("env", "switch"): ["staging", "--reason", "r"],
     ("artifact", "release"): ["0" * 64],
 }
 WITHOUT_KERNEL = {
@@ -183,6 +188,7 @@ WITHOUT_KERNEL = {
     ("artifact", "list"),
     ("artifact", "stat"),
     ("artifact", "verify"),
+    ("gate", "history"),
 }
 
 

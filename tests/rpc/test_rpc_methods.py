@@ -21,7 +21,8 @@ EXPECTED = {
     "resource.remove-rule", "resource.delegate", "resource.delegations", "resource.authorize", "resource.revoke",
     "resource.restore", "chain.bridge-add", "chain.bridge-list", "chain.tail-from",
     "artifact.put", "artifact.get", "artifact.list", "artifact.stat", "artifact.release", "artifact.gc",
-    "chain.archive", "chain.prune", "chain.retention",
+    "chain.archive", "chain.prune", "chain.retention", "gate.check", "gate.pending", "gate.approve", "gate.deny",
+    "governance.show", "governance.rules", "governance.simulate", "governance.supersede", "env.list", "env.switch",
 }  # fmt: skip
 
 

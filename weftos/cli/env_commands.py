@@ -16,9 +16,10 @@ __all__ = ["env", "own_environment"]
 
 @click.group()
 def env() -> None:
-    """Choose how strict the rules are: development, staging, production, or one of your own.
+    """Choose how strict the rules are.
 
-    The choice is on the log and outlives every restart.
+    There are development, staging and production, and those of your own. The choice is on the log and outlives every
+    restart.
     """
 
 
@@ -28,7 +29,7 @@ def env_list(as_json: bool) -> None:
     """List the environments, and which is in force."""
     found: g.EnvironmentList = call("env.list", t.NoParams())
     if as_json:
-        emit_json(found.environments)
+        emit_json(found)
         return
     columns = ("", "NAME", "CLASS", "THRESHOLD", "NOTHING ABOVE", "PERSON MAY APPROVE", "BRANCHES")
     table = Table(columns, right=("THRESHOLD", "NOTHING ABOVE"))

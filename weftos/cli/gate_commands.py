@@ -27,7 +27,10 @@ _TONES: Final = {"permit": "good", "defer": "warn", "deny": "bad", "approved": "
 _NUMBER: Final = click.IntRange(min=0)
 
 
-@click.group(cls=LazyGroup, lazy={"history": ("weftos.cli.gate_history:history", "Decisions, and what came of them.")})
+_FILES: Final = {"history": ("weftos.cli.gate_history:history", "Show what was decided, and what came of it.")}
+
+
+@click.group(cls=LazyGroup, lazy=_FILES)
 def gate() -> None:
     """Ask the gate, and decide about what it leaves to a person.
 
@@ -111,7 +114,7 @@ def pending(every: bool, as_json: bool) -> None:
     """List what waits for a person's approval. Approve with `weaver gate approve NUMBER`."""
     rows = list(_requests(every=every))
     if as_json:
-        emit_json(rows)
+        emit_json(g.GateRequestList(requests=rows, more=False))
         return
     table = Table(
         ("REQUEST", "AGENT", "ACTION", "CONTEXT", "RULE", "STATE", "LEFT"), right=("REQUEST",), empty="nothing waits"

@@ -50,10 +50,11 @@ _LOOK: Final = 1000
 )
 @json_option
 def history(count: int, agent: int | None, only_orphans: bool, directory: Path | None, as_json: bool) -> None:
-    """Show what the gate decided, what was approved, and what came of it, oldest first; with and without a kernel.
+    """Show what was decided, and what came of it.
 
-    With --orphans it shows what was about to be done and has no outcome: it is under way, or the kernel was killed.
-    The whole log is read for it.
+    Decisions, approvals, permits, intents and outcomes, oldest first. It reads the log's files, so it works with and
+    without a kernel. With --orphans it shows what was about to be done and has no outcome: it is under way, or the
+    kernel was killed. The whole log is read for it.
 
     \b
     weaver gate history --agent 3

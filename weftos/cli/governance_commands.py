@@ -29,10 +29,10 @@ _MOST_BYTES: Final = 1024 * 1024
 
 @click.group()
 def governance() -> None:
-    """See, try and change the rules by which the gate decides.
+    """See, try and change the rules of the gate.
 
-    They stand on the log. A change is written down in a file, tried with `simulate`, signed with the keys of the
-    branches that must agree, and put into force with `supersede`.
+    The gate decides by them. They stand on the log. A change is written down in a file, tried with `simulate`, signed
+    with the keys of the branches that must agree, and put into force with `supersede`.
 
     \b
     weaver governance rules --branch executive
@@ -81,7 +81,7 @@ def rules(branch: str | None, category: str | None, rule_id: str | None, as_json
     if rule_id is not None and not found:
         raise InvalidRequest(f"there is no rule {rule_id!r}; `weaver governance rules` lists them")
     if as_json:
-        emit_json(found)
+        emit_json(g.GovernanceRuleList(rules=found, more=False))
         return
     table = Table(("ID", "BRANCH", "SEVERITY", "OUTCOME", "WHEN", "SAYS"), empty="no rule")
     for one in found:
