@@ -420,3 +420,32 @@ def test_what_the_kernel_does_for_an_agent_is_an_intent(asking):
     denied = asking.ask(p.GateCheck("agent.spawn", {}, 9, b"", True))
     assert isinstance(denied.decision, Deny)
     assert denied.record is None
+
+
+def test_cedar_policies_are_asked_as_well_and_the_log_says_so(kernel, tmp_path):
+    pytest.importorskip("cedarpy")
+    path = tmp_path / "policies.cedar"
+    kernel.settings = {"cedar_policies": str(path)}
+    path.write_text("permit(principal, action, resource);")
+    agent = kernel.agent(1)
+    kernel.start()
+    client = agent.client()
+    assert isinstance(client.gate("agent.spawn"), Permit)
+    for text in ('forbid(principal, action == Action::"agent.spawn", resource);' + path.read_text(), None):
+        stop(kernel)
+        path.unlink() if text is None else path.write_text(text)
+        kernel.start()
+        assert isinstance(client.gate("agent.spawn"), Permit if text is None else Deny)
+    stop(kernel)
+    kernel.start()
+    told = [one.payload for one in records(kernel, "governance.policies")]
+    assert [one["hash"] is not None for one in told] == [True, True, False]
+    assert ask(kernel, "show")["policies"] == ""
+    assert isinstance(client.gate("tool.exec"), Deny), "it only takes away"
+    stop(kernel)
+    path.write_text("permit(")
+    ready = kernel.start()
+    assert isinstance(ready, p.ServiceBootFailed)
+    assert "Cedar" in ready.message
+    assert kernel.service.wait() == 2
+    kernel.channel.close()

@@ -112,7 +112,7 @@ def _kept(sort: str, kind: str, *, under_permit: bool = False) -> Callable[[str,
     return facts
 
 
-_STANDING: Final = ("governance.genesis", "governance.root.supersede", "env.switch")
+_STANDING: Final = ("governance.genesis", "governance.root.supersede", "governance.policies", "env.switch")
 _APPROVALS: Final = ("gate.request", "gate.approve", "gate.refuse", "gate.expire", "permit.mint", "permit.use")
 _UNDER_PERMIT: Final = ("gate.intent", "gate.outcome")
 

@@ -57,6 +57,7 @@ def show_constitution(as_json: bool) -> None:
         ("Environment", f"{found.environment.name} (threshold {found.environment.risk_threshold:g})"),
         ("Differs", ", ".join(found.differs_from_proposal) or "not from what this version proposes to a new log"),
         ("Waiting", f.count(found.waiting, "request")),
+        ("Cedar", found.policies or "no policies"),
     ]
     pairs += [
         (name.capitalize(), f"{f.count(one.rules, 'rule')}, key {one.key}") for name, one in found.branches.items()

@@ -48,6 +48,15 @@ class EnvSwitch(_Act, frozen=True, kw_only=True):
     environment: dict[str, Any]
 
 
+class GovernancePolicies(Event, frozen=True, kw_only=True):
+    """Policies of another backend are asked from now on, or not any more; by the hash of their text."""
+
+    kind: ClassVar[str] = "governance.policies"
+    backend: str
+    hash: Bytes32 | None
+    bytes: Natural
+
+
 class _Bound(Event, frozen=True, kw_only=True):
     """For which life of which agent, carried out by whom (0: the kernel), and for what."""
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos.errors import InvalidRequest
-from weftos.events.governance import EnvSwitch
+from weftos.events.governance import EnvSwitch, GovernancePolicies
 from weftos.governance.articles import EFFECTS
 from weftos.governance.constitution import GENESIS_KIND, SUPERSEDE_KIND, Constitution, Genesis, Supersede
 from weftos.governance.effects import DIMENSIONS, EffectVector, effect_of
@@ -25,9 +25,10 @@ from weftos.governance.environments import STANDARD, Environment
 from weftos.governance.gate import ACTIONS, KERNEL_ID, Defer, Deny, GateDecision, Permit, Subject, Why
 from weftos.governance.rules import Question
 
-__all__ = ["ENVIRONMENT_KIND", "GovernanceGate", "Standing", "decision_of", "judge"]
+__all__ = ["ENVIRONMENT_KIND", "POLICIES_KIND", "GovernanceGate", "Standing", "decision_of", "judge"]
 
 ENVIRONMENT_KIND: Final = EnvSwitch.kind
+POLICIES_KIND: Final = GovernancePolicies.kind
 #: Name of the environment that holds where none is chosen.
 _DEFAULT: Final = "default"
 _BY_KERNEL: Final = Permit("kernel")
@@ -40,6 +41,7 @@ class Standing:
         constitution: in force; ``None`` before its beginning.
         chosen: the environment that was chosen last, or ``None``.
         custom: environments that were made here, by name.
+        policies: hash of the text of another backend's policies, 32 bytes; empty if there are none.
         changes: how often anything changed; whoever remembers something compares it.
     """
 
@@ -47,6 +49,7 @@ class Standing:
         self.constitution: Constitution | None = None
         self.chosen: Environment | None = None
         self.custom: dict[str, Environment] = {}
+        self.policies = b""
         self.changes = 0
         self._hash = b""
         self._engine = Engine(())
@@ -70,6 +73,9 @@ class Standing:
             self.chosen = None if found.name == _DEFAULT else found
             if found.name not in STANDARD and found.name != _DEFAULT:
                 self.custom[found.name] = found
+            self.changes += 1
+        elif kind == POLICIES_KIND:
+            self.policies = payload.get("hash") or b""
             self.changes += 1
 
     def after(self, change: Supersede) -> Constitution:

@@ -161,6 +161,7 @@ class Kernel:
             "artifacts_dir": str(core.home.artifacts),
             "artifacts_bytes": core.config.artifacts.store_bytes,
             "retention": retention_policy(core.home, core.config.chain),
+            "cedar_policies": str(core.home.cedar_policies),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))

@@ -247,6 +247,7 @@ class ConstitutionView(msgspec.Struct, frozen=True, kw_only=True):
         environment: in force.
         differs_from_proposal: ids of rules that differ from those that this version of WeftOS proposes to a new log.
         waiting: requests for approval that wait.
+        policies: hash of the Cedar policies that are asked as well, 64 hex digits; empty without any.
     """
 
     version: int
@@ -259,6 +260,7 @@ class ConstitutionView(msgspec.Struct, frozen=True, kw_only=True):
     environment: EnvironmentView
     differs_from_proposal: list[str]
     waiting: int
+    policies: str = ""
 
 
 class RulesParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

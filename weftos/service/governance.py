@@ -19,16 +19,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from blake3 import blake3
+
 from weftos import limits
 from weftos.chain import Ack, NewEvent
 from weftos.chain.index_facts import APPROVAL_MARKS, GOVERNANCE_SOURCE, STANDING_MARKS
 from weftos.chain.log_index import Mark
 from weftos.errors import ConstitutionDrift, GovernanceDenied, InvalidRequest, WrongState
 from weftos.governance.approvals import Approvals, Request
+from weftos.governance.cedar import CedarGate, read_policies
+from weftos.governance.composite import CompositeGate
 from weftos.governance.constitution import GENESIS_KIND, SUPERSEDE_KIND, Genesis, Supersede
-from weftos.governance.gate import Subject
+from weftos.governance.gate import CapabilityGate, GateBackend, Subject
 from weftos.governance.permits import Permission, token_of
-from weftos.governance.standing import ENVIRONMENT_KIND, Standing
+from weftos.governance.standing import ENVIRONMENT_KIND, POLICIES_KIND, GovernanceGate, Standing
 from weftos.service.branch_keys import Pin, branch_publics, open_secret
 from weftos.service.clients import Caller
 from weftos.service.journal import Journal
@@ -49,6 +53,7 @@ class Governance:
         journal: the open log.
         keys_dir: folder of the keys.
         boot_id: of the kernel, 16 bytes.
+        cedar: file with policies in Cedar, which are asked as well; none if it is not there.
         wall: tells the time, nanoseconds since 1970 UTC.
 
     Attributes:
@@ -56,13 +61,22 @@ class Governance:
         approvals: requests and permits.
         boot_id: of the kernel, 16 bytes.
         genesis_seq: number of the record by which the constitution began.
+        subjects: agents as the kernel introduced them, by pid as text.
+        gate: decides, by all backends.
 
     Raises:
         ConstitutionDrift: the log adds up to other rules than were in force here.
         ConfigError, ChainError: a key or the log cannot be used.
     """
 
-    def __init__(self, journal: Journal, keys_dir: str, boot_id: bytes, wall: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        keys_dir: str,
+        boot_id: bytes,
+        cedar: str = "",
+        wall: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._journal = journal
         self._keys_dir = keys_dir
         self._wall = wall
@@ -85,6 +99,20 @@ class Governance:
         for request in self.approvals.unminted():
             self._mint(request, limits.PERMIT_S)
         self._pin()
+        self.subjects: dict[str, Subject] = {}
+        known = self.subjects.get
+        self.gate = CompositeGate(CapabilityGate(known), GovernanceGate(self.standing, known), *self._others(cedar))
+
+    def _others(self, path: str) -> list[GateBackend]:
+        """Return the backend of the policies in a file, if it is there; the log says when they change."""
+        text = read_policies(path)
+        found = b"" if text is None else blake3(text.encode()).digest()
+        backends: list[GateBackend] = [] if text is None else [CedarGate(text, self.subjects.get)]
+        if found != self.standing.policies:
+            told = {"backend": "cedar", "hash": found or None, "bytes": len((text or "").encode())}
+            self.put(POLICIES_KIND, told)
+            self._journal.sync()
+        return backends
 
     # --- opening ------------------------------------------------------------------------------------------------------
 

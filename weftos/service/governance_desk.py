@@ -64,6 +64,7 @@ def _show(desk: Desk, _params: dict[str, Any]) -> dict[str, Any]:
         "environment": _shown(governance.standing.environment, active=True),
         "differs_from_proposal": sorted(name for name in ours | proposed if ours.get(name) != proposed.get(name)),
         "waiting": len(governance.approvals.waiting()),
+        "policies": governance.standing.policies.hex(),
     }
 
 

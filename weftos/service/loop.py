@@ -31,9 +31,7 @@ from weftos.errors import (
     StorageFailed,
     WeftError,
 )
-from weftos.governance.composite import CompositeGate
-from weftos.governance.gate import CapabilityGate, Subject
-from weftos.governance.standing import GovernanceGate
+from weftos.governance.gate import Subject
 from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
@@ -85,16 +83,14 @@ class ServiceLoop:
         self._mailbox = mailbox
         self._journal = journal
         self._artifacts = artifacts
-        self._subjects: dict[str, Subject] = {}
+        self._subjects = governance.subjects
         self._clients: dict[int, Client] = {}
         self._slots: dict[int, Client] = {}
         #: Clients whose ring may hold something; in the order in which their turn comes.
         self._ready: dict[Client, None] = {}
         self._kernel_replies: list[tuple[int, p.Reply]] = []
         self._governance = governance
-        known = self._subjects.get
-        gate = CompositeGate(CapabilityGate(known), GovernanceGate(governance.standing, known))
-        self._desk = Desk(journal, gate, self.head, known, artifacts, governance)
+        self._desk = Desk(journal, governance.gate, self.head, self._subjects.get, artifacts, governance)
         self._kernel = Caller(
             "0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES, scope="kernel:"
         )

@@ -69,6 +69,7 @@ class ServiceBoot:
         artifacts_dir: directory of the artifact store; made if it is missing.
         artifacts_bytes: size of the artifact store; 0 is unlimited.
         retention: which segments are archived and pruned; none if ``None``.
+        cedar_policies: file with policies in Cedar; it need not exist.
     """
 
     control: socket.socket
@@ -86,6 +87,7 @@ class ServiceBoot:
     artifacts_dir: str = ""
     artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
     retention: RetentionPolicy | None = None
+    cedar_policies: str = ""
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -119,7 +121,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.retention,
         )
         trust_ourselves(journal)
-        governance = Governance(journal, boot.keys_dir, boot.boot_id)
+        governance = Governance(journal, boot.keys_dir, boot.boot_id, boot.cedar_policies)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,
