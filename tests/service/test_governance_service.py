@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 
 import msgspec
 import pytest
@@ -449,3 +450,83 @@ def test_cedar_policies_are_asked_as_well_and_the_log_says_so(kernel, tmp_path):
     assert "Cedar" in ready.message
     assert kernel.service.wait() == 2
     kernel.channel.close()
+
+
+def dies_before_the_answer():
+    """In the service: die when the answer to a used permit would go out."""
+    from weftos.service.loop import ServiceLoop
+
+    inner = ServiceLoop._deliver
+
+    def deliver(self, client, replies, failed, now):
+        if any(isinstance(one, p.Decided) and isinstance(one.decision, Permit) for _, one in replies):
+            os.kill(os.getpid(), signal.SIGKILL)
+        inner(self, client, replies, failed, now)
+
+    ServiceLoop._deliver = deliver
+
+
+def dies_before_the_intent():
+    """In the service: die when the use of a permit is on the disk, and nothing behind it."""
+    from weftos.service.governance import Governance
+
+    inner = Governance.put
+
+    def put(self, kind, *args, **more):
+        if kind == "gate.intent":
+            self._journal.sync()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(self, kind, *args, **more)
+
+    Governance.put = put
+
+
+@pytest.mark.parametrize("dying", [dies_before_the_answer, dies_before_the_intent])
+def test_a_permit_whose_answer_was_lost_is_answered_again_and_used_once(asking, dying):
+    client = asking.one.client()
+    held = approved(asking, client)
+    stop(asking)
+    asking.start(before=dying)
+    pending = client.submit(p.GateCheck(REMOVE, ASK, None, held.token, True))
+    assert asking.service.wait() == -signal.SIGKILL
+    asking.drain()
+    asking.channel.close()
+    asking.start()
+    reply = pending.result(20)
+    assert isinstance(reply.decision, Permit)
+    use, intent = records(asking, "permit.use", "gate.intent")
+    assert (use.kind, intent.kind, intent.header.cause, reply.record) == (
+        "permit.use",
+        "gate.intent",
+        use.seq,
+        intent.seq,
+    )
+    with pytest.raises(GovernanceDenied, match="it was used"), client.effect(REMOVE, ASK, held):
+        raise AssertionError("not twice")
+
+
+def test_an_approval_that_was_cut_off_gets_its_permit(asking):
+    """The service dies between the approval and the permit."""
+    from weftos.service.governance import Governance
+
+    def dying():
+        def mint(self, *args):
+            self._journal.sync()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Governance._mint = mint
+
+    client = asking.one.client()
+    number = request(client)
+    stop(asking)
+    asking.start(before=dying)
+    asking.post(p.ChangeGovernance(p.ApproveRequest(number, 60.0), "user:ann", 1000, "a test"))
+    assert asking.service.wait() == -signal.SIGKILL
+    asking.drain()
+    asking.channel.close()
+    assert records(asking, "permit.mint") == []
+    asking.start()
+    held = client.approval(number, 20)
+    assert [one.seq for one in records(asking, "permit.mint")] == [held.record]
+    with client.effect(REMOVE, ASK, held):
+        pass
