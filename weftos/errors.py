@@ -29,6 +29,7 @@ __all__ = [
     "ChainError",
     "ChannelClosed",
     "ConfigError",
+    "ConstitutionDrift",
     "DelegationError",
     "DelegationExpired",
     "DelegationInvalid",
@@ -256,6 +257,13 @@ class GovernanceDenied(WeftError):
 
     code = "gate.denied"
     exit_code = 4
+
+
+class ConstitutionDrift(WeftError):
+    """The rules that the log adds up to are not those that were in force here before. Nothing is started."""
+
+    code = "governance.drift"
+    exit_code = 5
 
 
 class GateDeferred(WeftError):

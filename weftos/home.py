@@ -110,6 +110,11 @@ class Home:
         return self.keys / "seal.state"
 
     @property
+    def cedar_policies(self) -> Path:
+        """Policies in Cedar that the gate asks as well; there only if the operator put them there."""
+        return self.root / "policies.cedar"
+
+    @property
     def artifacts(self) -> Path:
         """The artifact store; made by the service process."""
         return self.root / "artifacts"

@@ -177,6 +177,21 @@ SERVICE_DRAIN_S: Final = 2.0
 SERVICE_LOCK_S: Final = 10.0
 #: Bytes of a gate question's context that are written to the log with the decision; a larger one is left out.
 GATE_CONTEXT_BYTES: Final = 2048
+#: How long a request for approval waits for a person, in seconds: he may be at lunch, but not on holiday.
+APPROVAL_S: Final = 4 * 3600.0
+#: Validity of a permit from the approval on, in seconds: the agent waits for it, and the world that the person saw
+#: should still be there. At most ``PERMIT_MAX_S``, if he says so.
+PERMIT_S: Final = 600.0
+PERMIT_MAX_S: Final = 24 * 3600.0
+#: Ended requests and permits are remembered for this long, in seconds, for whoever asks what became of them.
+APPROVAL_KEPT_S: Final = 24 * 3600.0
+#: Requests for approval of one agent that wait at once, and of all: a person reads them.
+APPROVALS_PER_AGENT: Final = 32
+APPROVALS_WAITING: Final = 1000
+#: How often an agent that waits for an approval asks, in seconds; it is woken as well, which may get lost.
+APPROVAL_LOOK_S: Final = 1.0
+#: Rows in one answer about rules or requests: with their texts they must fit into a frame.
+GOVERNANCE_ROWS: Final = 20
 #: At most one report per agent about dropped replies in this time, in seconds.
 SERVICE_REPORT_S: Final = 1.0
 #: Answers remembered for requests that the kernel may repeat after a restart of the service, by serial number.

@@ -25,10 +25,9 @@ from weftos.errors import (
     SnapshotInvalid,
 )
 from weftos.governance.capability import AgentCapabilities
-from weftos.governance.gate import CapabilityGate, Defer, Deny, Permit, Subject
+from weftos.governance.gate import CapabilityGate, Defer, Deny, Permit, Subject, require
 from weftos.home import Home
 from weftos.kernel.daemon import start_daemon
-from weftos.kernel.inherit import require
 from weftos.rpc.client import RpcClient
 from weftos.tree.acl import EffectiveAcl
 from weftos.tree.deltas import Created, MetadataSet, PolicyRemoved, PolicySet

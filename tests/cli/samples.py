@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weftos.rpc import agent_types as a
+from weftos.rpc import governance_types as g
 from weftos.rpc import types as t
 
 CRASH = a.ExitRecord(
@@ -111,4 +112,76 @@ DETAIL = a.AgentDetail(
     topics=["news"],
     last_exit=CRASH,
     log_path="/srv/one/run/agents/1.log",
+)
+
+VERDICT = g.GateVerdict(
+    decision="permit",
+    reason="no rule objects",
+    action="agent.spawn",
+    agent="1",
+    verdict="permit",
+    magnitude=0.5,
+    threshold=0.7,
+    environment="default",
+    effect={"risk": 0.5},
+    effect_source="as registered",
+    constitution="ab" * 32,
+)
+REQUEST = g.GateRequestView(
+    request=7,
+    pid=1,
+    agent_id="echo.1",
+    incarnation=1,
+    executor=1,
+    action="tool.fs.remove",
+    context={"path": "/srv/old"},
+    environment="production",
+    rule="OPS-001",
+    why="rule OPS-001: deletions are approved by a person",
+    state="approved",
+    by="user:ann",
+    reason="a copy",
+    expires_ns=1_800_000_000 * 10**9,
+    alive=True,
+    permit="ab" * 16,
+    permit_record=9,
+    record=8,
+    permit_expires_ns=1_800_000_000 * 10**9,
+)
+ENVIRONMENT = g.EnvironmentView(
+    name="staging",
+    environment_class="staging",
+    risk_threshold=0.6,
+    max_effect_magnitude=1.0,
+    human_approval_required=False,
+    active_branches=["judicial"],
+    audit_level="per_action",
+    learning_mode="validate",
+    active=True,
+)
+CONSTITUTION = g.ConstitutionView(
+    version=2,
+    hash="ab" * 32,
+    risk_threshold=0.7,
+    human_approval_required=False,
+    rules=1,
+    branches={"judicial": g.BranchView(rules=1, key="cd" * 32)},
+    genesis_record=16,
+    environment=ENVIRONMENT,
+    differs_from_proposal=[],
+    waiting=1,
+)
+RULE = g.GovernanceRuleView(
+    id="OPS-001",
+    description="deletions are approved by a person",
+    branch="executive",
+    severity="blocking",
+    outcome="require_approval",
+    when={"actions": ["tool.fs.remove"]},
+)
+SIMULATION = g.SimulationView(
+    agent="*",
+    environment="production",
+    constitution="ab" * 32,
+    rows=[g.SimulationRow(action="agent.spawn", now=VERDICT, then=VERDICT)],
 )

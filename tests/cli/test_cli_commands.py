@@ -7,11 +7,24 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from samples import CRASH, DETAIL, ROWS, STATUS, STOPPED
+from samples import (
+    CONSTITUTION,
+    CRASH,
+    DETAIL,
+    ENVIRONMENT,
+    REQUEST,
+    ROWS,
+    RULE,
+    SIMULATION,
+    STATUS,
+    STOPPED,
+    VERDICT,
+)
 
 from weftos.errors import ServiceUnavailable
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
+from weftos.rpc import governance_types as g
 from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
@@ -47,6 +60,8 @@ SEGMENT_PLAN = n.SegmentPlan(
     why_not="segment 00000004 is one of the newest 2 that are closed",
     begun=False,
 )
+
+REQUESTS = g.GateRequestList(requests=[REQUEST], more=False)
 
 #: command, method it must ask, parameters it must send, the answer.
 BRIDGED = t.BridgeHead(
@@ -124,6 +139,35 @@ CASES = [
         "chain.prune",
         {"dry_run": True, "keep_segments": 0, "keep_days": 0, "keep_bytes": 1024},
         SEGMENT_PLAN,
+    ),
+    (["gate", "check", "1", "agent.spawn"], "gate.check", {"pid": 1, "action": "agent.spawn", "context": {}}, VERDICT),
+    (
+        ["gate", "pending"],
+        "gate.pending",
+        {"all": False, "after": -1},
+        REQUESTS,
+    ),
+    (
+        ["gate", "approve", "7", "--for", "60"],
+        "gate.approve",
+        {"request": 7, "reason": "approved", "valid_secs": 60.0},
+        REQUEST,
+    ),
+    (["gate", "deny", "7", "--reason", "no"], "gate.deny", {"request": 7, "reason": "no"}, REQUEST),
+    (["governance", "show"], "governance.show", {}, CONSTITUTION),
+    (["governance", "rules"], "governance.rules", {"after": ""}, g.GovernanceRuleList(rules=[RULE], more=False)),
+    (
+        ["governance", "simulate", "agent.spawn", "--env", "production"],
+        "governance.simulate",
+        {"action": "agent.spawn", "pid": None, "context": {}, "environment": "production", "draft": {}},
+        SIMULATION,
+    ),
+    (["env", "list"], "env.list", {}, g.EnvironmentList(environments=[ENVIRONMENT])),
+    (
+        ["env", "switch", "lab", "--threshold", "0.8", "--reason", "r"],
+        "env.switch",
+        {"name": "lab", "fields": {"risk_threshold": 0.8, "human_approval_required": False}, "reason": "r"},
+        g.SwitchResult(name="lab", record=4),
     ),
     (
         ["custody", "attest"],
@@ -294,7 +338,7 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked = {method for _, method, _, _ in CASES}
     # These are tested on their own: spawning and sending below, the others in files of their own.
     asked |= {"agent.spawn", "agent.send", "kernel.shutdown", "agent.logs", "kernel.state", "resource.authorize"}
-    asked |= {"ipc.prove", "chain.retention"}
+    asked |= {"ipc.prove", "chain.retention", "governance.supersede"}
     # Programs that copy the log ask for pages; `weaver` reads the files.
     asked |= {"chain.tail-from"}
     # In ``tests/kernel/test_capability_commands``.

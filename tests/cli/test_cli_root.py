@@ -26,8 +26,8 @@ def commands(group: click.Group = root, path: tuple[str, ...] = ()) -> dict[tupl
     context = click.Context(group)
     found: dict[tuple[str, ...], click.Command] = {}
     for name in group.list_commands(context):
-        if (*path, name) == ("run", "inventory"):
-            continue  # has a room of its own
+        if path == ("run",):
+            continue  # jobs have a room of their own
         command = group.get_command(context, name)
         assert command is not None
         found |= commands(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
@@ -169,6 +169,11 @@ ARGUMENTS = {
     ("capability", "elevate"): ["1", "can_ipc"],
     ("budget", "set"): ["1", "--tokens", "5"],
     ("artifact", "put"): [__file__],
+    ("gate", "check"): ["1", "agent.spawn"],
+    ("gate", "approve"): ["7"],
+    ("gate", "deny"): ["7"],
+    ("governance", "supersede"): [__file__],
+    ("env", "switch"): ["staging", "--reason", "r"],
     ("artifact", "release"): ["0" * 64],
 }
 WITHOUT_KERNEL = {
@@ -187,6 +192,7 @@ WITHOUT_KERNEL = {
     ("artifact", "list"),
     ("artifact", "stat"),
     ("artifact", "verify"),
+    ("gate", "history"),
 }
 
 

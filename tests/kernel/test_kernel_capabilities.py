@@ -100,9 +100,9 @@ def test_without_messages_no_service_is_offered(kernel):
 def test_artifacts_are_refused(kernel):
     a = kernel.spawn("tester").pid
     digest = tell(kernel, a, do="put_artifact", text="hello")
-    assert tell(kernel, a, do="artifact", hash=digest) == "hello"
+    assert tell(kernel, a, do="get_artifact", hash=digest) == "hello"
     change(kernel, "revoke", a, "can_store")
-    assert tell(kernel, a, do="artifact", hash=digest)["error"] in ("gate.denied", "gate.capability")
+    assert tell(kernel, a, do="get_artifact", hash=digest)["error"] in ("gate.denied", "gate.capability")
 
 
 def test_narrowing_a_parent_narrows_all_below_it(kernel):
@@ -194,10 +194,10 @@ def test_a_new_incarnation_has_what_the_log_says(kernel):
 
 def test_a_service_that_was_killed_decides_as_before(kernel):
     a, b = kernel.spawn("tester").pid, kernel.spawn("tester").pid
-    change(kernel, "revoke", a, "can_exec_tools")
+    change(kernel, "revoke", a, "can_spawn")
     kernel.call("kernel.restart-service", name="service")
-    assert tell(kernel, a, do="gate", action="tool.exec") == "Deny"
-    assert tell(kernel, b, do="gate", action="tool.exec") == "Permit"
+    assert tell(kernel, a, do="gate", action="agent.spawn") == "Deny"
+    assert tell(kernel, b, do="gate", action="agent.spawn") == "Permit"
 
 
 def test_an_ended_agent_comes_back_with_no_more_than_its_parent(kernel):
@@ -215,7 +215,7 @@ def test_an_agent_that_was_refused_here_is_on_the_log_once(kernel):
     a = kernel.spawn("tester").pid
     change(kernel, "revoke", a, "can_exec_tools")
     for _ in range(5):
-        assert tell(kernel, a, do="require", action="tool.exec", target="fs.read")["error"] == "gate.capability"
+        assert tell(kernel, a, do="require_right", action="tool.exec", target="fs.read")["error"] == "gate.capability"
     kernel.until(lambda: records(kernel, "capability.deny"))
     tell(kernel, a, do="who")
     assert [record.payload["action"] for record in records(kernel, "capability.deny")] == ["tool.exec"]

@@ -23,6 +23,8 @@ EXPECTED = {
     "artifact.put", "artifact.get", "artifact.list", "artifact.stat", "artifact.release", "artifact.gc",
     "chain.archive", "chain.prune", "chain.retention", "capability.show", "capability.grant", "capability.revoke",
     "capability.elevate", "budget.show", "budget.set",
+    "gate.check", "gate.pending", "gate.approve", "gate.deny",
+    "governance.show", "governance.rules", "governance.simulate", "governance.supersede", "env.list", "env.switch",
 }  # fmt: skip
 
 

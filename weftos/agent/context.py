@@ -13,6 +13,7 @@ gets the message again (``message.redelivered`` counts), so handlers should bear
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from weftos import limits
@@ -22,6 +23,7 @@ from weftos.agent.budget import Budget
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
 from weftos.governance.capability import AgentCapabilities
+from weftos.governance.permits import HeldPermit
 from weftos.ipc.frames import close_all
 from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, unsendable
 from weftos.ipc.payloads import Failure
@@ -44,8 +46,8 @@ class Context:
         args: its arguments.
         incarnation: 1 in its first life, one more after each restart.
         parent: pid of the agent that spawned it, 0 for the kernel.
-        service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
-            ``tail``, ``tail_from``.
+        service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``effect``,
+            ``head``, ``tail``, ``tail_from``.
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
         budget: turns, tokens, cost and time: ``reserve``, ``show``.
         capabilities: what this agent may do: ``now``, ``epoch``, ``allows``, ``require``, ``request``.
@@ -223,6 +225,21 @@ class Context:
     def register_service(self, name: str, methods: Sequence[str] = ()) -> None:
         """Offer this agent as a named service."""
         self._ask(f.RegisterService(name, list(methods)))
+
+    @contextmanager
+    def under(self, permit: HeldPermit) -> Iterator[None]:
+        """Show a permit with what is asked of the kernel in the body of a ``with``: it is used up by the first act that
+        it fits::
+
+            held = ctx.service.require("agent.stop", {"target": pid}, wait_s=600)
+            with ctx.under(held):
+                ctx.stop(pid)
+        """
+        before, self._runtime.permit = self._runtime.permit, permit.token
+        try:
+            yield
+        finally:
+            self._runtime.permit = before
 
     def describe(self, pid: int) -> dict[str, Any]:
         """A few facts about an agent: name, state, incarnation, parent."""

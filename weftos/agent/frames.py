@@ -158,10 +158,14 @@ AgentRequestBody: TypeAlias = (
 
 
 class AgentRequest(msgspec.Struct, array_like=True, tag=20):
-    """A request that the kernel answers with ``Answer`` of the same serial."""
+    """A request that the kernel answers with ``Answer`` of the same serial.
+
+    ``permit`` is the token of a permit, if a person had to approve what is asked for.
+    """
 
     serial: int
     body: AgentRequestBody
+    permit: bytes = b""
 
 
 class Kick(msgspec.Struct, array_like=True, tag=21):

@@ -78,6 +78,8 @@ class AgentRuntime:
         self.rights = LocalRights(boot.rights_fd, page, self.control.send, self.request)
         self._serial = itertools.count(1)
         self._answers: dict[int, tuple[f.Answer, list[int]] | None] = {}
+        #: Token of the permit that goes with each request to the kernel, see ``Context.under``.
+        self.permit = b""
         self.calls = Calls()
         self._control_looked = 0.0
         #: There is something on the control socket that nobody has taken yet.
@@ -255,7 +257,7 @@ class AgentRuntime:
         """
         self.rights.require_for(body)
         serial = next(self._serial)
-        self.control.send_wait(f.AgentRequest(serial, body), fds)
+        self.control.send_wait(f.AgentRequest(serial, body, self.permit), fds)
         self._answers[serial] = None
         return serial
 

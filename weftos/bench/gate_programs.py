@@ -1,88 +1,66 @@
-"""Agents that measure what they may do and what it costs to ask; spawned as ``weftos.bench.gate_programs:NAME``."""
+"""The agent that asks the gate again and again; the benchmark spawns it as ``weftos.bench.gate_programs:asker``."""
 
 from __future__ import annotations
 
-import time
+from collections import deque
 from typing import Final
 
 import msgspec
 
 from weftos.agent.context import Context
-from weftos.bench.programs import take_order, write_answer
+from weftos.bench.loops import count_until
+from weftos.bench.programs import write_answer
 from weftos.bench.samples import percentiles, time_calls
 from weftos.errors import BenchFailed
+from weftos.service.client import Pending
+from weftos.service.protocol import GateCheck
 
-__all__ = ["Budgeting", "Checking", "Watching", "budgeter", "checker", "watcher"]
+__all__ = ["Asks", "asker"]
 
-#: Between two looks of a watcher at its page, in seconds: the processors are needed by those who write it.
-_LOOK_S: Final = 0.0002
-_PATIENCE_S: Final = 20.0
-
-
-class Checking(msgspec.Struct, frozen=True):
-    """What a checker is to do: ``calls`` local checks; its answer goes to ``path``."""
-
-    calls: int
-    path: str
+_PATIENCE_S: Final = 10.0
+_ACTION: Final = "agent.spawn"
+_FACTS: Final = {"program": "echo"}
 
 
-class Watching(msgspec.Struct, frozen=True):
-    """What a watcher is to do: see ``times`` revocations; its answer, when it saw each, goes to ``path``."""
+class Asks(msgspec.Struct, frozen=True):
+    """What an asker is to do; its first message, from the operator.
 
-    times: int
-    path: str
+    Attributes:
+        window: questions under way at once; 0 asks one after the other and tells how long each took.
+        begin: ``time.monotonic()`` at which counting begins.
+        seconds: how long to count.
+        path: named pipe for the answer: questions per second, or percentiles in seconds.
+    """
 
-
-class Budgeting(msgspec.Struct, frozen=True):
-    """What a budgeter is to do: reserve and settle for ``seconds``; its answer goes to ``path``."""
-
+    window: int
+    begin: float
     seconds: float
     path: str
 
 
-def checker(ctx: Context) -> None:
-    """Time local checks, in lumps of 100, because one is shorter than the clock is precise."""
-    order = take_order(ctx, Checking)
-    allows = ctx.capabilities.allows
-    clock = time.perf_counter
-    spent = []
-    for number in range(order.calls // 100):
-        began = clock()
-        for _ in range(25):
-            allows("ipc.send", number)
-            allows("tool.exec", "fs.read")
-            allows("agent.spawn")
-            allows("ipc.publish", "news")
-        spent.append((clock() - began) / 100)
-    write_answer(order.path, percentiles(spent))
+def asker(ctx: Context) -> None:
+    """Ask whether it may spawn."""
+    message = ctx.recv(_PATIENCE_S)
+    if message is None:
+        raise BenchFailed("no order came")
+    order = msgspec.convert(message.payload, Asks)
+    service = ctx.service
+    if not order.window:
+        write_answer(order.path, percentiles(time_calls(lambda _: service.gate(_ACTION, _FACTS), None, order.seconds)))
+        return
+    waiting: deque[Pending] = deque()
 
+    def chunk() -> int:
+        while len(waiting) < order.window:
+            waiting.append(service.submit(GateCheck(_ACTION, _FACTS)))
+        done = 1
+        waiting.popleft().result()
+        while waiting and waiting[0].done:
+            waiting.popleft().result()
+            done += 1
+        return done
 
-def watcher(ctx: Context) -> None:
-    """Note when a right is seen to be gone, again and again."""
-    order = take_order(ctx, Watching)
-    seen = []
-    deadline = time.monotonic() + _PATIENCE_S
-    for _ in range(order.times):
-        for wanted in (False, True):
-            while ctx.capabilities.allows("tool.exec", "fs.read") is not wanted:
-                if time.monotonic() > deadline:
-                    raise BenchFailed("no change of rights was seen")
-                time.sleep(_LOOK_S)
-            if not wanted:
-                seen.append(time.monotonic())
-    write_answer(order.path, seen)
-
-
-def budgeter(ctx: Context) -> None:
-    """Time a reservation with its settlement, and each of them."""
-    order = take_order(ctx, Budgeting)
-    reserve = ctx.budget.reserve
-    whole = time_calls(lambda _: reserve("bench", turns=1, tokens=100).settle(), None, order.seconds)
-    first = []
-    clock = time.perf_counter
-    deadline = clock() + order.seconds
-    while (began := clock()) < deadline:
-        made = reserve("bench", turns=1, tokens=100)
-        first.append(clock() - began)
-        made.settle()
-    write_answer(order.path, [percentiles(whole), percentiles(first)])
+    rate = count_until(chunk, order.begin, order.seconds)
+    while waiting:
+        waiting.popleft().result()
+    write_answer(order.path, rate)

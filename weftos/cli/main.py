@@ -44,6 +44,15 @@ _COMMANDS: Final = {
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
     "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
     "artifact": ("weftos.cli.artifact_commands:artifact", "Keep files under the hash of their content."),
+    "gate": ("weftos.cli.gate_commands:gate", "Ask the gate, and decide about what it leaves to a person."),
+    "governance": (
+        "weftos.cli.governance_commands:governance",
+        "See, try and change the rules of the gate.",
+    ),
+    "env": (
+        "weftos.cli.env_commands:env",
+        "Choose how strict the rules are.",
+    ),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, proofs of messages, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),

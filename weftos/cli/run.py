@@ -12,6 +12,10 @@ from weftos.cli.lazy import LazyGroup
 __all__ = ["run"]
 
 _JOBS: Final = {
+    "approvals-demo": (
+        "weftos.cli.run_approvals:approvals_demo",
+        "Let an agent ask for the deletion of a folder, which a person approves; it happens once.",
+    ),
     "inventory": ("weftos.cli.run_inventory:inventory", "List and hash a folder, record it in the chain, or check it."),
 }
 

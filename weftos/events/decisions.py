@@ -6,17 +6,29 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from weftos.events.event import Event, Natural, Pid
+from weftos.events.event import Bytes32, Event, Natural, Pid
 
 
 class _Decision(Event, frozen=True, kw_only=True):
-    """What was asked, and why it was decided so. A context that is too large stands here by its size alone."""
+    """What was asked, and why it was decided so. A context that is too large stands here by its size alone.
+
+    What rules decided names the rule, what matched, the figures, the environment and the rules in force by their hash.
+    """
 
     action: str
     reason: str
     context: dict[str, Any] | None = None
     context_bytes: Natural | None = None
     context_refused: bool = False
+    verdict: str = ""
+    rule: str = ""
+    matched: list[str] = msgspec.field(default_factory=list)
+    magnitude: float | None = None
+    threshold: float | None = None
+    environment: str = ""
+    constitution: Bytes32 | None = None
+    effect: dict[str, float] | None = None
+    request: Natural | None = None
 
 
 class Permit(_Decision, frozen=True, kw_only=True):

@@ -17,7 +17,18 @@ import msgspec
 from msgspec.inspect import StructType, type_info
 
 from weftos.errors import AppendRefused
-from weftos.events import agents, artifacts, budgets, capabilities, channels, decisions, kernel, log, tree
+from weftos.events import (
+    agents,
+    artifacts,
+    budgets,
+    capabilities,
+    channels,
+    decisions,
+    governance,
+    kernel,
+    log,
+    tree,
+)
 from weftos.events.event import Event
 
 __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
@@ -25,7 +36,7 @@ __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
 #: Kinds below this prefix belong to agents; they are in no table.
 APP_PREFIX: Final = "app."
 
-_ROOMS: Final = (log, kernel, agents, channels, decisions, capabilities, budgets, artifacts, tree)
+_ROOMS: Final = (log, kernel, agents, channels, decisions, governance, capabilities, budgets, artifacts, tree)
 
 #: The form of the payload of every kind outside ``app.``.
 SCHEMAS: Final[dict[str, type[Event]]] = {

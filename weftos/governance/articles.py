@@ -89,6 +89,8 @@ EFFECTS: Final[dict[str, Effect]] = {
     "agent.send": Effect(0.2), "agent.inspect": Effect(0.1), "agent.list": Effect(0.05),
     "ipc.send": Effect(0.2), "ipc.publish": Effect(0.2), "ipc.broadcast": Effect(0.2), "ipc.subscribe": Effect(0.1),
     "service.register": Effect(0.2),
+    # artifacts
+    "artifact.put": Effect(0.2), "artifact.get": Effect(0.1), "artifact.release": Effect(0.1),
     # the system
     "tool.sys.read": Effect(0.1), "tool.env.get": Effect(0.2, privacy=0.3), "tool.exec": Effect(0.7, security=0.4),
     "tool.shell.exec": Effect(0.7, security=0.4), "tool.shell.pipeline": Effect(0.6, security=0.3),

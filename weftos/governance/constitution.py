@@ -220,6 +220,14 @@ class Constitution(msgspec.Struct, frozen=True, kw_only=True):
         if change.version != self.version + 1:
             raise GovernanceDenied(f"version {self.version + 1} comes next, not {change.version}")
         self._check_signatures(change)
+        return self.changed_by(change)
+
+    def changed_by(self, change: Supersede) -> Self:
+        """Return what a change would make, whoever signed it; for a look beforehand.
+
+        Raises:
+            InvalidRequest: that is not acceptable, or it changes nothing.
+        """
         unknown = [name for name in change.removed if name not in {rule.id for rule in self.rules}]
         if unknown:
             raise InvalidRequest(f"there is no rule {unknown[0]} that could be removed")

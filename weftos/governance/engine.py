@@ -118,6 +118,11 @@ class Engine:
             environment=environment.name,
         )
 
+    def depends_on_action_alone(self, action: str, environment: Environment) -> bool:
+        """Whether no rule that can apply looks at the agent or at facts, so that equal effects get equal answers."""
+        conditions = [rule.when for rule in self._about(action, environment)[1]]
+        return not any(when.agents or when.roles or when.facts for when in conditions)
+
     def _about(self, action: str, environment: Environment) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
         key = action, environment
         found = self._known.get(key)

@@ -1,4 +1,4 @@
-"""The gate: one question, three answers, and the first backend that gives them.
+"""The gate: one question, three answers, and the backend that decides from capabilities.
 
 ``check(agent_id, action, context)`` is the only way to a privileged action. Permit lets it happen; Defer and Deny do
 not, and neither does an error or silence. What an action needs stands in one table here, on the gate's side; an action
@@ -12,28 +12,74 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from weftos.errors import CapabilityDenied
+from weftos.errors import CapabilityDenied, GateDeferred, GovernanceDenied
 from weftos.governance.capability import AgentCapabilities, check_broadcast, check_message, check_tool, check_topic
 
-__all__ = ["ACTIONS", "Action", "CapabilityGate", "Defer", "Deny", "GateBackend", "GateDecision", "Permit", "Subject"]
+__all__ = [
+    "ACTIONS",
+    "KERNEL_ID",
+    "Action",
+    "CapabilityGate",
+    "Defer",
+    "Deny",
+    "GateBackend",
+    "GateDecision",
+    "Permit",
+    "Subject",
+    "Why",
+    "require",
+]
 
 
-class Permit(msgspec.Struct, frozen=True, tag="Permit"):
-    """The action may happen now."""
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision by rules rests on.
+
+    Attributes:
+        verdict: as ``engine.Verdict``.
+        rule: id of the rule that decided; empty if none did.
+        matched: ids of the rules that applied, in the order of evaluation.
+        magnitude: of the effect.
+        threshold: above which an effect is large.
+        environment: name of it.
+        constitution: hash of the rules in force, 32 bytes.
+        effect: the figures that were judged, by dimension.
+        effect_source: why these figures count.
+        detailed: whether the environment wants the figures on the log.
+    """
+
+    verdict: str
+    rule: str
+    matched: tuple[str, ...]
+    magnitude: float
+    threshold: float
+    environment: str
+    constitution: bytes
+    effect: dict[str, float] = {}
+    effect_source: str = ""
+    detailed: bool = False
+
+
+class Permit(msgspec.Struct, frozen=True, tag="Permit", omit_defaults=True):
+    """The action may happen now. ``permit`` is the id of the permit that was used up for it, in hex digits."""
 
     reason: str = ""
+    why: Why | None = None
+    permit: str = ""
 
 
-class Defer(msgspec.Struct, frozen=True, tag="Defer"):
-    """The action waits for a decision by someone else. It does not happen."""
+class Defer(msgspec.Struct, frozen=True, tag="Defer", omit_defaults=True):
+    """The action waits for a decision by someone else, under this number if it is given. It does not happen."""
 
     reason: str
+    why: Why | None = None
+    request: int | None = None
 
 
-class Deny(msgspec.Struct, frozen=True, tag="Deny"):
+class Deny(msgspec.Struct, frozen=True, tag="Deny", omit_defaults=True):
     """The action does not happen."""
 
     reason: str
+    why: Why | None = None
 
 
 GateDecision: TypeAlias = Permit | Defer | Deny
@@ -54,6 +100,20 @@ class GateBackend(Protocol):
         ...
 
 
+def require(decision: GateDecision, action: str) -> Permit:
+    """Return only if the decision is a permit; nothing else ever is one.
+
+    Raises:
+        GovernanceDenied: it is Deny.
+        GateDeferred: it is Defer.
+    """
+    if isinstance(decision, Permit):
+        return decision
+    if isinstance(decision, Defer):
+        raise GateDeferred(f"{action} waits for a decision: {decision.reason}")
+    raise GovernanceDenied(f"{action} was denied: {decision.reason}")
+
+
 class Subject(msgspec.Struct, frozen=True):
     """An agent as the kernel introduced it to the service."""
 
@@ -65,13 +125,16 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """One privileged action: what it is, and the check that permits it.
+    """One privileged action: what it is, the check that permits it, and who asks about it.
 
     ``needs`` raises ``CapabilityDenied`` or returns; ``None`` in its place means that only the kernel may do it.
+    ``facts`` are the names in the context of the question when the kernel asks it for an agent. Without them it is the
+    agent, or an executor of its choice, who asks before it acts.
     """
 
     about: str
     needs: Callable[[Subject, Mapping[str, Any]], None] | None
+    facts: tuple[str, ...] | None = None
 
 
 def _flag(name: str) -> Callable[[Subject, Mapping[str, Any]], None]:
@@ -105,22 +168,29 @@ def _tool(subject: Subject, context: Mapping[str, Any]) -> None:
 
 #: Every privileged action of the kernel. Missing here means denied.
 ACTIONS: Final[dict[str, Action]] = {
-    "ipc.send": Action("open a channel to another agent", _message),
-    "ipc.publish": Action("publish to a topic", _topic),
-    "ipc.subscribe": Action("subscribe to a topic", _topic),
-    "ipc.broadcast": Action("message every agent", lambda s, _c: check_broadcast(s.capabilities, s.pid)),
-    "agent.spawn": Action("start another agent", _flag("can_spawn")),
-    "agent.stop": Action("stop an agent", _flag("can_spawn")),
-    "service.register": Action("offer a named service", _flag("can_ipc")),
-    "artifact.put": Action("store an artifact", _flag("can_store")),
-    "artifact.get": Action("read an artifact", _flag("can_store")),
-    "artifact.release": Action("give up an artifact that it put", _flag("can_store")),
+    "ipc.send": Action("open a channel to another agent", _message, ("target_pid", "service")),
+    "ipc.publish": Action("publish to a topic", _topic, ("topic",)),
+    "ipc.subscribe": Action("subscribe to a topic", _topic, ("topic",)),
+    "ipc.broadcast": Action("message every agent", lambda s, _c: check_broadcast(s.capabilities, s.pid), ()),
+    "agent.spawn": Action("start another agent", _flag("can_spawn"), ("program", "name", "parent")),
+    "agent.stop": Action("stop an agent", _flag("can_spawn"), ("target",)),
+    "service.register": Action("offer a named service", _flag("can_ipc"), ("name",)),
+    "artifact.put": Action("store an artifact", _flag("can_store"), ("size", "content_type")),
+    "artifact.get": Action("read an artifact", _flag("can_store"), ("hash",)),
+    "artifact.release": Action("give up an artifact that it put", _flag("can_store"), ("hash",)),
     "tool.exec": Action("run a tool", _tool),
+    "tool.fs.read_file": Action("read a file", _tool),
+    "tool.fs.write_file": Action("write a file", _tool),
+    "tool.fs.create_dir": Action("make a folder", _tool),
+    "tool.fs.move": Action("move a file or folder", _tool),
+    "tool.fs.remove": Action("delete a file or folder", _tool),
     "net.connect": Action("open a network connection", _flag("can_network")),
+    "env.switch": Action("choose the environment", None),
     "kernel.shutdown": Action("stop the kernel", None),
 }
 
-_KERNEL_ID: Final = "0"
+#: Subject of the kernel, and of its operator.
+KERNEL_ID: Final = "0"
 
 
 class CapabilityGate:
@@ -138,7 +208,7 @@ class CapabilityGate:
         rule = ACTIONS.get(action)
         if rule is None:
             return Deny(f"action {action!r} is not in the gate's table")
-        if agent_id == _KERNEL_ID:
+        if agent_id == KERNEL_ID:
             return Permit("kernel")
         subject = self._lookup(agent_id)
         if subject is None:

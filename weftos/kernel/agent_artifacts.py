@@ -16,7 +16,6 @@ from weftos.errors import ArtifactQuotaReached, CapabilityDenied, InvalidRequest
 from weftos.ipc.frames import close_all
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grant
-from weftos.kernel.inherit import require
 from weftos.service import protocol as p
 
 __all__ = ["AgentArtifacts"]
@@ -47,9 +46,9 @@ class AgentArtifacts:
         try:
             charge = self._reserve(agent, size, limit)
             context = {"size": size, "content_type": body.content_type}
-            require(await self._core.service.gate("artifact.put", context, agent.pid), "artifact.put")
-            _still_may(agent)
-            values, _ = await self._core.service.hand(_by(agent), p.StoreArtifact(body.content_type), fds)
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.put", context):
+                _still_may(agent)
+                values, _ = await self._core.service.hand(_by(agent), p.StoreArtifact(body.content_type), fds)
         except BaseException:
             share.give_back(charge)
             raise
@@ -72,13 +71,13 @@ class AgentArtifacts:
         check_hash(body.hash)
         agent.artifacts.enter()
         try:
-            require(await self._core.service.gate("artifact.get", {"hash": body.hash}, agent.pid), "artifact.get")
-            values, fds = await self._core.service.hand(_by(agent), p.OpenArtifact(body.hash))
-            try:
-                _still_may(agent)
-            except CapabilityDenied:
-                close_all(fds)
-                raise
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.get", {"hash": body.hash}):
+                values, fds = await self._core.service.hand(_by(agent), p.OpenArtifact(body.hash))
+                try:
+                    _still_may(agent)
+                except CapabilityDenied:
+                    close_all(fds)
+                    raise
         finally:
             agent.artifacts.leave()
         return values, None, fds
@@ -88,9 +87,8 @@ class AgentArtifacts:
         check_hash(body.hash)
         agent.artifacts.enter()
         try:
-            context = {"hash": body.hash}
-            require(await self._core.service.gate("artifact.release", context, agent.pid), "artifact.release")
-            values, _ = await self._core.service.hand(_by(agent), p.ReleaseArtifact(body.hash))
+            async with self._core.gatekeeper.effect(agent.pid, "artifact.release", {"hash": body.hash}):
+                values, _ = await self._core.service.hand(_by(agent), p.ReleaseArtifact(body.hash))
         finally:
             agent.artifacts.leave()
         agent.artifacts.release(body.hash)

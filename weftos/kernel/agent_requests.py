@@ -20,8 +20,9 @@ from weftos.kernel.agent_artifacts import AgentArtifacts
 from weftos.kernel.capabilities import Capabilities
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason
+from weftos.kernel.gatekeeper import PRESENTED
 from weftos.kernel.grants import Grant, Grants
-from weftos.kernel.inherit import capabilities_for, limits_from, require
+from weftos.kernel.inherit import capabilities_for, limits_from
 from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.process import ProcessEntry
@@ -181,6 +182,8 @@ class AgentRequests:
     async def _serve(
         self, agent: Agent, frame: f.AgentRequest, incarnation: int, serve: Callable[[], Awaitable[Grant]]
     ) -> None:
+        # Each request is served by a task of its own, and the permit that came with it is seen by nothing else.
+        PRESENTED.set(frame.permit)
         try:
             values, grant, fds = await serve()
             answer = f.Answer(frame.serial, "", "", values, grant)
@@ -222,11 +225,11 @@ class AgentRequests:
             log.warning("agent %d was refused to stop agent %d, which is none of its descendants", agent.pid, body.pid)
             self._core.record("capability.deny", {"pid": agent.pid, "action": "agent.stop", "target": body.pid})
             raise CapabilityDenied(f"agent {agent.pid} may stop itself and its descendants, not agent {body.pid}")
-        require(await self._core.service.gate("agent.stop", {"target": body.pid}, agent.pid), "agent.stop")
-        target = self._core.agents.get(body.pid)
-        if target is not None:
-            self.supervisor.stops.request_stop(target, graceful=not body.force, reason=f"agent {agent.pid} asked")
-        return {"pid": body.pid}, None, []
+        async with self._core.gatekeeper.effect(agent.pid, "agent.stop", {"target": body.pid}):
+            target = self._core.agents.get(body.pid)
+            if target is not None:
+                self.supervisor.stops.request_stop(target, graceful=not body.force, reason=f"agent {agent.pid} asked")
+            return {"pid": body.pid}, None, []
 
     async def _register(self, agent: Agent, body: f.RegisterService) -> Grant:
         if not body.on:
@@ -236,14 +239,15 @@ class AgentRequests:
             return {}, None, []
         if not body.name or len(body.name) > 255 or not body.name.isprintable() or "/" in body.name:
             raise InvalidRequest(f"service name {body.name[:40]!r} is not 1 to 255 printable characters without '/'")
-        require(await self._core.service.gate("service.register", {"name": body.name}, agent.pid), "service.register")
-        if not agent.entry.spec.capabilities.can_ipc:
-            # It was taken while the gate was asked.
-            raise CapabilityDenied(f"agent {agent.pid} may not offer services (can_ipc is false)")
-        if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
-            log.info("agent %d offers service %r", agent.pid, body.name)
-            self._core.record("service.register", {"name": body.name, "pid": agent.pid, "methods": list(body.methods)})
-        return {}, None, []
+        async with self._core.gatekeeper.effect(agent.pid, "service.register", {"name": body.name}):
+            if not agent.entry.spec.capabilities.can_ipc:
+                # It was taken while the gate was asked.
+                raise CapabilityDenied(f"agent {agent.pid} may not offer services (can_ipc is false)")
+            if self._registry.offer(body.name, agent.pid, tuple(body.methods)):
+                log.info("agent %d offers service %r", agent.pid, body.name)
+                told = {"name": body.name, "pid": agent.pid, "methods": list(body.methods)}
+                self._core.record("service.register", told)
+            return {}, None, []
 
     async def _monitor(self, agent: Agent, body: f.Monitor) -> Grant:
         target = self._core.agents.get(body.pid)

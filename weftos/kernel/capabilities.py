@@ -24,10 +24,9 @@ import msgspec
 
 from weftos import limits
 from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
-from weftos.governance.gate import Defer, GateDecision, Permit
+from weftos.governance.gate import Defer, GateDecision, Permit, require
 from weftos.governance.rights import Rights, add, check_size, lacking, narrow, take
 from weftos.kernel.core import Agent, Core
-from weftos.kernel.inherit import require
 from weftos.kernel.introduce import introduce
 from weftos.kernel.process import ProcessEntry
 from weftos.kernel.state import LogLevel

@@ -23,6 +23,7 @@ from weftos.kernel.artifact_share import ArtifactShare
 from weftos.kernel.channels import ChannelTable
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
 from weftos.kernel.fork import ChildHandle
+from weftos.kernel.gatekeeper import Gatekeeper
 from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessTable
@@ -122,6 +123,7 @@ class Core:
         self.service: ServiceHost
         #: Held while what an agent may do changes, from the decision to the effect: nobody is started meanwhile.
         self.authority = asyncio.Lock()
+        self.gatekeeper = Gatekeeper(lambda: self.service, self.append)
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
@@ -136,8 +138,12 @@ class Core:
 
     def record(self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None) -> None:
         """Put an event on the chain without waiting; a refusal is logged, because by then the fact has happened."""
-        future = self.service.submit(p.Append(kind, payload, subject, None, True), source)
-        future.add_done_callback(lambda done: self._recorded(kind, done))
+        self.append(p.Append(kind, payload, subject, None, True), source)
+
+    def append(self, event: p.Append, source: str = "kernel") -> None:
+        """Put an event on the chain as ``record`` does."""
+        future = self.service.submit(event, source)
+        future.add_done_callback(lambda done: self._recorded(event.kind, done))
 
     def _recorded(self, kind: str, done: asyncio.Future[p.Reply]) -> None:
         if done.cancelled():

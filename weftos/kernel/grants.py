@@ -8,7 +8,8 @@ arrives through a ring its reader does not know.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from weftos import limits
@@ -18,7 +19,6 @@ from weftos.governance.capability import check_broadcast, check_message, check_s
 from weftos.kernel.channels import RingRecord, ring_capacity
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
-from weftos.kernel.inherit import require
 from weftos.kernel.letters import bury_unread
 from weftos.kernel.registry import ServiceRegistry
 from weftos.kernel.state import LogLevel
@@ -54,14 +54,14 @@ class Grants:
         assert pid is not None, "a channel goes to a process or a service"
         target = self._core.agent(pid)
         context = {"target_pid": pid, "service": body.service}
-        await self._permit(agent, "ipc.send", context, lambda: _check_channel(agent, pid, body.service))
-        self._still_here(agent, target)
-        record = self._ring(agent, target, body.size)
-        if not record.direct:
-            record.direct = True
-            self._granted(record)
-        self._tell_receiver(record)
-        return {"pid": pid}, *self._for_sender(record)
+        async with self._permit(agent, "ipc.send", context, lambda: _check_channel(agent, pid, body.service)):
+            self._still_here(agent, target)
+            record = self._ring(agent, target, body.size)
+            if not record.direct:
+                record.direct = True
+                self._granted(record)
+            self._tell_receiver(record)
+            return {"pid": pid}, *self._for_sender(record)
 
     async def grow_channel(self, agent: Agent, body: f.GrowChannel) -> Grant:
         """Replace a ring by one whose records hold ``size`` bytes; what it may carry stays as it was decided."""
@@ -81,22 +81,22 @@ class Grants:
 
     async def open_topic(self, agent: Agent, body: f.OpenTopic) -> Grant:
         """Grant publication to a topic; the channels to its subscribers go ahead of the answer."""
-        await self._permit(
+        async with self._permit(
             agent,
             "ipc.publish",
             {"topic": body.topic},
             lambda: check_topic(agent.entry.spec.capabilities, agent.pid, body.topic),
-        )
-        self._still_here(agent)
-        if self._core.topics.publish(agent.pid, body.topic):
-            self._core.record("ipc.publish", {"pid": agent.pid, "topic": body.topic}, subject=agent.entry.agent_id)
-        members = []
-        for pid in self._core.topics.subscribers(body.topic):
-            subscriber = self._core.agents.get(pid)
-            if subscriber is not None and pid != agent.pid:
-                self._introduce(agent, subscriber, body.topic)
-                members.append(pid)
-        return {"members": members}, None, []
+        ):
+            self._still_here(agent)
+            if self._core.topics.publish(agent.pid, body.topic):
+                self._core.record("ipc.publish", {"pid": agent.pid, "topic": body.topic}, subject=agent.entry.agent_id)
+            members = []
+            for pid in self._core.topics.subscribers(body.topic):
+                subscriber = self._core.agents.get(pid)
+                if subscriber is not None and pid != agent.pid:
+                    self._introduce(agent, subscriber, body.topic)
+                    members.append(pid)
+            return {"members": members}, None, []
 
     async def subscribe(self, agent: Agent, topic: str, *, on: bool) -> Grant:
         """Begin or end a subscription."""
@@ -104,23 +104,23 @@ class Grants:
         if not on:
             self.unsubscribe(agent, topic)
             return {}, None, []
-        await self._permit(
+        async with self._permit(
             agent,
             "ipc.subscribe",
             {"topic": topic},
             lambda: check_topic(agent.entry.spec.capabilities, agent.pid, topic),
-        )
-        if agent.pid not in core.agents:
-            raise AgentExited(f"agent {agent.pid} ended while its subscription was decided")
-        if core.topics.subscribe(agent.pid, topic):
-            log.debug("agent %d subscribed to %r", agent.pid, topic)
-            core.record("ipc.subscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
-        for pid in core.topics.publishers(topic):
-            publisher = core.agents.get(pid)
-            if publisher is not None and pid != agent.pid:
-                self._introduce(publisher, agent, topic)
-                publisher.signal_frame(f.Member(topic, agent.pid, on=True))
-        return {}, None, []
+        ):
+            if agent.pid not in core.agents:
+                raise AgentExited(f"agent {agent.pid} ended while its subscription was decided")
+            if core.topics.subscribe(agent.pid, topic):
+                log.debug("agent %d subscribed to %r", agent.pid, topic)
+                core.record("ipc.subscribe", {"pid": agent.pid, "topic": topic}, subject=agent.entry.agent_id)
+            for pid in core.topics.publishers(topic):
+                publisher = core.agents.get(pid)
+                if publisher is not None and pid != agent.pid:
+                    self._introduce(publisher, agent, topic)
+                    publisher.signal_frame(f.Member(topic, agent.pid, on=True))
+            return {}, None, []
 
     def unsubscribe(self, agent: Agent, topic: str) -> None:
         """End a subscription; rings that carried nothing else are closed."""
@@ -144,37 +144,43 @@ class Grants:
     async def broadcast_peers(self, agent: Agent) -> Grant:
         """Grant a message to every live agent; the channels go ahead of the answer."""
         core = self._core
-        await self._permit(
+        async with self._permit(
             agent, "ipc.broadcast", {}, lambda: check_broadcast(agent.entry.spec.capabilities, agent.pid)
-        )
-        members = []
-        for target in list(core.agents.values()):
-            if target.pid == agent.pid:
-                continue
-            record = self._ring(agent, target, 0)
-            if not record.broadcast:
-                record.broadcast = True
-                self._granted(record)
-            self._tell_receiver(record)
-            self._send_grant(agent, record)
-            members.append(target.pid)
-        return {"members": sorted(members)}, None, []
+        ):
+            self._still_here(agent)
+            members = []
+            for target in list(core.agents.values()):
+                if target.pid == agent.pid:
+                    continue
+                record = self._ring(agent, target, 0)
+                if not record.broadcast:
+                    record.broadcast = True
+                    self._granted(record)
+                self._tell_receiver(record)
+                self._send_grant(agent, record)
+                members.append(target.pid)
+            return {"members": sorted(members)}, None, []
 
-    async def _permit(self, agent: Agent, action: str, context: dict[str, Any], check: Any) -> None:
+    @asynccontextmanager
+    async def _permit(
+        self, agent: Agent, action: str, context: dict[str, Any], check: Callable[[], None]
+    ) -> AsyncIterator[None]:
         """Capability first, then the gate; a refusal is on the chain before it is answered."""
-        try:
-            check()
-            require(await self._core.service.gate(action, context, agent.pid), action)
-            # A right may have been taken while the gate was asked. From here to the ring nothing is waited for.
-            check()
-        except (CapabilityDenied, GovernanceDenied) as error:
-            log.warning("agent %d was refused %s %s: %s", agent.pid, action, context, error)
-            payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
+        async with AsyncExitStack() as stack:
             try:
-                await self._core.record_first("ipc.deny", payload, subject=agent.entry.agent_id)
-            except (WeftError, TimeoutError) as unrecorded:
-                self._core.emit(log, LogLevel.ERROR, f"a refusal is not on the chain: {unrecorded}")
-            raise
+                check()
+                await stack.enter_async_context(self._core.gatekeeper.effect(agent.pid, action, context))
+                # A right may have been taken while the gate was asked. From here to the ring nothing is waited for.
+                check()
+            except (CapabilityDenied, GovernanceDenied) as error:
+                log.warning("agent %d was refused %s %s: %s", agent.pid, action, context, error)
+                payload = {"pid": agent.pid, "action": action, "context": context, "reason": str(error)}
+                try:
+                    await self._core.record_first("ipc.deny", payload, subject=agent.entry.agent_id)
+                except (WeftError, TimeoutError) as unrecorded:
+                    self._core.emit(log, LogLevel.ERROR, f"a refusal is not on the chain: {unrecorded}")
+                raise
+            yield
 
     def _still_here(self, *agents: Agent) -> None:
         for agent in agents:

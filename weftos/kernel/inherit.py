@@ -1,4 +1,4 @@
-"""What may be spawned: the checks before an agent exists, on the request, on its parent, and at the gate."""
+"""What may be spawned: the checks before an agent exists, on the request and on its parent."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ import msgspec
 
 from weftos.agent.frames import SpawnSpec
 from weftos.agent.loader import parse_program
-from weftos.errors import (
-    AgentExited,
-    GateDeferred,
-    GovernanceDenied,
-    InvalidRequest,
-    ResourceLimitExceeded,
-)
+from weftos.errors import AgentExited, InvalidRequest, ResourceLimitExceeded
 from weftos.governance.capability import AgentCapabilities, ResourceLimits, check_child
-from weftos.governance.gate import Defer, Deny, GateDecision
 from weftos.governance.rights import Rights, check_size, narrow
 from weftos.governance.roles import check_agency, role_named
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import POLICIES
-from weftos.kernel.service_host import ServiceHost
 
-__all__ = ["capabilities_for", "checked_spec", "limits_from", "living_parent", "permitted", "require"]
+__all__ = ["capabilities_for", "checked_spec", "limits_from", "living_parent"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -109,22 +101,3 @@ def limits_from(values: dict[str, int], base: ResourceLimits) -> ResourceLimits:
     if wrong:
         raise InvalidRequest(f"limit {wrong[0]} is not an integer")
     return msgspec.structs.replace(base, **values)
-
-
-async def permitted(service: ServiceHost, spec: SpawnSpec, requester: int) -> None:
-    """Ask the gate whether ``requester`` may spawn this; see ``require``."""
-    context = {"program": spec.program, "name": spec.name, "parent": spec.parent}
-    require(await service.gate("agent.spawn", context, requester), "agent.spawn")
-
-
-def require(decision: GateDecision, action: str) -> None:
-    """Return when the gate said Permit.
-
-    Raises:
-        GovernanceDenied: it said Deny.
-        GateDeferred: it said Defer.
-    """
-    if isinstance(decision, Deny):
-        raise GovernanceDenied(f"{action} was denied: {decision.reason}")
-    if isinstance(decision, Defer):
-        raise GateDeferred(f"{action} waits for a decision: {decision.reason}")

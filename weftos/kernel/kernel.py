@@ -165,6 +165,7 @@ class Kernel:
             "artifacts_dir": str(core.home.artifacts),
             "artifacts_bytes": core.config.artifacts.store_bytes,
             "retention": retention_policy(core.home, core.config.chain),
+            "cedar_policies": str(core.home.cedar_policies),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -194,7 +195,7 @@ class Kernel:
         reply = await self.core.service.ask(p.ChainTail(_RECENT))
         assert isinstance(reply, p.Tail)
         # What the service writes by itself when it opens or closes the log says nothing about the kernel.
-        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.")
+        own = ("tree.", "chain.", "key.rotate", "log.seal", "lineage.", "artifact.", "governance.", "gate.", "permit.")
         others = [record for record in reply.records if not record["kind"].startswith(own)]
         from_the_beginning = not reply.records or reply.records[0]["seq"] == 0
         if from_the_beginning and all(record["kind"] in ("genesis", "key.genesis") for record in others):

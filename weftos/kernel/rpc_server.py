@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from weftos import limits
 from weftos.errors import ConfigError, MethodNotFound, PeerRefused, WeftError
+from weftos.kernel.peer import remember_peer
 from weftos.kernel.state import LogLevel
 from weftos.rpc import wire
 from weftos.rpc.methods import METHODS
@@ -95,6 +96,7 @@ class RpcServer:
                 writer.write(wire.encode_error(None, refusal))
                 await writer.drain()
                 return
+            remember_peer(writer.get_extra_info("socket"))
             await self._converse(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             return

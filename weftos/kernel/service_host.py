@@ -24,13 +24,10 @@ import msgspec
 from weftos import limits
 from weftos.errors import (
     BootFailed,
-    GateUnavailable,
     MessageTooLarge,
     ServiceUnavailable,
-    WeftError,
     error_for_code,
 )
-from weftos.governance.gate import GateDecision
 from weftos.home import Home
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.kernel.fork import ChildHandle, fork_child
@@ -333,19 +330,6 @@ class ServiceHost:
         close_all(received)
         assert isinstance(reply, p.Failed)
         raise error_for_code(reply.code, reply.message)
-
-    async def gate(self, action: str, context: dict[str, Any], subject: int) -> GateDecision:
-        """Ask the gate on behalf of an agent (0: the kernel).
-
-        Raises:
-            GateUnavailable: the service is down or late. The caller must not act.
-        """
-        try:
-            reply = await self.ask(p.GateCheck(action, context, subject))
-        except WeftError as error:
-            raise GateUnavailable(f"{action} was not done, because the gate cannot be asked: {error}") from error
-        assert isinstance(reply, p.Decided)
-        return reply.decision
 
     @property
     def backlog(self) -> int:

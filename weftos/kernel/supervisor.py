@@ -75,34 +75,38 @@ class Supervisor:
         Raises:
             SpawnFailed: the program is unknown or could not be loaded in time, or somebody stopped the agent before it
                 ran; it is gone again.
-            CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, ProcessTableFull, WrongState: it was not started
-                at all.
+            CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, WrongState: it was not started at all.
         """
         core = self._core
         core.life.require_running()
         log.debug("spawn of %s asked for by agent %d", spec.program, requester)
         try:
             spec = inherit.checked_spec(core.table, spec)
-            await inherit.permitted(core.service, spec, requester)
-            async with core.authority:
-                # The parent may have ended, or lost rights, while the gate was asked. From here on it cannot.
-                inherit.checked_spec(core.table, spec)
-                core.life.require_running()
-                entry = core.table.add(spec, time.time())
-                agent = self._enter(entry, self._make_lines(entry.pid))
-                request = p.Append("agent.spawn", entry.spawn_payload(requester), entry.agent_id)
-                recorded = core.service.submit(request)
+            asked = {"program": spec.program, "name": spec.name, "parent": spec.parent}
+            async with core.gatekeeper.effect(requester, "agent.spawn", asked):
+                return await self._admit(spec, requester)
         except WeftError as error:
             log.warning("%s was not spawned for agent %d: %s", spec.program, requester, error)
             raise
+
+    async def _admit(self, spec: f.SpawnSpec, requester: int) -> Agent:
+        core = self._core
+        async with core.authority:
+            # The parent may have ended, or lost rights, while the gate was asked. From here on it cannot.
+            inherit.checked_spec(core.table, spec)
+            core.life.require_running()
+            entry = core.table.add(spec, time.time())
+            agent = self._enter(entry, self._make_lines(entry.pid))
+            request = p.Append("agent.spawn", entry.spawn_payload(requester), entry.agent_id)
+            recorded = core.service.submit(request)
         try:
             await core.on_disk(recorded)
         except BaseException:
             self._retire(agent, "it was not started")
             raise
-        if entry.stop_requested is not None:
-            self._retire(agent, entry.stop_requested)
-            raise SpawnFailed(f"agent {entry.pid} ({spec.name}) was stopped before it ran: {entry.stop_requested}")
+        if (why := entry.stop_requested) is not None:
+            self._retire(agent, why)
+            raise SpawnFailed(f"agent {entry.pid} ({spec.name}) was stopped before it ran: {why}")
         self._start(agent)
         await self._until_ready(agent)
         return agent

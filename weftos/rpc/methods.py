@@ -17,6 +17,7 @@ from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
 from weftos.rpc import budget_types as b
 from weftos.rpc import capability_types as c
+from weftos.rpc import governance_types as g
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
@@ -127,6 +128,16 @@ _TABLE: Final = (
     Method("resource.authorize", _READ, x.AuthorizeParams, x.GrantView, "What a chain of certificates gives now."),
     Method("resource.revoke", _ADMIN, x.CertificateParams, x.TreeChanged, "Revokes a certificate."),
     Method("resource.restore", _ADMIN, x.CertificateParams, x.TreeChanged, "Takes a revocation back."),
+    Method("gate.check", _READ, g.GateCheckParams, g.GateVerdict, "What the gate says to an action, and why."),
+    Method("gate.pending", _READ, g.GatePendingParams, g.GateRequestList, "What waits for a person's approval."),
+    Method("gate.approve", _ADMIN, g.ApproveParams, g.GateRequestView, "Approves a request, once."),
+    Method("gate.deny", _ADMIN, g.RefuseParams, g.GateRequestView, "Refuses a request."),
+    Method("governance.show", _READ, t.NoParams, g.ConstitutionView, "The constitution in force."),
+    Method("governance.rules", _READ, g.RulesParams, g.GovernanceRuleList, "The rules in force."),
+    Method("governance.simulate", _READ, g.SimulateParams, g.SimulationView, "What would be decided otherwise."),
+    Method("governance.supersede", _ADMIN, g.SupersedeParams, g.SupersedeResult, "Changes the rules."),
+    Method("env.list", _READ, t.NoParams, g.EnvironmentList, "The environments, and which is in force."),
+    Method("env.switch", _ADMIN, g.SwitchParams, g.SwitchResult, "Chooses an environment."),
     Method("artifact.put", _OPERATE, f.ArtifactPutParams, f.ArtifactPutResult, "Store content, and say so on the log."),
     Method("artifact.get", _READ, f.ArtifactHashParams, f.ArtifactContent, "The content of a small artifact."),
     Method("artifact.list", _READ, f.ArtifactListParams, f.ArtifactList, "The artifacts, ordered by hash."),

@@ -28,18 +28,14 @@ from weftos import limits
 from weftos.artifacts import ArtifactRef
 from weftos.artifacts.holding import REFERENCE
 from weftos.errors import (
-    GateDeferred,
-    GateUnavailable,
-    GovernanceDenied,
     MessageTooLarge,
     ProtocolError,
     RingFull,
     ServiceUnavailable,
-    WeftError,
     error_for_code,
 )
-from weftos.governance.gate import Deny, GateDecision, Permit
 from weftos.service import protocol as p
+from weftos.service.gate_calls import GateCalls
 from weftos.service.log_calls import LogCalls
 from weftos.shm import RingConsumer, RingProducer
 
@@ -155,7 +151,7 @@ def with_artifact(payload: dict[str, Any], artifact: ArtifactRef | None) -> dict
     return payload if artifact is None else payload | {REFERENCE: msgspec.to_builtins(artifact)}
 
 
-class ServiceClient(LogCalls):
+class ServiceClient(LogCalls, GateCalls):
     """What an agent uses as ``ctx.service``.
 
     Args:
@@ -184,6 +180,7 @@ class ServiceClient(LogCalls):
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}
+        self.noticed = {}
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -297,40 +294,6 @@ class ServiceClient(LogCalls):
         durable = self.durable if durable is None else durable
         return self.ask(p.AppendBatch(list(events), durable), p.Appended, timeout_s)
 
-    def gate(
-        self, action: str, context: dict[str, Any] | None = None, timeout_s: float = limits.GATE_TIMEOUT_S
-    ) -> GateDecision:
-        """Ask whether this agent may do something.
-
-        Args:
-            action: a name of ``governance.gate.ACTIONS``; another is denied.
-            context: facts about the action.
-            timeout_s: in seconds.
-
-        Raises:
-            GateUnavailable: there is no answer. The action must not be done.
-        """
-        try:
-            return self.ask(p.GateCheck(action, context or {}), p.Decided, timeout_s).decision
-        except WeftError as error:
-            raise GateUnavailable(f"{action} must not be done, because the gate cannot be asked: {error}") from error
-
-    def require(
-        self, action: str, context: dict[str, Any] | None = None, timeout_s: float = limits.GATE_TIMEOUT_S
-    ) -> None:
-        """Return only if the gate permits the action.
-
-        Raises:
-            GovernanceDenied: it denies.
-            GateDeferred: it defers to someone else.
-            GateUnavailable: it cannot be asked.
-        """
-        decision = self.gate(action, context, timeout_s)
-        if isinstance(decision, Permit):
-            return
-        kind = GovernanceDenied if isinstance(decision, Deny) else GateDeferred
-        raise kind(f"{action}: {decision.reason}")
-
     def head(self, timeout_s: float = limits.SERVICE_TIMEOUT_S) -> dict[str, Any]:
         """Return the state of chain and service; see ``protocol.Head``. Errors as for ``Pending.result``."""
         return self.ask(p.ChainHead(), p.Head, timeout_s).values
@@ -418,6 +381,9 @@ class ServiceClient(LogCalls):
             self._broken += 1
             return
         position = frame.request
+        if position == p.NOTICE and isinstance(frame.reply, p.Noticed):
+            self.take_notice(frame.reply)
+            return
         pending = self._pending.pop(position, None)
         if pending is None:
             self._strays += 1

@@ -25,12 +25,15 @@ from weftos.errors import (
     StorageFailed,
     WeftError,
 )
-from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subject
+from weftos.governance.gate import Deny, GateBackend, Permit, Subject
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.budget_calls import BUDGET_HANDLERS
 from weftos.service.budget_desk import BudgetDesk
 from weftos.service.clients import Caller, only_kernel
+from weftos.service.gate_desk import GATE_HANDLERS
+from weftos.service.governance import Governance
+from weftos.service.governance_desk import GOVERNANCE_HANDLERS
 from weftos.service.journal import Journal
 from weftos.service.log_desk import LOG_HANDLERS
 from weftos.service.tree_changes import change_tree
@@ -42,9 +45,7 @@ __all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"
 #: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
 _AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.topic_window", "ipc.heartbeat"))
 AGENT_PREFIX: Final = "app."
-_DECISION_KIND: Final = {"Permit": "gate.permit", "Defer": "gate.defer", "Deny": "gate.deny"}
-#: Longest name of an action, and longest text of a refusal, in characters: an answer must fit a record of any ring.
-_ACTION_CHARS: Final = 200
+#: Longest text of a refusal, in characters: an answer must fit a record of any ring.
 _TEXT_CHARS: Final = 800
 #: Bytes of a tail answer around its records.
 _FRAME_BYTES: Final = 64
@@ -59,9 +60,21 @@ class Desk:
         head: gives the state of chain and service.
         subject: gives what the kernel said about an agent.
         artifacts: knows which references hold.
+        governance: knows what is in force, and who may do what once.
     """
 
-    __slots__ = ("acl", "artifacts", "budgets", "encoder", "gate", "head", "journal", "refused", "subject")
+    __slots__ = (
+        "acl",
+        "artifacts",
+        "budgets",
+        "encoder",
+        "gate",
+        "governance",
+        "head",
+        "journal",
+        "refused",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -70,8 +83,10 @@ class Desk:
         head: Callable[[], dict[str, Any]],
         subject: Callable[[str], Subject | None],
         artifacts: ArtifactDesk,
+        governance: Governance,
     ) -> None:
         self.journal = journal
+        self.governance = governance
         self.gate = gate
         self.subject = subject
         self.acl = EffectiveAcl(journal.tree.tree)
@@ -165,42 +180,6 @@ def _append_batch(desk: Desk, caller: Caller, position: int, request: p.AppendBa
     return p.Appended(acks[-1].seq, acks[-1].hash, request.durable, acks[0].seq)
 
 
-def _gate_check(desk: Desk, caller: Caller, position: int, request: p.GateCheck) -> p.Reply:
-    subject = caller.agent_id
-    if len(request.action) > _ACTION_CHARS:
-        raise ProtocolError(f"the name of an action has at most {_ACTION_CHARS} characters")
-    if request.on_behalf is not None and str(request.on_behalf) != subject:
-        if not caller.kernel:
-            raise ProtocolError("an agent asks the gate for itself only")
-        subject = str(request.on_behalf)
-    decision = desk.gate.check(subject, request.action, request.context)
-    if subject == caller.agent_id and caller.kernel:
-        return p.Decided(decision)  # the kernel asks for itself, and logs what it does itself
-    if desk.journal.failed is not None:
-        return p.Decided(Deny(f"decisions cannot be recorded: {desk.journal.failed}"))
-    if caller.kernel and isinstance(decision, Permit):
-        return p.Decided(decision)  # the kernel's own event about the action says so already
-    _record_decision(desk, caller, position, request, subject, decision)
-    return p.Decided(decision)
-
-
-def _record_decision(
-    desk: Desk, caller: Caller, position: int, request: p.GateCheck, subject: str, decision: GateDecision
-) -> None:
-    payload: dict[str, Any] = {"action": request.action, "reason": decision.reason}
-    about = f"agent:{subject}"
-    kind = _DECISION_KIND[type(decision).__name__]
-    size = len(desk.encoder.encode(request.context))
-    if size <= limits.GATE_CONTEXT_BYTES:
-        try:
-            desk.journal.append(caller, position, kind, payload | {"context": request.context}, subject=about)
-        except AppendRefused:
-            payload["context_refused"] = True  # it holds what no record can, such as an endless nesting or a NaN
-        else:
-            return
-    desk.journal.append(caller, position, kind, payload | {"context_bytes": size}, subject=about)
-
-
 def _head(desk: Desk, _caller: Caller, _position: int, _request: p.ChainHead) -> p.Reply:
     return p.Head(desk.head())
 
@@ -272,7 +251,6 @@ def _retain(desk: Desk, caller: Caller, _position: int, request: p.Retain) -> p.
 HANDLERS: Final[dict[type, Handler]] = {
     p.Append: _append,
     p.AppendBatch: _append_batch,
-    p.GateCheck: _gate_check,
     p.ChainHead: _head,
     p.ChainTail: _tail,
     p.Ping: _ping,
@@ -285,4 +263,6 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.ChangeTree: _change_tree,
     **LOG_HANDLERS,
     **BUDGET_HANDLERS,
+    **GATE_HANDLERS,
+    **GOVERNANCE_HANDLERS,
 }

@@ -166,6 +166,11 @@ class Journal:
         self._writer.move_tiles(move)
 
     @property
+    def log_id(self) -> bytes:
+        """Name of the log, 16 bytes."""
+        return self._writer.log_id
+
+    @property
     def head_seq(self) -> int:
         """Number of the newest record taken."""
         return self._writer.head.seq

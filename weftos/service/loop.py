@@ -31,11 +31,12 @@ from weftos.errors import (
     StorageFailed,
     WeftError,
 )
-from weftos.governance.gate import CapabilityGate, Subject
+from weftos.governance.gate import Subject
 from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, Client
+from weftos.service.governance import Governance
 from weftos.service.handlers import Desk, answer, refusal, without_storage
 from weftos.service.journal import Journal
 from weftos.service.runs import answer_run, is_plain
@@ -60,6 +61,7 @@ class ServiceLoop:
         mailbox: the service's own.
         journal: the open log.
         artifacts: serves what the kernel asks about artifacts.
+        governance: what is in force, and who waits for an approval.
         on_orphaned: called once, at the moment when the kernel is found gone.
 
     Attributes:
@@ -73,6 +75,7 @@ class ServiceLoop:
         mailbox: Mailbox,
         journal: Journal,
         artifacts: ArtifactDesk,
+        governance: Governance,
         on_orphaned: Callable[[], object],
     ) -> None:
         self._channel = channel
@@ -81,13 +84,14 @@ class ServiceLoop:
         self._mailbox = mailbox
         self._journal = journal
         self._artifacts = artifacts
-        self._subjects: dict[str, Subject] = {}
+        self._subjects = governance.subjects
         self._clients: dict[int, Client] = {}
         self._slots: dict[int, Client] = {}
         #: Clients whose ring may hold something; in the order in which their turn comes.
         self._ready: dict[Client, None] = {}
         self._kernel_replies: list[tuple[int, p.Reply]] = []
-        self._desk = Desk(journal, CapabilityGate(self._subjects.get), self.head, self._subjects.get, artifacts)
+        self._governance = governance
+        self._desk = Desk(journal, governance.gate, self.head, self._subjects.get, artifacts, governance)
         self._kernel = Caller(
             "0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES, scope="kernel:"
         )
@@ -108,6 +112,7 @@ class ServiceLoop:
             now = time.monotonic()
             busy = self._look_for_work(now)
             self._serve_artifacts()
+            self._serve_approvals(now)
             if self._ready or self._kernel_replies:
                 self._round(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
@@ -348,6 +353,17 @@ class ServiceLoop:
         for serial, reply, fds in self._artifacts.take_replies():
             self._tell_kernel(p.KernelReply(serial, reply), fds)
             close_all(fds)
+
+    def _serve_approvals(self, now: float) -> None:
+        """Wake the agents about whose requests somebody, or the clock, has decided."""
+        try:
+            notices = self._governance.turn(now)
+        except StorageFailed:
+            return  # the journal remembers, and every answer says so
+        for pid, number in notices:
+            client = self._clients.get(pid)
+            if client is not None:
+                self._deliver(client, [(p.NOTICE, p.Noticed(number))], self._journal.failed, now)
 
     def _answer_kernel(self, failed: str | None) -> None:
         replies, self._kernel_replies = self._kernel_replies, []

@@ -39,6 +39,7 @@ from weftos.errors import (
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.governance import Governance
 from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
 from weftos.service.ledgers import LedgerSettings
@@ -77,6 +78,7 @@ class ServiceBoot:
         artifacts_dir: directory of the artifact store; made if it is missing.
         artifacts_bytes: size of the artifact store; 0 is unlimited.
         retention: which segments are archived and pruned; none if ``None``.
+        cedar_policies: file with policies in Cedar; it need not exist.
     """
 
     control: socket.socket
@@ -94,6 +96,7 @@ class ServiceBoot:
     artifacts_dir: str = ""
     artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
     retention: RetentionPolicy | None = None
+    cedar_policies: str = ""
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -127,8 +130,8 @@ def run_service(boot: ServiceBoot) -> int:
             boot.retention,
         )
         trust_ourselves(journal)
-        if not os.environ.get("NOTILE"):
-            journal.move_tiles(TileProcess)
+        journal.move_tiles(TileProcess)
+        governance = Governance(journal, boot.keys_dir, boot.boot_id, boot.cedar_policies)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,
@@ -142,7 +145,8 @@ def run_service(boot: ServiceBoot) -> int:
     log.info("the log in %s is open", boot.chain_dir)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
     parent = os.getppid()
-    loop = ServiceLoop(channel, mailbox, journal, artifacts, lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix))
+    sweeping = lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix)  # noqa: E731 - one argument of six
+    loop = ServiceLoop(channel, mailbox, journal, artifacts, governance, sweeping)
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True

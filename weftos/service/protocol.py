@@ -22,12 +22,16 @@ from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 
 __all__ = [
+    "NOTICE",
     "AddBridge",
     "Append",
     "AppendBatch",
     "Appended",
+    "ApproveRequest",
     "ArtifactFrame",
     "ArtifactRequest",
+    "AskApproval",
+    "AskGovernance",
     "AskTree",
     "AttachClient",
     "Attest",
@@ -40,6 +44,7 @@ __all__ = [
     "BudgetTicket",
     "ChainHead",
     "ChainTail",
+    "ChangeGovernance",
     "ChangeTree",
     "ClientReport",
     "CollectArtifacts",
@@ -51,6 +56,7 @@ __all__ = [
     "Failed",
     "FromService",
     "GateCheck",
+    "GovernanceChange",
     "Head",
     "IssueCertificate",
     "KernelReply",
@@ -58,11 +64,13 @@ __all__ = [
     "ListArtifacts",
     "ListBridges",
     "MakeCheckpoint",
+    "Noticed",
     "OpenArtifact",
     "Ping",
     "Pong",
     "RawPage",
     "Redact",
+    "RefuseRequest",
     "ReleaseArtifact",
     "RemoveRule",
     "Reply",
@@ -79,8 +87,11 @@ __all__ = [
     "StatArtifact",
     "StopService",
     "StoreArtifact",
+    "SupersedeRules",
+    "SwitchEnvironment",
     "Tail",
     "TailFrom",
+    "TellOutcome",
     "TreeChange",
 ]
 
@@ -116,11 +127,19 @@ class AppendBatch(msgspec.Struct, array_like=True, tag=2):
 
 
 class GateCheck(msgspec.Struct, array_like=True, tag=3):
-    """Ask the gate. From an agent the subject is the agent; the kernel names the agent that it asks for."""
+    """Ask the gate. From an agent the subject is the agent; the kernel names the agent that it asks for.
+
+    With a ``permit`` (a token) that was made for exactly this, what a person approved is permitted, once; an executor
+    names the agent whose permit it is. ``intent`` says that the asker carries it out if it is permitted: that is a
+    record then, whose number comes with the answer. ``executor`` says who else is to carry it out.
+    """
 
     action: str
     context: dict[str, Any] = {}
     on_behalf: int | None = None
+    permit: bytes = b""
+    intent: bool = False
+    executor: int | None = None
 
 
 class ChainHead(msgspec.Struct, array_like=True, tag=4):
@@ -256,6 +275,64 @@ class TailFrom(msgspec.Struct, array_like=True, tag=15):
     skip: int = 0
 
 
+class AskApproval(msgspec.Struct, array_like=True, tag=50):
+    """Ask what became of a request of one's own; with the token, once it is approved."""
+
+    request: int
+
+
+class TellOutcome(msgspec.Struct, array_like=True, tag=51):
+    """Tell what came of what was done under a permit: by who presented it, once. ``error`` is empty if it was done."""
+
+    permit: bytes
+    error: str = ""
+    reason: str = ""
+
+
+class AskGovernance(msgspec.Struct, array_like=True, tag=52):
+    """Ask about rules, environments and approvals: a question of ``governance_desk.QUESTIONS``. Only the kernel may."""
+
+    question: str
+    params: dict[str, Any] = {}
+
+
+class SupersedeRules(msgspec.Struct, tag=1, array_like=True):
+    """Change the constitution; payload of ``governance.root.supersede``."""
+
+    change: dict[str, Any]
+
+
+class SwitchEnvironment(msgspec.Struct, tag=2, array_like=True):
+    """Choose an environment, by its fields."""
+
+    environment: dict[str, Any]
+
+
+class ApproveRequest(msgspec.Struct, tag=3, array_like=True):
+    """Approve what an agent asked for; the permit is good for so many seconds."""
+
+    request: int
+    valid_secs: float
+
+
+class RefuseRequest(msgspec.Struct, tag=4, array_like=True):
+    """Refuse what an agent asked for."""
+
+    request: int
+
+
+GovernanceChange: TypeAlias = SupersedeRules | SwitchEnvironment | ApproveRequest | RefuseRequest
+
+
+class ChangeGovernance(msgspec.Struct, array_like=True, tag=53):
+    """Change rules or environment, or decide about a request. Only the kernel may, for a person: ``by`` and ``uid``."""
+
+    change: GovernanceChange
+    by: str
+    uid: int | None
+    reason: str
+
+
 class Retain(msgspec.Struct, array_like=True, tag=40):
     """Archive or prune segments of the log, or ask how that goes; see ``retention``.
 
@@ -331,6 +408,10 @@ Request: TypeAlias = (
     | BudgetShow
     | BudgetSet
     | BudgetState
+    | AskApproval
+    | TellOutcome
+    | AskGovernance
+    | ChangeGovernance
 )
 
 
@@ -398,9 +479,10 @@ class Appended(msgspec.Struct, array_like=True, tag=1, gc=False):
 
 
 class Decided(msgspec.Struct, array_like=True, tag=2):
-    """The gate's answer."""
+    """The gate's answer; with the number of the record of the intent, if there is one."""
 
     decision: Permit | Defer | Deny
+    record: int | None = None
 
 
 class Failed(msgspec.Struct, array_like=True, tag=3):
@@ -460,14 +542,29 @@ class BudgetStop(msgspec.Struct, array_like=True, tag=61):
     given: int
 
 
-Reply: TypeAlias = Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage | BudgetTicket | BudgetStop
+class Noticed(msgspec.Struct, array_like=True, tag=9):
+    """A request for approval was decided; ``AskApproval`` tells how."""
+
+    request: int
+
+
+Reply: TypeAlias = (
+    Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage | BudgetTicket | BudgetStop | Noticed
+)
 
 
 class ReplyFrame(msgspec.Struct, array_like=True, gc=False):
-    """One reply on a reply ring: ``request`` is the position of the request in the request ring."""
+    """One reply on a reply ring: ``request`` is the position of the request in the request ring.
+
+    ``NOTICE`` in its place says that nobody asked: a request for approval was decided, see ``Noticed``.
+    """
 
     request: int
     reply: Reply
+
+
+#: Stands in a reply frame where there was no request.
+NOTICE = -1
 
 
 # --- frames on the kernel-service socket ------------------------------------------------------------------------------

@@ -124,6 +124,21 @@ def reserve(turn):
     return made.number
 
 
+HELD = {}
+
+
+def held_permit(held):
+    """Keep a permit, and answer what can travel as JSON."""
+    HELD[held.request] = held
+    return [held.request, held.record, held.token.hex()]
+
+
+def under(turn):
+    """Do something under a permit that was kept."""
+    with turn.ctx.under(HELD[turn["request"]]):
+        return ACTIONS[turn.payload["then"]["do"]](Turn(turn.ctx, turn.message, turn.payload["then"], turn.seen))
+
+
 ACTIONS = {
     # what it has seen
     "seen": lambda turn: list(turn.seen),
@@ -165,12 +180,11 @@ ACTIONS = {
     # what it may do
     "allows": lambda turn: turn.ctx.capabilities.allows(turn["action"], turn.get("target")),
     "epoch": lambda turn: turn.ctx.capabilities.epoch,
-    "require": lambda turn: done(turn.ctx.capabilities.require(turn["action"], turn.get("target"))),
+    "require_right": lambda turn: done(turn.ctx.capabilities.require(turn["action"], turn.get("target"))),
     "ask_for": lambda turn: turn.ctx.request_capability(turn["rights"], turn["reason"]),
     "ask_raw": lambda turn: ask_raw(turn),
     "spawn_role": lambda turn: turn.ctx.spawn(turn["program"], role=turn["role"], restart="never"),
-    "artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
-    "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
+    "get_artifact": lambda turn: turn.ctx.artifacts.get(turn["hash"]).decode(),
     # budgets: reservations stay open under their number, until they are settled or this process ends
     "reserve": lambda turn: reserve(turn),
     "settle": lambda turn: OPEN.pop(turn["number"]).settle(),
@@ -182,6 +196,12 @@ ACTIONS = {
         ).result()
     ),
     "budget": lambda turn: turn.ctx.budget.show(),
+    "require": lambda turn: held_permit(
+        turn.ctx.service.require(turn["action"], turn.get("context", {}), wait_s=turn.get("wait_s", 0.0))
+    ),
+    "under": under,
+    "artifact": lambda turn: getattr(turn.ctx.artifacts, turn["how"])(*turn["args"]) is None,
+    "put_artifact": lambda turn: turn.ctx.artifacts.put(turn["text"].encode()).hash,
     # how to end, and what not to do
     "exit": lambda turn: os._exit(turn["code"]),
     "raise": crash,

@@ -13,12 +13,29 @@ from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.statements.seals import SEAL_KIND, Seal
 from weftos.errors import AppendRefused, SealInvalid
 
-__all__ = ["BOOT_MARK", "FACTS", "TREE_LINEAGE", "ChildFact", "ErasureFact", "Fact", "MarkFact"]
+__all__ = [
+    "APPROVAL_MARKS",
+    "BOOT_MARK",
+    "FACTS",
+    "GOVERNANCE_SOURCE",
+    "STANDING_MARKS",
+    "TREE_LINEAGE",
+    "ChildFact",
+    "ErasureFact",
+    "Fact",
+    "MarkFact",
+]
 
 #: Sort of the marks of what was derived by the service's tree.
 TREE_LINEAGE: Final = "lineage.tree"
 #: Sort of the marks of where the records of a boot begin; the name is the boot, in hex digits.
 BOOT_MARK: Final = "boot.init"
+#: Sorts of the marks of what governance adds up: what is in force, and approvals with what came of them. Of these the
+#: whole payload is kept, so that the sum can be made without reading the log, and after its beginning was pruned.
+STANDING_MARKS: Final = "governance.standing"
+APPROVAL_MARKS: Final = "governance.approvals"
+#: Source of the records of governance: the service itself.
+GOVERNANCE_SOURCE: Final = "governance"
 _REDACTED_KIND: Final = "chain.redacted"
 
 
@@ -92,6 +109,21 @@ def _boot(source: str, payload: dict[str, Any]) -> list[Fact]:
     return [MarkFact(BOOT_MARK, boot_id.hex(), {})] if source == "kernel" and type(boot_id) is bytes else []
 
 
+def _kept(sort: str, kind: str, *, under_permit: bool = False) -> Callable[[str, dict[str, Any]], list[Fact]]:
+    """Keep the payload of a kind whole; of some only if it names a permit."""
+
+    def facts(source: str, payload: dict[str, Any]) -> list[Fact]:
+        if source != GOVERNANCE_SOURCE or (under_permit and payload.get("permit") is None):
+            return []
+        return [MarkFact(sort, kind, payload)]
+
+    return facts
+
+
+_STANDING: Final = ("governance.genesis", "governance.root.supersede", "governance.policies", "env.switch")
+_APPROVALS: Final = ("gate.request", "gate.approve", "gate.refuse", "gate.expire", "permit.mint", "permit.use")
+_UNDER_PERMIT: Final = ("gate.intent", "gate.outcome")
+
 #: By kind: makes the facts of the source and payload of a record.
 FACTS: Final[dict[str, Callable[[str, dict[str, Any]], list[Fact]]]] = {
     BOOT_MARK: _boot,
@@ -100,4 +132,7 @@ FACTS: Final[dict[str, Callable[[str, dict[str, Any]], list[Fact]]]] = {
     BRIDGE_KIND: _bridge,
     SPLIT_VIEW_KIND: _split_view,
     _REDACTED_KIND: _redacted,
+    **{kind: _kept(STANDING_MARKS, kind) for kind in _STANDING},
+    **{kind: _kept(APPROVAL_MARKS, kind) for kind in _APPROVALS},
+    **{kind: _kept(APPROVAL_MARKS, kind, under_permit=True) for kind in _UNDER_PERMIT},
 }

@@ -36,7 +36,7 @@ import msgspec
 from blake3 import blake3
 
 from weftos.chain.folder.reader import read, tail
-from weftos.chain.index.index_facts import FACTS, ChildFact, ErasureFact, MarkFact
+from weftos.chain.index.index_facts import APPROVAL_MARKS, FACTS, ChildFact, ErasureFact, MarkFact
 from weftos.chain.index.index_origin import check_whole, knows
 from weftos.chain.records.canonical import encode_payload
 from weftos.chain.records.record import KEY_PREFIX, Head, NewEvent, Record
@@ -257,6 +257,7 @@ class LogIndex:
                     )
                 case ErasureFact(erased):
                     self._base.execute("UPDATE keyed SET content = NULL WHERE seq = ?", (erased,))
+                    self._base.execute("DELETE FROM marks WHERE kind = ? AND seq = ?", (APPROVAL_MARKS, erased))
 
     def commit(self, head: Head) -> None:
         """Note that the index is complete up to a record that is on the disk.
@@ -338,6 +339,13 @@ class LogIndex:
                 values,
             ).fetchone()
         return None if row is None else Mark(row[0], row[1], _decode(row[2]))
+
+    def marks(self, kind: str) -> Iterator[Mark]:
+        """Yield the marks of a sort, the newest first."""
+        with self._guarded():
+            rows = self._base.execute("SELECT seq, name, value FROM marks WHERE kind = ? ORDER BY seq DESC", (kind,))
+            for row in rows:
+                yield Mark(row[0], row[1], _decode(row[2]))
 
     def names(self, kind: str, limit: int) -> list[str]:
         """Return the names under which there are marks of a sort, in order."""

@@ -32,6 +32,8 @@ _NEEDED = frozenset(
         *("genesis", "key.genesis", "key.rotate", "ipc.grant", "ipc.window", "log.seal", "chain.redacted"),
         *("chain.recovered", "lineage.derivation", "chain.bridge", "chain.split_view", "artifact.gc"),
         *("chain.archived", "chain.pruned"),
+        *("governance.genesis", "governance.root.supersede", "governance.policies", "env.switch"),
+        *("gate.approve", "gate.refuse", "gate.expire", "permit.mint", "permit.use"),
     )
 )
 
