@@ -70,8 +70,7 @@ class Supervisor:
         """Start a new agent and wait until it is ready.
 
         Raises:
-            SpawnFailed: the program is unknown or could not be loaded in time, or somebody stopped the agent before it
-                ran; it is gone again.
+            SpawnFailed: the program is unknown, not loaded in time, or stopped before it ran; the agent is gone again.
             CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, WrongState: it was not started at all.
         """
         core = self._core
@@ -88,7 +87,7 @@ class Supervisor:
 
     async def _admit(self, spec: f.SpawnSpec, requester: int) -> Agent:
         core = self._core
-        inherit.living_parent(core.table, spec)  # who may have ended while the gate was asked
+        inherit.living_parent(core.table, spec)  # may have ended meanwhile, as the kernel
         core.life.require_running()
         entry = core.table.add(spec, time.time())
         lines = self._make_lines(entry.pid)
