@@ -188,3 +188,25 @@ def test_switching_and_superseding_are_refused_with_a_reason(kernel):
     assert [one.name for one in kernel.call("env.list").environments if one.active] == ["lab"]
     kernel.call("env.switch", name="default", reason="a test")
     assert kernel.call("governance.show").environment.risk_threshold == 0.7
+
+
+def test_an_async_agent_goes_on_while_a_person_decides(kernel, tmp_path):
+    program = tmp_path / "patient.py"
+    program.write_text(
+        "import asyncio\n"
+        "async def main(ctx):\n"
+        "    asking = asyncio.create_task(ctx.service.require('agent.stop', {'target': 9}, wait_s=30))\n"
+        "    async for message in ctx:\n"
+        "        if message.payload == 'held?':\n"
+        "            held = await asking\n"
+        "            await ctx.reply(message, [held.request, len(held.token)])\n"
+        "        else:\n"
+        "            await ctx.reply(message, asking.done())\n"
+    )
+    govern(kernel, STOP)
+    agent = kernel.call("agent.spawn", program=str(program), restart="never")
+    number = waiting(kernel)
+    ask = {"pid": agent.pid, "timeout_secs": 20.0, "timeout": 25.0}
+    assert kernel.call("agent.send", message="busy?", **ask).reply is False
+    kernel.call("gate.approve", request=number)
+    assert kernel.call("agent.send", message="held?", **ask).reply == [number, 52]

@@ -17,14 +17,27 @@ from weftos.agent.budget import AsyncBudget
 from weftos.agent.runtime import AgentRuntime, checked_answer
 from weftos.artifacts import ArtifactRef
 from weftos.chain.statements.lineage import Derivation
-from weftos.errors import RingFull, ServiceUnavailable, WeftError, WeftTimeout
+from weftos.errors import GateDeferred, GateUnavailable, RingFull, ServiceUnavailable, WeftError, WeftTimeout
 from weftos.governance.capability import AgentCapabilities
+from weftos.governance.gate import Defer, require
+from weftos.governance.permits import HeldPermit
 from weftos.ipc.frames import close_all
 from weftos.ipc.message import Message
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
 from weftos.service.client import with_artifact
-from weftos.service.protocol import Append, AskTree, Derive, GateCheck, Reply, Request
+from weftos.service.gate_calls import held_from
+from weftos.service.protocol import (
+    Append,
+    AskApproval,
+    AskTree,
+    Decided,
+    Derive,
+    Done,
+    GateCheck,
+    Reply,
+    Request,
+)
 from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]
@@ -301,3 +314,35 @@ class AsyncService:
     async def gate(self, action: str, context: dict[str, Any] | None = None) -> Reply:
         """Ask the gate; it fails closed."""
         return await self.request(GateCheck(action, context or {}))
+
+    async def require(
+        self, action: str, context: dict[str, Any] | None = None, *, wait_s: float = 0.0, executor: int | None = None
+    ) -> HeldPermit:
+        """As ``ServiceClient.require``; other tasks go on while a person decides."""
+        question = GateCheck(action, context or {}, executor=executor)
+        reply = await self._asked(question, action, limits.GATE_TIMEOUT_S)
+        assert isinstance(reply, Decided)
+        decision = reply.decision
+        if not isinstance(decision, Defer) or decision.request is None or wait_s <= 0:
+            require(decision, action)
+            return HeldPermit(action=action)
+        request, loop, noticed = decision.request, self._context._loop, self._context._runtime.service.noticed
+        deadline = loop.time() + wait_s
+        while True:
+            noticed.pop(request, None)
+            reply = await self._asked(AskApproval(request), action, limits.SERVICE_TIMEOUT_S)
+            assert isinstance(reply, Done)
+            held = held_from(reply.values, request, action)
+            if held is not None:
+                return held
+            if loop.time() >= deadline:
+                raise GateDeferred(f"{action}: request {request} was not decided within {wait_s:g} s; it still waits")
+            again = min(loop.time() + limits.APPROVAL_LOOK_S, deadline)
+            while request not in noticed and loop.time() < again:
+                await self._context.next_change(again)
+
+    async def _asked(self, question: Request, action: str, timeout: float) -> Reply:
+        try:
+            return await self.request(question, timeout)
+        except WeftError as error:
+            raise GateUnavailable(f"{action} must not be done, because the gate cannot be asked: {error}") from error

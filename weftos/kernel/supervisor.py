@@ -73,8 +73,7 @@ class Supervisor:
         """Start a new agent and wait until it is ready.
 
         Raises:
-            SpawnFailed: the program is unknown or could not be loaded in time, or somebody stopped the agent before it
-                ran; it is gone again.
+            SpawnFailed: the program is unknown, not loaded in time, or stopped before it ran; the agent is gone again.
             CapabilityDenied, GovernanceDenied, ResourceLimitExceeded, WrongState: it was not started at all.
         """
         core = self._core

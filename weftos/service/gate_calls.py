@@ -25,9 +25,36 @@ from weftos.service import protocol as p
 if TYPE_CHECKING:
     from weftos.service.client import Pump
 
-__all__ = ["GateCalls"]
+__all__ = ["GateCalls", "held_from"]
 
 R = TypeVar("R")
+
+
+def held_from(values: dict[str, Any], request: int, action: str) -> HeldPermit | None:
+    """Return what an answer about a request gives; ``None`` while nobody has decided.
+
+    Args:
+        values: of the answer to ``AskApproval``.
+        request: its number.
+        action: for the message.
+
+    Raises:
+        GovernanceDenied: refused.
+        GateDeferred: expired.
+    """
+    if "token" in values:
+        return HeldPermit(
+            action=values["action"],
+            token=values["token"],
+            request=request,
+            record=values["record"],
+            expires_ns=values["expires_ns"],
+        )
+    if values["state"] == "refused":
+        raise GovernanceDenied(f"{action} was refused by {values['by']}: {values['reason']}")
+    if values["state"] == "expired":
+        raise GateDeferred(f"{action}: request {request} has expired, {values['reason']}")
+    return None
 
 
 class GateCalls(ABC):
@@ -115,19 +142,9 @@ class GateCalls(ABC):
         deadline = time.monotonic() + wait_s
         while True:
             self.noticed.pop(request, None)
-            values = self._approval_state(request)
-            if "token" in values:
-                return HeldPermit(
-                    action=values["action"],
-                    token=values["token"],
-                    request=request,
-                    record=values["record"],
-                    expires_ns=values["expires_ns"],
-                )
-            if values["state"] == "refused":
-                raise GovernanceDenied(f"{action} was refused by {values['by']}: {values['reason']}")
-            if values["state"] == "expired":
-                raise GateDeferred(f"{action}: request {request} has expired, {values['reason']}")
+            held = held_from(self._approval_state(request), request, action)
+            if held is not None:
+                return held
             if time.monotonic() >= deadline:
                 raise GateDeferred(f"{action}: request {request} was not decided within {wait_s:g} s; it still waits")
             again = min(time.monotonic() + limits.APPROVAL_LOOK_S, deadline)
