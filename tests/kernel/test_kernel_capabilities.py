@@ -200,6 +200,16 @@ def test_a_service_that_was_killed_decides_as_before(kernel):
     assert tell(kernel, b, do="gate", action="agent.spawn") == "Permit"
 
 
+def test_a_change_waits_for_a_service_that_was_killed(kernel):
+    a = kernel.spawn("tester").pid
+    victim = next(one.os_pid for one in kernel.call("kernel.services") if one.name == "service")
+    os.kill(victim, signal.SIGKILL)
+    assert kernel.await_end(victim)
+    assert change(kernel, "revoke", a, "can_exec_tools").epoch == 2
+    assert tell(kernel, a, do="gate", action="tool.exec") == "Deny"
+    assert len(records(kernel, "capability.revoke")) == 1
+
+
 def test_an_ended_agent_comes_back_with_no_more_than_its_parent(kernel):
     a = kernel.spawn("tester").pid
     child = tell(kernel, a, do="spawn", program=TESTER)

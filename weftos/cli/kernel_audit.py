@@ -39,9 +39,9 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
 def audit(as_json: bool) -> None:
     """Compare what the kernel holds with what its log adds up to.
 
-    Everything that the kernel decides is on the log, so agents, channels, topics and services can be computed from the
-    log's files alone. This does so, without the kernel, and lists each difference; there must be none. Ends with status
-    5 if there is one.
+    Everything that the kernel decides is on the log, so agents with their capabilities, channels, topics, services and
+    budgets can be computed from the log's files alone. This does so, without the kernel, and lists each difference;
+    there must be none. Ends with status 5 if there is one.
     """
     from weftos.kernel.folding import Fold, differences
 
@@ -77,6 +77,7 @@ def _show(result: AuditResult) -> None:
         ("Channels", f.number(len(held.rings))),
         ("Topics", f.number(len(held.topics))),
         ("Services", f.number(len(held.services))),
+        ("Budgets", f.number(len(held.budgets))),
         ("Witnesses", f.number(len(held.witnesses))),
         ("Dead letters", f.number(held.dead_letters)),
     ]

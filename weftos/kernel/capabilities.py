@@ -280,9 +280,13 @@ class Capabilities:
                 if events and size > limits.CONTROL_FRAME_BYTES // 2:
                     break
                 events.append(event)
-            last = (await self._core.on_disk(self._core.service.submit(p.AppendBatch(events, True)))).seq
-            for entry, kind, rights, about in steps[done : done + len(events)]:
+            last = (await self._core.on_disk(self._core.service.submit(p.AppendBatch(events, True)), None)).seq
+            part = steps[done : done + len(events)]
+            for entry, kind, rights, about in part:
                 self._take_effect(entry, kind, rights, about)
+            # What each of them holds is settled before anything is closed, for that has further effects.
+            for entry, *_ in part:
+                self._enforce_on(entry)
             done += len(events)
         return last
 
@@ -294,7 +298,16 @@ class Capabilities:
         agent = self._core.agents.get(entry.pid)
         if agent is not None and agent.introduced:
             introduce(self._core, agent)
+
+    def _enforce_on(self, entry: ProcessEntry) -> None:
+        agent = self._core.agents.get(entry.pid)
+        if agent is None:
+            return
+        try:
             self._enforce(agent)
+        except WeftError as error:
+            # A topic that it may keep could not be given a new ring; what it may not have is closed before that.
+            self._core.emit(log, LogLevel.ERROR, f"after a change of the capabilities of agent {entry.pid}: {error}")
 
 
 def _payload(entry: ProcessEntry, rights: Rights) -> dict[str, Any]:

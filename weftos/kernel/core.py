@@ -164,13 +164,17 @@ class Core:
         """
         await self.on_disk(self.service.submit(p.Append(kind, payload, subject, None, True), source))
 
-    async def on_disk(self, submitted: asyncio.Future[p.Reply]) -> p.Appended:
+    async def on_disk(self, submitted: asyncio.Future[p.Reply], timeout_s: float | None = 30.0) -> p.Appended:
         """Wait for an append that is under way.
+
+        Args:
+            submitted: what ``ServiceHost.submit`` returned.
+            timeout_s: in seconds; without one the log and what the caller does cannot part, however long it takes.
 
         Raises:
             WeftError: it is not on disk; the act must not happen.
         """
-        reply = await asyncio.wait_for(submitted, 30.0)
+        reply = await asyncio.wait_for(submitted, timeout_s)
         if isinstance(reply, p.Failed):
             raise error_for_code(reply.code, reply.message)
         assert isinstance(reply, p.Appended)

@@ -139,7 +139,7 @@ class Grants:
             if record.used:
                 self._tell_receiver(record)
             else:
-                self.revoke(record, "the last topic of this ring was unsubscribed", DeadLetterReason.TARGET_NOT_FOUND)
+                self.close(record, "the last topic of this ring was unsubscribed", DeadLetterReason.TARGET_NOT_FOUND)
 
     async def broadcast_peers(self, agent: Agent) -> Grant:
         """Grant a message to every live agent; the channels go ahead of the answer."""
@@ -292,11 +292,13 @@ class Grants:
         for topic in core.topics.published_by(pid):
             if not _passes(check_topic, caps, pid, topic):
                 self._unpublish(agent, topic)
-        for record in core.channels.outgoing(pid):
-            self._enforce_on(agent, record)
         if not caps.can_ipc:
             for name in self._registry.forget(pid):
                 core.record("service.unregister", {"name": name, "pid": pid})
+        again = [pair for record in core.channels.outgoing(pid) for pair in self._enforce_on(agent, record)]
+        for target, topic in again:
+            self._introduce(agent, target, topic)
+            agent.signal_frame(f.Member(topic, target.pid, on=True))
 
     def _unpublish(self, agent: Agent, topic: str) -> None:
         core = self._core
@@ -308,7 +310,8 @@ class Grants:
                 record.topics.discard(topic)
                 self._tell_receiver(record)
 
-    def _enforce_on(self, agent: Agent, record: RingRecord) -> None:
+    def _enforce_on(self, agent: Agent, record: RingRecord) -> list[tuple[Agent, str]]:
+        """Close what may not be, and return for which topics the agent needs a new ring to whom."""
         caps, pid = agent.entry.spec.capabilities, agent.pid
         reason = f"agent {pid} may not send this any more"
         lost = record.broadcast and not _passes(check_broadcast, caps, pid)
@@ -318,17 +321,14 @@ class Grants:
             target = self._core.agents.get(record.dst)
             replaced = record.replaced
             self.close(record, reason, DeadLetterReason.GOVERNANCE_DENIED)
-            for topic in topics if target is not None and not replaced else ():
-                assert target is not None
-                self._introduce(agent, target, topic)
-                agent.signal_frame(f.Member(topic, target.pid, on=True))
-            return
+            return [] if target is None or replaced else [(target, topic) for topic in topics]
         record.broadcast = record.broadcast and not lost
         if not record.used:
             self.close(record, reason, DeadLetterReason.GOVERNANCE_DENIED)
         elif lost:
             self._granted(record)
             self._tell_receiver(record)
+        return []
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
