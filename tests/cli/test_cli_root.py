@@ -164,6 +164,13 @@ ARGUMENTS = {
     ("resource", "delegate", "issue"): ["agent:echo.1", "--action", "read", "--reason", "r"],
     ("resource", "delegate", "revoke"): ["ab" * 32, "--reason", "r"],
     ("resource", "delegate", "restore"): ["ab" * 32, "--reason", "r"],
+    ("auth", "token", "issue"): ["ci", "--access", "read"],
+    ("auth", "token", "revoke"): ["ci", "--reason", "r"],
+    ("auth", "credential", "add"): ["mail"],
+    ("auth", "credential", "remove"): ["mail", "--reason", "r"],
+    ("auth", "credential", "rotate"): ["mail"],
+    ("config", "get"): ["log.level"],
+    ("config", "set"): ["log.level", "debug"],
     ("artifact", "put"): [__file__],
     ("artifact", "release"): ["0" * 64],
 }
@@ -179,6 +186,9 @@ WITHOUT_KERNEL = {
     ("resource", "delegate", "hand-on"),
     ("resource", "delegate", "keygen"),
     ("resource", "delegate", "show"),
+    # The first reads the log's files, the second standard input; see test_kernel_config and test_kernel_auth.
+    ("config", "history"),
+    ("auth", "token", "verify"),
     ("artifact", "get"),
     ("artifact", "list"),
     ("artifact", "stat"),

@@ -26,6 +26,7 @@ from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, 
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
+from weftos.service.credentials import Credentials
 from weftos.service.resources import Resources
 
 __all__ = ["Context"]
@@ -46,6 +47,7 @@ class Context:
         service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``head``,
             ``tail``, ``tail_from``.
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
+        credentials: secrets that the operator keeps for it, by name: ``get``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
@@ -59,6 +61,7 @@ class Context:
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
         self.resources = Resources(runtime.service)
+        self.credentials = Credentials(runtime.service)
         self.artifacts = Artifacts(runtime)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.

@@ -30,6 +30,7 @@ class Spawn(Event, frozen=True, kw_only=True):
     restart: str
     limits: dict[str, Any]
     capabilities: dict[str, Any]
+    by: str = ""
 
 
 class Ready(_Life, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class Restart(_Life, frozen=True, kw_only=True):
     kind: ClassVar[str] = "agent.restart"
     because: str
     parent_pid: Pid = 0
+    by: str = ""
 
 
 class Stop(_Life, frozen=True, kw_only=True):

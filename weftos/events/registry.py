@@ -17,7 +17,7 @@ import msgspec
 from msgspec.inspect import StructType, type_info
 
 from weftos.errors import AppendRefused
-from weftos.events import agents, artifacts, channels, decisions, kernel, log, tree
+from weftos.events import access, agents, artifacts, channels, decisions, kernel, log, tree
 from weftos.events.event import Event
 
 __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
@@ -25,7 +25,7 @@ __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
 #: Kinds below this prefix belong to agents; they are in no table.
 APP_PREFIX: Final = "app."
 
-_ROOMS: Final = (log, kernel, agents, channels, decisions, artifacts, tree)
+_ROOMS: Final = (log, kernel, agents, channels, decisions, access, artifacts, tree)
 
 #: The form of the payload of every kind outside ``app.``.
 SCHEMAS: Final[dict[str, type[Event]]] = {

@@ -96,6 +96,14 @@ def _topic(subject: Subject, context: Mapping[str, Any]) -> None:
     check_topic(subject.capabilities, subject.pid, topic)
 
 
+def _credential(subject: Subject, context: Mapping[str, Any]) -> None:
+    """A credential opens something outside of the kernel: who may reach nothing there needs none."""
+    if not isinstance(context.get("name"), str):
+        raise CapabilityDenied("auth.credential.use needs the name of the credential")
+    if not (subject.capabilities.can_exec_tools or subject.capabilities.can_network):
+        raise CapabilityDenied(f"agent {subject.pid} has neither can_exec_tools nor can_network")
+
+
 #: Every privileged action of the kernel. Missing here means denied.
 ACTIONS: Final[dict[str, Action]] = {
     "ipc.send": Action("open a channel to another agent", _message),
@@ -110,6 +118,7 @@ ACTIONS: Final[dict[str, Action]] = {
     "artifact.release": Action("give up an artifact that it put", _flag("can_store")),
     "tool.exec": Action("run a tool", _flag("can_exec_tools")),
     "net.connect": Action("open a network connection", _flag("can_network")),
+    "auth.credential.use": Action("get the secret of a credential that names it", _credential),
     "kernel.shutdown": Action("stop the kernel", None),
 }
 

@@ -19,6 +19,7 @@ from weftos.config import Config
 from weftos.errors import AgentExited, WeftError, error_for_code
 from weftos.home import Home
 from weftos.ids import instance_tag, new_boot_id
+from weftos.kernel.acting import Acting
 from weftos.kernel.artifact_share import ArtifactShare
 from weftos.kernel.channels import ChannelTable
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
@@ -28,7 +29,9 @@ from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.service_host import ServiceHost
+from weftos.kernel.settings_keeper import SettingsKeeper
 from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
+from weftos.kernel.token_table import TokenTable
 from weftos.kernel.topics import TopicTable
 from weftos.service import protocol as p
 
@@ -118,6 +121,12 @@ class Core:
         #: Incarnation of the service process, as far as the log has been told of it.
         self.service_on_log = 1
         self.service: ServiceHost
+        #: Who asked for what is being done; see ``acting``.
+        self.acting = Acting()
+        #: Held while tokens or settings of the kernel differ from the log.
+        self.changing = asyncio.Lock()
+        self.tokens: TokenTable
+        self.settings: SettingsKeeper
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
@@ -132,6 +141,7 @@ class Core:
 
     def record(self, kind: str, payload: dict[str, Any], *, source: str = "kernel", subject: str | None = None) -> None:
         """Put an event on the chain without waiting; a refusal is logged, because by then the fact has happened."""
+        payload = self.acting.signed(kind, payload)
         future = self.service.submit(p.Append(kind, payload, subject, None, True), source)
         future.add_done_callback(lambda done: self._recorded(kind, done))
 
@@ -152,6 +162,7 @@ class Core:
         Raises:
             WeftError: it is not on disk; the act must not happen.
         """
+        payload = self.acting.signed(kind, payload)
         reply = await asyncio.wait_for(self.service.submit(p.Append(kind, payload, subject, None, True), source), 30.0)
         if isinstance(reply, p.Failed):
             raise error_for_code(reply.code, reply.message)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from weftos.chain import Record
+from weftos.kernel.access_folding import AccessFold
 from weftos.rpc.state_types import AgentHeld, KernelHeld, RingHeld, ServiceHeld, TopicHeld
 
 __all__ = ["SETTLED", "Fold", "differences"]
@@ -46,10 +47,12 @@ class Fold:
         self._subscribers: dict[str, set[int]] = {}
         self._publishers: dict[str, set[int]] = {}
         self._witnesses: set[str] = set()
+        self._access = AccessFold()
 
     def take(self, record: Record) -> None:
         """Add a record; they come in their order."""
         self._seq = record.seq
+        self._access.take(record)
         if record.header.boot_id != self._boot_id or record.source not in _SOURCES:
             return
         rule = _RULES.get(record.kind)
@@ -82,6 +85,8 @@ class Fold:
             services=[self._services[name] for name in sorted(self._services)],
             witnesses=sorted(self._witnesses),
             dead_letters=self._dead_letters,
+            tokens=self._access.tokens(),
+            settings=self._access.settings(),
         )
 
     def _shown(self, agent: AgentHeld) -> AgentHeld:
@@ -237,7 +242,7 @@ def differences(held: KernelHeld, folded: KernelHeld) -> list[str]:
     found = []
     for name in KernelHeld.__struct_fields__:
         ours, theirs = getattr(held, name), getattr(folded, name)
-        if ours == theirs:
+        if ours == theirs or theirs is None:
             continue
         if not isinstance(ours, list):
             found.append(f"{name}: the kernel has {ours}, the log {theirs}")

@@ -21,13 +21,15 @@ import weftos
 from weftos import limits, logs
 from weftos.agent.frames import SignalFrame
 from weftos.agent.main import prepare_agents
-from weftos.config import Config, load
-from weftos.errors import ChainCorrupted, ConfigError, WeftError
+from weftos.config import Config
+from weftos.errors import ChainCorrupted, WeftError
 from weftos.home import Home, InstanceLock
 from weftos.ids import KERNEL_PID
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import leftovers, reaper
 from weftos.kernel.agent_requests import AgentRequests
+from weftos.kernel.auth_handlers import AuthHandlers
+from weftos.kernel.config_handlers import ConfigHandlers
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
@@ -42,8 +44,12 @@ from weftos.kernel.retention import retention_policy
 from weftos.kernel.rpc_server import RpcServer
 from weftos.kernel.sampler import Sampler
 from weftos.kernel.service_host import ServiceHost
+from weftos.kernel.settings_keeper import SettingsKeeper, reload_or_say
+from weftos.kernel.socket_access import Door
 from weftos.kernel.state import BootPhase, KernelState, LogLevel
 from weftos.kernel.supervisor import Supervisor
+from weftos.kernel.token_table import TokenTable
+from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
@@ -161,6 +167,7 @@ class Kernel:
             "artifacts_dir": str(core.home.artifacts),
             "artifacts_bytes": core.config.artifacts.store_bytes,
             "retention": retention_policy(core.home, core.config.chain),
+            "vault": vault_settings(core),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -215,7 +222,14 @@ class Kernel:
 
     async def _boot_network(self) -> None:
         core = self.core
+        core.tokens = TokenTable(core.service, core.changing)
+        await core.tokens.begin(time.time_ns())
+        path = Path(core.config_path) if core.config_path else core.home.config
+        core.settings = SettingsKeeper(path, core.config, core.changing, self._configure)
+        for line in await core.settings.begin(core.service):
+            core.emit(log, LogLevel.WARN, f"configuration: {line}")
         views = Views(core, self.registry, self.sampler, lambda: self._witnesses.running)
+        door = Door(lambda: core.config.access, self._scope_of, core.tokens.counts, core.record)
         handlers = Handlers(
             core,
             self.supervisor,
@@ -228,7 +242,9 @@ class Kernel:
             leftovers.enforcement(),
         )
         table = handlers.table() | {"ipc.prove": self.proofs.find}
-        self._rpc = RpcServer(core.home.socket, table, core.emit)
+        table |= AuthHandlers(core, core.tokens, door).table() | ConfigHandlers(core, core.settings).table()
+        shared = core.home.root / Path(core.config.access.socket).expanduser() if core.config.access.socket else None
+        self._rpc = RpcServer(core.home.socket, table, core.emit, door, core.acting, shared)
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))
         self._say(f"Control socket {core.home.socket}; no mesh in this version")
@@ -294,18 +310,22 @@ class Kernel:
 
     def reload(self) -> None:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
-        try:
-            path = self.core.config_path
-            config = load(Path(path) if path else self.core.home.config)
-            logs.setup(config.log.level, fd=self._log_fd)
-            self.core.config = config
-        except ConfigError as error:
-            self.core.emit(log, LogLevel.ERROR, f"the configuration was not reloaded: {error}")
-            return
-        self.core.table.max_processes = self.core.config.kernel.max_processes
+        if self.core.life.state is KernelState.RUNNING:
+            say = self.core.emit
+            levels = {True: LogLevel.INFO, False: LogLevel.ERROR}
+            self._task(reload_or_say(self.core.settings, lambda text, good: say(log, levels[good], text)))
+
+    def _configure(self, config: Config) -> None:
+        """Put a configuration in force, as far as that can be while the kernel runs."""
+        logs.setup(config.log.level, fd=self._log_fd)
+        self.core.config = config
+        self.core.table.max_processes = config.kernel.max_processes
         for agent in self.core.agents.values():
             agent.signal_frame(SignalFrame(KernelSignal.RELOAD_CONFIG))
-        self._say("Configuration reloaded")
+
+    def _scope_of(self, pid: int) -> str | None:
+        agent = self.core.agents.get(pid)
+        return agent.entry.scope if agent is not None else None
 
     def _reap(self) -> None:
         reaper.reap(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
+__all__ = ["AgentHeld", "KernelHeld", "RingHeld", "ServiceHeld", "SettingHeld", "TokenHeld", "TopicHeld"]
 
 
 class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
@@ -87,6 +87,44 @@ class ServiceHeld(msgspec.Struct, kw_only=True):
     methods: list[str] = []
 
 
+class TokenHeld(msgspec.Struct, kw_only=True):
+    """A token that counts; the fields of ``auth.scope.TokenScope``.
+
+    Attributes:
+        id: its name for programs.
+        name: its name for people.
+        fingerprint: hash of its public half, hex digits.
+        access: class of methods.
+        methods: further methods.
+        agents: to which it is limited.
+        uids: to which it is limited.
+        expires_ns: end of its life.
+        issued_by: who issued it.
+    """
+
+    id: str
+    name: str
+    fingerprint: str
+    access: str
+    methods: list[str]
+    agents: list[str]
+    uids: list[int]
+    expires_ns: int
+    issued_by: str
+
+
+class SettingHeld(msgspec.Struct, kw_only=True):
+    """A setting that the configuration file sets.
+
+    Attributes:
+        key: section and name.
+        value: as JSON.
+    """
+
+    key: str
+    value: str
+
+
 class KernelHeld(msgspec.Struct, kw_only=True):
     """What the kernel holds.
 
@@ -100,6 +138,8 @@ class KernelHeld(msgspec.Struct, kw_only=True):
         services: by name; those of agents.
         witnesses: names of the witnesses that run.
         dead_letters: put aside since the boot, those that were dropped since included.
+        tokens: by id; null if the log's beginning, which would tell, was pruned.
+        settings: by key; null likewise.
     """
 
     boot_id: str
@@ -111,3 +151,5 @@ class KernelHeld(msgspec.Struct, kw_only=True):
     services: list[ServiceHeld] = []
     witnesses: list[str] = []
     dead_letters: int = 0
+    tokens: list[TokenHeld] | None = []
+    settings: list[SettingHeld] | None = []

@@ -29,6 +29,7 @@ from weftos.governance.gate import Deny, GateBackend, GateDecision, Permit, Subj
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, only_kernel
+from weftos.service.credential_desk import ACCESS_HANDLERS
 from weftos.service.journal import Journal
 from weftos.service.log_desk import LOG_HANDLERS
 from weftos.service.tree_changes import change_tree
@@ -279,4 +280,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.Retain: _retain,
     p.ChangeTree: _change_tree,
     **LOG_HANDLERS,
+    **ACCESS_HANDLERS,
 }

@@ -31,6 +31,7 @@ from weftos.errors import ChainCorrupted, ChannelClosed, ProtocolError, StorageF
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.credential_desk import VaultSettings
 from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
 from weftos.service.ledgers import LedgerSettings
@@ -68,6 +69,7 @@ class ServiceBoot:
         artifacts_dir: directory of the artifact store; made if it is missing.
         artifacts_bytes: size of the artifact store; 0 is unlimited.
         retention: which segments are archived and pruned; none if ``None``.
+        vault: where credentials are kept.
     """
 
     control: socket.socket
@@ -85,6 +87,7 @@ class ServiceBoot:
     artifacts_dir: str = ""
     artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
     retention: RetentionPolicy | None = None
+    vault: VaultSettings = field(default_factory=VaultSettings)
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -118,6 +121,7 @@ def run_service(boot: ServiceBoot) -> int:
             boot.retention,
         )
         trust_ourselves(journal)
+        journal.keep_credentials(boot.vault)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,

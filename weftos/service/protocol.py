@@ -20,6 +20,7 @@ from weftos.chain.lineage import DerivationType
 from weftos.chain.pages import RawRecord
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
+from weftos.service.access_protocol import AccessRequest
 
 __all__ = [
     "AddBridge",
@@ -279,6 +280,7 @@ Request: TypeAlias = (
     | ListBridges
     | TailFrom
     | Retain
+    | AccessRequest
 )
 
 
