@@ -207,7 +207,7 @@ class Handlers:
     async def kernel_shutdown(self, _params: t.NoParams) -> t.ShutdownResult:
         self._core.life.require_running()
         # After this answer has been written.
-        asyncio.get_running_loop().call_later(0.01, self._shut_down, "requested on the control socket")
+        asyncio.get_running_loop().call_later(0.01, self._shut_down, self._asked())
         return t.ShutdownResult(state="shutting_down")
 
     async def kill_process(self, params: t.KillParams) -> t.KillResult:

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit, struct_rusage
 from typing import Any
 
@@ -27,9 +26,8 @@ from weftos.home import Home, InstanceLock
 from weftos.ids import KERNEL_PID
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import leftovers, reaper
+from weftos.kernel.access_boot import open_access, reload_settings, shared_socket
 from weftos.kernel.agent_requests import AgentRequests
-from weftos.kernel.auth_handlers import AuthHandlers
-from weftos.kernel.config_handlers import ConfigHandlers
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.deadletters import DeadLetterReason
 from weftos.kernel.grants import Grants
@@ -44,11 +42,8 @@ from weftos.kernel.retention import retention_policy
 from weftos.kernel.rpc_server import RpcServer
 from weftos.kernel.sampler import Sampler
 from weftos.kernel.service_host import ServiceHost
-from weftos.kernel.settings_keeper import SettingsKeeper, reload_or_say
-from weftos.kernel.socket_access import Door
 from weftos.kernel.state import BootPhase, KernelState, LogLevel
 from weftos.kernel.supervisor import Supervisor
-from weftos.kernel.token_table import TokenTable
 from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
@@ -222,14 +217,8 @@ class Kernel:
 
     async def _boot_network(self) -> None:
         core = self.core
-        core.tokens = TokenTable(core.service, core.changing)
-        await core.tokens.begin(time.time_ns())
-        path = Path(core.config_path) if core.config_path else core.home.config
-        core.settings = SettingsKeeper(path, core.config, core.changing, self._configure)
-        for line in await core.settings.begin(core.service):
-            core.emit(log, LogLevel.WARN, f"configuration: {line}")
+        door, access = await open_access(core, self._configure)
         views = Views(core, self.registry, self.sampler, lambda: self._witnesses.running)
-        door = Door(lambda: core.config.access, self._scope_of, core.tokens.counts, core.record)
         handlers = Handlers(
             core,
             self.supervisor,
@@ -241,10 +230,8 @@ class Kernel:
             self._replace_service,
             leftovers.enforcement(),
         )
-        table = handlers.table() | {"ipc.prove": self.proofs.find}
-        table |= AuthHandlers(core, core.tokens, door).table() | ConfigHandlers(core, core.settings).table()
-        shared = core.home.root / Path(core.config.access.socket).expanduser() if core.config.access.socket else None
-        self._rpc = RpcServer(core.home.socket, table, core.emit, door, core.acting, shared)
+        table = handlers.table() | {"ipc.prove": self.proofs.find} | access
+        self._rpc = RpcServer(core.home.socket, table, core.emit, door, core.acting, shared_socket(core))
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))
         self._say(f"Control socket {core.home.socket}; no mesh in this version")
@@ -311,9 +298,7 @@ class Kernel:
     def reload(self) -> None:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
         if self.core.life.state is KernelState.RUNNING:
-            say = self.core.emit
-            levels = {True: LogLevel.INFO, False: LogLevel.ERROR}
-            self._task(reload_or_say(self.core.settings, lambda text, good: say(log, levels[good], text)))
+            self._task(reload_settings(self.core))
 
     def _configure(self, config: Config) -> None:
         """Put a configuration in force, as far as that can be while the kernel runs."""
@@ -322,10 +307,6 @@ class Kernel:
         self.core.table.max_processes = config.kernel.max_processes
         for agent in self.core.agents.values():
             agent.signal_frame(SignalFrame(KernelSignal.RELOAD_CONFIG))
-
-    def _scope_of(self, pid: int) -> str | None:
-        agent = self.core.agents.get(pid)
-        return agent.entry.scope if agent is not None else None
 
     def _reap(self) -> None:
         reaper.reap(

@@ -138,6 +138,16 @@ class SettingsKeeper:
             await self._settle_leftover()
             await self._note_edits(schema.explicit(text, str(self.path)))
 
+    async def reload_or_why_not(self) -> str | None:
+        """As ``reload``; returns a sentence about what went wrong."""
+        try:
+            await self.reload()
+        except ConfigError as error:
+            return f"the configuration was not reloaded: {error}"
+        except WeftError as error:
+            return f"what was edited in the configuration is not on the log: {error}"
+        return None
+
     def value(self, key: str) -> tuple[Any, Any]:
         """Return the value that the kernel holds, and the one that waits for the next start (``None`` if none)."""
         known = setting(key)
@@ -239,20 +249,3 @@ def _sync_folder(path: Path) -> None:
         RealFiles().sync_dir(folder)
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be brought onto the disk: {error.strerror}") from error
-
-
-async def reload_or_say(keeper: SettingsKeeper, say: Callable[[str, bool], None]) -> None:
-    """Reload as SIGHUP asks: what goes wrong is said, and changes nothing else.
-
-    Args:
-        keeper: which reloads.
-        say: takes a sentence, and whether it is good news.
-    """
-    try:
-        await keeper.reload()
-    except ConfigError as error:
-        say(f"the configuration was not reloaded: {error}", False)
-    except WeftError as error:
-        say(f"what was edited in the configuration is not on the log: {error}", False)
-    else:
-        say("Configuration reloaded", True)

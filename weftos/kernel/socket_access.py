@@ -32,6 +32,8 @@ _RANK: Final = {Access.OPEN: 0, Access.READ: 1, Access.OPERATE: 2, Access.ADMIN:
 AGENT_PARAMETERS: Final = ("pid", "parent_pid")
 #: What a token cannot do, whatever its class: make others, or change who may connect.
 NOT_BY_TOKEN: Final = frozenset(("auth.token-issue",))
+#: Methods of class operate whose effects do not say on the log who caused them.
+UNSIGNED: Final = frozenset(("agent.suspend", "agent.resume", "chain.bridge-add", "custody.attest"))
 _ALL_OTHERS: Final = ("operator:?", "(several)")
 
 
@@ -151,8 +153,10 @@ class Door:
         if reason is not None:
             self.note(peer, method, reason)
             raise AccessDenied(reason)
-        if METHODS[method].access is Access.ADMIN:
-            self._record("access.act", {"by": peer.by, "method": method, "access": "admin", "target": _target(params)})
+        needed = METHODS[method].access
+        if needed is Access.ADMIN or method in UNSIGNED:
+            act = {"by": peer.by, "method": method, "access": needed.value, "target": _target(params)}
+            self._record("access.act", act)
 
     def note(self, peer: Peer, method: str, reason: str) -> None:
         """Record a refusal, or count it if there was one like it a moment ago."""
