@@ -21,6 +21,7 @@ from weftos.errors import ConfigError
 from weftos.logs import parse_spec
 
 __all__ = [
+    "AccessSection",
     "ArtifactsSection",
     "ChainSection",
     "Config",
@@ -29,12 +30,17 @@ __all__ = [
     "LimitsSection",
     "LogSection",
     "SupervisorSection",
+    "explicit",
     "load",
+    "parse",
     "parse_size",
+    "read",
 ]
 
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=limits.CONFIG_MAX)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+#: A user of the system; the last number stands for nobody.
+Uid: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 2)]
 
 
 class KernelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +135,23 @@ class IpcSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     proof_topics: list[Annotated[str, msgspec.Meta(min_length=1, max_length=255)]] = []
 
 
+class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[access]``: who besides the kernel's own user and root may use the control socket, and for what.
+
+    ``read_uids``, ``operate_uids`` and ``admin_uids`` get that class of methods; ``token_uids`` may connect, and get
+    what a token gives. They connect to ``socket``, a further socket in a folder that the operator made for it: that
+    folder's mode says who comes near. Where the key of the credentials is kept says ``vault_key``. ``socket`` and
+    ``vault_key`` hold from the next boot on. See docs/access.md.
+    """
+
+    socket: str = ""
+    read_uids: list[Uid] = []
+    operate_uids: list[Uid] = []
+    admin_uids: list[Uid] = []
+    token_uids: list[Uid] = []
+    vault_key: Literal["file", "keyring"] = "file"
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
@@ -144,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     chain: ChainSection = ChainSection()
     artifacts: ArtifactsSection = ArtifactsSection()
     ipc: IpcSection = IpcSection()
+    access: AccessSection = AccessSection()
     log: LogSection = LogSection()
 
 
@@ -171,7 +195,11 @@ _SIZES: Final = {
     ("artifacts", "store_bytes"),
 }
 #: Keys whose value is one of a few words.
-_WORDS: Final = {("chain", "durability"): ("durable", "queued"), ("ipc", "windows"): ("bytes", "messages")}
+_WORDS: Final = {
+    ("chain", "durability"): ("durable", "queued"),
+    ("ipc", "windows"): ("bytes", "messages"),
+    ("access", "vault_key"): ("file", "keyring"),
+}
 
 
 def parse_size(text: str | int) -> int:
@@ -206,22 +234,65 @@ def load(path: Path) -> Config:
         ConfigError: it cannot be read, is no TOML, or has a key or value that is not accepted; the message names the
             file, the key, its line where that is clear, and what is accepted.
     """
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """Return the text of a configuration file; a missing one has none.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no UTF-8.
+    """
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as file:
+            data = file.read(limits.CONFIG_FILE_BYTES + 1)
+        if len(data) > limits.CONFIG_FILE_BYTES:
+            raise ConfigError(f"{path} has more than {limits.CONFIG_FILE_BYTES} bytes; that is no configuration file")
+        return data.decode()
     except FileNotFoundError:
-        return Config()
+        return ""
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start} is not") from error
-    try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def parse(text: str, origin: str) -> Config:
+    """Check the text of a configuration file as a whole.
+
+    Args:
+        text: TOML.
+        origin: where it comes from, for the message.
+
+    Raises:
+        ConfigError: as for ``load``.
+    """
+    values = _values(text, origin)
     try:
         return _checked(values)
     except _MisfitError as misfit:
-        raise ConfigError(f"{path}{_line_of(text, misfit.key)}: {misfit}") from misfit
+        raise ConfigError(f"{origin}{_line_of(text, misfit.key)}: {misfit}") from misfit
+
+
+def explicit(text: str, origin: str) -> dict[str, Any]:
+    """Return what a file that ``parse`` accepts sets itself, by ``section.key``; sizes in words as numbers.
+
+    Raises:
+        ConfigError: it is not valid TOML.
+    """
+    found: dict[str, Any] = {}
+    for name, section in _values(text, origin).items():
+        for key, value in section.items() if isinstance(section, dict) else ():
+            sized = (name, key) in _SIZES and isinstance(value, str)
+            found[f"{name}.{key}"] = parse_size(value) if sized else value
+    return found
+
+
+def _values(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{origin} is not valid TOML: {error}") from error
 
 
 class _MisfitError(Exception):
@@ -257,7 +328,8 @@ def _checked(values: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
-        raise _MisfitError(tuple(key.split(".")), f"{key}: {what}".replace("`", "'")) from error
+        place = tuple(key.partition("[")[0].split("."))
+        raise _MisfitError(place, f"{key}: {what}".replace("`", "'")) from error
     try:
         parse_spec(config.log.level, origin="log.level")
     except ConfigError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AccessDenied",
     "AgentExited",
     "AppendRefused",
     "ArchiveFailed",
@@ -30,6 +31,7 @@ __all__ = [
     "ChannelClosed",
     "ConfigError",
     "ConstitutionDrift",
+    "CredentialRefused",
     "DelegationError",
     "DelegationExpired",
     "DelegationInvalid",
@@ -77,7 +79,9 @@ __all__ = [
     "SpawnFailed",
     "SplitView",
     "StorageFailed",
+    "TokenRefused",
     "TreeError",
+    "VaultDamaged",
     "WeftError",
     "WeftTimeout",
     "WitnessUnavailable",
@@ -666,6 +670,37 @@ class PeerRefused(WeftError):
     """The process at the other end of the socket runs as another user."""
 
     code = "rpc.peer_refused"
+
+
+class AccessDenied(WeftError):
+    """Who asks on the control socket may not ask this. Nothing was done, and the refusal is on the log."""
+
+    code = "rpc.access_denied"
+    exit_code = 4
+
+
+# --- credentials and tokens -------------------------------------------------------------------------------------------
+
+
+class TokenRefused(WeftError):
+    """A token is malformed, unknown, expired, revoked or not for this user."""
+
+    code = "auth.token"
+    exit_code = 4
+
+
+class CredentialRefused(WeftError):
+    """A credential does not exist, exists already, or is not for who asks for it."""
+
+    code = "auth.credential"
+    exit_code = 4
+
+
+class VaultDamaged(WeftError):
+    """The key of the vault or an encrypted credential is missing, was altered, or does not belong together."""
+
+    code = "auth.vault"
+    exit_code = 5
 
 
 class BenchFailed(WeftError):

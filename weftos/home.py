@@ -120,6 +120,11 @@ class Home:
         return self.root / "artifacts"
 
     @property
+    def vault(self) -> Path:
+        """Encrypted credentials; made by the service process when the first one comes."""
+        return self.root / "vault"
+
+    @property
     def witnesses(self) -> Path:
         """What the witnesses remember, a folder for each."""
         return self.root / "witnesses"

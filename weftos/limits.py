@@ -449,6 +449,30 @@ ARTIFACT_ROWS: Final = 150
 #: Times a scan of the log is begun again because a segment was written anew under it (a redaction).
 ARTIFACT_SCANS: Final = 3
 
+# --- access, credentials and configuration ---------------------------------------------------------------------------
+
+#: Living tokens of one instance, some 200 bytes each in the kernel's memory.
+AUTH_TOKENS: Final = 1000
+#: Longest life of a token, in seconds: one year. Whoever forgets to revoke is limited by it.
+AUTH_TOKEN_LIFE_S: Final = 366 * 86_400
+#: Challenges of one connection that were given and not answered; the oldest is forgotten.
+AUTH_CHALLENGES: Final = 4
+#: Logins of one connection that may fail before it is closed: a signature costs the kernel 0.1 ms.
+AUTH_LOGIN_FAILURES: Final = 5
+#: Credentials of one instance; each is a file and a node of the tree.
+AUTH_CREDENTIALS: Final = 1000
+#: Largest secret, in bytes: a chain of certificates with its key fits.
+AUTH_SECRET_BYTES: Final = 16 * 1024
+#: Methods and agents in the scope of one token, and agents in that of one credential.
+AUTH_SCOPE_NAMES: Final = 100
+#: Refusals of one kind (who, which method) share a record for so long, in seconds: the first is recorded at once, the
+#: others by their number, so that a stranger cannot fill the log.
+ACCESS_DENY_S: Final = 1.0
+#: Kinds of refusals that are counted at once; beyond, they are counted together.
+ACCESS_DENY_KINDS: Final = 256
+#: Largest configuration file, in bytes.
+CONFIG_FILE_BYTES: Final = 256 * 1024
+
 # --- copies of arrays -------------------------------------------------------------------------------------------------
 
 #: Arrays of at least this size are copied into memory that is kept for the next; below, fresh memory is cheap.

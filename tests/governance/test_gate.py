@@ -18,7 +18,7 @@ NOTHING = AgentCapabilities(
     can_store=False,
     ipc_scope=ScopeNone(),
 )
-FACTS = {"target_pid": 9, "topic": "news"}
+FACTS = {"target_pid": 9, "topic": "news", "name": "mail-api"}
 
 
 def gate(**agents: AgentCapabilities) -> CapabilityGate:

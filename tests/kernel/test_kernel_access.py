@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pwd
 import signal
 import time
 
@@ -25,6 +26,8 @@ from weftos.errors import (
 from weftos.tree import trust
 from weftos.tree.deltas import LOG_KINDS, from_payload
 from weftos.tree.tree import ResourceTree
+
+OPERATOR = f"operator:{os.geteuid()}/{pwd.getpwuid(os.geteuid()).pw_name}"
 
 
 def tell(kernel, pid, /, **payload):
@@ -93,8 +96,8 @@ def test_what_the_rules_say_is_explained(kernel):
     ]
     wishes = [one.payload for one in kernel.events() if one.kind == "acl.request"]
     assert [(one["op"], one["policy_id"], one["by"], one["reason"]) for one in wishes] == [
-        ("set", "staff", "operator", "a test"),
-        ("set", "freeze", "operator", "a test"),
+        ("set", "staff", OPERATOR, "a test"),
+        ("set", "freeze", OPERATOR, "a test"),
     ]
 
 

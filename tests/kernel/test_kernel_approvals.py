@@ -12,7 +12,7 @@ import pytest
 from governed import govern, own_rule, records, tell
 
 from weftos.cli.gate_history import orphans
-from weftos.errors import InvalidRequest, WrongState
+from weftos.errors import InvalidRequest, PeerRefused, WrongState
 from weftos.governance.approvals import Approvals
 from weftos.governance.standing import Standing
 
@@ -110,12 +110,11 @@ def test_a_process_of_an_agent_is_no_person(kernel, tmp_path):
         ["gate", "approve", str(number)],
         ["gate", "deny", str(number)],
         ["env", "switch", "development", "--reason", "mine"],
+        ["gate", "pending"],
     ):
         status, text = tell(kernel, cheat.pid, words=words)
-        assert status == 4, text
-        assert "is for a person" in text
-    status, text = tell(kernel, cheat.pid, words=["gate", "pending"])
-    assert status == 0, text
+        assert status == PeerRefused.exit_code, text
+        assert "agents may not use the control socket" in text
     assert [row.state for row in pending(kernel)] == ["pending"]
 
 

@@ -8,7 +8,17 @@ import re
 import msgspec
 import pytest
 
-from weftos.rpc import access_types, agent_types, artifact_types, state_types, stream_types, tree_types, types
+from weftos.rpc import (
+    access_types,
+    agent_types,
+    artifact_types,
+    auth_types,
+    config_types,
+    state_types,
+    stream_types,
+    tree_types,
+    types,
+)
 from weftos.rpc.methods import METHODS, Access
 
 EXPECTED = {
@@ -25,6 +35,9 @@ EXPECTED = {
     "capability.elevate", "budget.show", "budget.set",
     "gate.check", "gate.pending", "gate.approve", "gate.deny",
     "governance.show", "governance.rules", "governance.simulate", "governance.supersede", "env.list", "env.switch",
+    "auth.challenge", "auth.login", "auth.whoami", "auth.token-issue", "auth.token-list", "auth.token-revoke",
+    "auth.vault-key", "auth.credential-add", "auth.credential-list", "auth.credential-rotate",
+    "auth.credential-remove", "config.get", "config.list", "config.set",
 }  # fmt: skip
 
 
@@ -64,7 +77,8 @@ def test_what_changes_something_is_not_for_readers():
 
 
 @pytest.mark.parametrize(
-    "module", [access_types, agent_types, artifact_types, state_types, stream_types, tree_types, types]
+    "module",
+    [access_types, agent_types, artifact_types, auth_types, config_types, state_types, stream_types, tree_types, types],
 )
 def test_every_type_has_snake_case_keys_and_documents_each(module):
     for name in module.__all__:

@@ -165,7 +165,7 @@ def test_values_are_taken(file: Path) -> None:
         ),
         ("[chain]\ndurability = 1\n", ", line 2: chain.durability: 1 is none of: durable, queued"),
         ("[ipc]\nwindows = 'all'\n", ", line 2: ipc.windows: 'all' is none of: bytes, messages"),
-        ("[ipc]\nproof_topics = ['']\n", ": ipc.proof_topics[0]: Expected 'str' of length >= 1"),
+        ("[ipc]\nproof_topics = ['']\n", ", line 2: ipc.proof_topics[0]: Expected 'str' of length >= 1"),
         ("[ipc]\nwindow_secs = 0\n", ", line 2: ipc.window_secs: Expected 'float' > 0.0"),
         ("[log]\nlevel = 'inof'\n", ", line 2: log.level: 'inof' in 'inof' is no log level; did you mean info?"),
         ("[log]\nlevel = 5\n", ", line 2: log.level: Expected 'str', got 'int'"),

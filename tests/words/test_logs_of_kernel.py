@@ -97,8 +97,8 @@ def test_the_kernel_tells_what_it_does_under_the_name_of_each_part(weaver: Weave
         ("INFO ", "kernel.service_host", "service process forked: OS process "),
         ("INFO ", "service.process", "the log is closed; exit status 0"),
         ("INFO ", "kernel.supervisor", "agent 1 (ear) forked: OS process "),
-        ("INFO ", "kernel.stopping", "agent 1 (ear) is asked to stop: the operator asked"),
-        ("INFO ", "kernel.supervisor", "agent 1 (ear) ended: stopped: the operator asked"),
+        ("INFO ", "kernel.stopping", "agent 1 (ear) is asked to stop: operator:"),
+        ("INFO ", "kernel.supervisor", "agent 1 (ear) ended: stopped: operator:"),
         ("DEBUG", "kernel.supervisor", "agent 1 is gone for good: "),
         ("WARN ", "kernel.supervisor", "no_such_module"),
     ]:

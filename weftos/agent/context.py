@@ -29,6 +29,7 @@ from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, 
 from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
+from weftos.service.credentials import Credentials
 from weftos.service.resources import Resources
 
 __all__ = ["Context"]
@@ -51,6 +52,7 @@ class Context:
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
         budget: turns, tokens, cost and time: ``reserve``, ``show``.
         capabilities: what this agent may do: ``now``, ``epoch``, ``allows``, ``require``, ``request``.
+        credentials: secrets that the operator keeps for it, by name: ``get``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
@@ -64,6 +66,7 @@ class Context:
         self.parent = spec.parent
         self.service: ServiceClient = runtime.service
         self.resources = Resources(runtime.service)
+        self.credentials = Credentials(runtime.service)
         self.artifacts = Artifacts(runtime)
         self.capabilities = runtime.rights
         self.budget = Budget(runtime.service)

@@ -30,7 +30,7 @@ __all__ = ["run"]
 
 _APPENDERS: Final = (1, 4, 16)
 _WINDOW: Final = 64
-_BATCH: Final = 64
+_BATCHES: Final = (64, 256)
 _BATCH_WINDOW: Final = 4
 _WARM_S: Final = 0.1
 _TIMEOUT_S: Final = 20.0
@@ -62,8 +62,13 @@ def run(settings: Settings) -> Collector:
                 attempt(case, "weftos", lambda count=count: _appends(kernel, count, _WINDOW, settings.seconds))  # type: ignore[misc]
                 attempt(case, "sqlite3", lambda: _sqlite(kernel.folder / "yardstick.db", settings.seconds))
             most = _APPENDERS[-1]
-            case = f"durable appends, {most} appenders, batches of {_BATCH}"
-            attempt(case, "weftos", lambda: _appends(kernel, most, _BATCH_WINDOW, settings.seconds, batch=_BATCH))  # noqa: B023
+            for size in _BATCHES:
+                case = f"durable appends, {most} appenders, batches of {size}"
+                attempt(
+                    case,
+                    "weftos",
+                    lambda size=size: _appends(kernel, most, _BATCH_WINDOW, settings.seconds, batch=size),  # type: ignore[misc]  # noqa: B023
+                )
             _acknowledgements(collector, kernel, most, settings)
             report = verify(str(kernel.home.chain))
             if report.valid:

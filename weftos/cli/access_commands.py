@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from weftos.tree.delegation import Certificate
 
-__all__ = ["acl", "delegate"]
+__all__ = ["acl", "delegate", "seconds_of"]
 
 _CERTIFICATE_BYTES: Final = 16 * 1024
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -179,7 +179,12 @@ def issue(
     weaver resource delegate issue key:59c1… --action read --hand-on 2 --reason "partner" -o partner.cert
     """  # noqa: D301 -- click's mark is the backspace itself
     params = x.DelegateParams(
-        subject=subject, prefix=prefix, actions=list(actions), valid_secs=_seconds(span), max_depth=depth, reason=reason
+        subject=subject,
+        prefix=prefix,
+        actions=list(actions),
+        valid_secs=seconds_of(span),
+        max_depth=depth,
+        reason=reason,
     )
     found: x.DelegateResult = call("resource.delegate", params)
     if output is not None:
@@ -236,7 +241,7 @@ def hand_on(
         prefix=ResourcePath(prefix) if prefix else above.prefix,
         actions=frozenset(Action(one) for one in actions) if actions else frozenset(above.actions),
         not_before_ns=max(now, above.not_before_ns),
-        not_after_ns=min(now + int(_seconds(span) * 1e9), above.not_after_ns),
+        not_after_ns=min(now + int(seconds_of(span) * 1e9), above.not_after_ns),
         nonce=secrets.token_bytes(16),
         max_depth=depth,
         parent=above,
@@ -367,7 +372,12 @@ def restore(identifier: str, reason: str, as_json: bool) -> None:
     _changed(call("resource.restore", params), f"{identifier} is not revoked any more", as_json=as_json)
 
 
-def _seconds(span: str) -> float:
+def seconds_of(span: str) -> float:
+    """Read a span of time such as 90s, 30m, 12h or 7d.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     number, unit = span[:-1], span[-1:]
     try:
         return float(number) * _UNITS[unit]

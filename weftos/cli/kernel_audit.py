@@ -39,9 +39,9 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
 def audit(as_json: bool) -> None:
     """Compare what the kernel holds with what its log adds up to.
 
-    Everything that the kernel decides is on the log, so agents with their capabilities, channels, topics, services and
-    budgets can be computed from the log's files alone. This does so, without the kernel, and lists each difference;
-    there must be none. Ends with status 5 if there is one.
+    Everything that the kernel decides is on the log, so agents with their capabilities, channels, topics, services,
+    budgets, tokens and settings can be computed from the log's files alone. This does so, without the kernel, and lists
+    each difference; there must be none. Ends with status 5 if there is one.
     """
     from weftos.kernel.folding import Fold, differences
 
@@ -80,6 +80,8 @@ def _show(result: AuditResult) -> None:
         ("Budgets", f.number(len(held.budgets))),
         ("Witnesses", f.number(len(held.witnesses))),
         ("Dead letters", f.number(held.dead_letters)),
+        ("Tokens", f.number(len(held.tokens or ()))),
+        ("Settings", f.number(len(held.settings or ()))),
     ]
     parts: list[Panel | Table] = [Panel("Audit", pairs)]
     if result.differences:

@@ -43,6 +43,8 @@ _COMMANDS: Final = {
     "budget": ("weftos.cli.budget_commands:budget", "How much agents may use, and by whose rule."),
     "chain": ("weftos.cli.chain_commands:chain", "Read and verify the tamper-evident log."),
     "resource": ("weftos.cli.resource_commands:resource", "The resource tree, and who may do what there."),
+    "auth": ("weftos.cli.auth_commands:auth", "Who may use the kernel: tokens for users, credentials for agents."),
+    "config": ("weftos.cli.config_commands:config", "Settings: see them, change them, and see who changed them."),
     "artifact": ("weftos.cli.artifact_commands:artifact", "Keep files under the hash of their content."),
     "gate": ("weftos.cli.gate_commands:gate", "Ask the gate, and decide about what it leaves to a person."),
     "governance": (
@@ -72,6 +74,8 @@ _HINTS: Final = {
     "artifact.corrupted": "`weaver artifact verify` reads all of them; putting the content again mends it",
     "artifact.not_found": "`weaver artifact list` shows those there are",
     "artifact.quota": "`weaver artifact gc` makes room; the limit is artifacts.store_bytes in weftos.toml",
+    "rpc.access_denied": "`weaver auth whoami` shows what you may do",
+    "auth.token": "`weaver auth token list`, run by the operator, shows the tokens that count",
     "timeout": "the request may still be carried out: look before you repeat it",
 }
 

@@ -16,6 +16,7 @@ import click
 from weftos import limits
 
 if TYPE_CHECKING:
+    from weftos.auth.tokens import Token
     from weftos.home import Home
     from weftos.rpc.client import RpcClient
 
@@ -39,19 +40,31 @@ def instance() -> Home:
 
 
 @contextmanager
-def connect(timeout: float = limits.RPC_TIMEOUT_S) -> Iterator[RpcClient]:
+def connect(timeout: float = limits.RPC_TIMEOUT_S, token: Token | None = None) -> Iterator[RpcClient]:
     """A client of this instance's kernel. The connection is opened by the first call.
+
+    ``WEFTOS_SOCKET`` names the socket of an instance of another user, ``WEFTOS_TOKEN_FILE`` a file with a token to use.
 
     Args:
         timeout: seconds for each call.
+        token: to use instead of that in the file.
+
+    Raises:
+        TokenRefused: the file holds no token, or may be read by others.
     """
     from weftos.rpc.client import RpcClient
 
     home = instance()
+    shared = os.environ.get("WEFTOS_SOCKET")
+    if token is None and (path := os.environ.get("WEFTOS_TOKEN_FILE")):
+        from weftos.rpc.login import token_from_file
+
+        token = token_from_file(path)
     # Tab completion asks outside of any command.
     context = click.get_current_context(silent=True)
     trace = _trace if context is not None and context.find_root().params.get("verbose") else None
-    with RpcClient(home.socket, timeout, home=home.root, on_call=trace) as client:
+    place = shared or home.socket
+    with RpcClient(place, timeout, home=home.root, on_call=trace, token=token, shared=bool(shared)) as client:
         yield client
 
 

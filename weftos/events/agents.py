@@ -31,6 +31,7 @@ class Spawn(Event, frozen=True, kw_only=True):
     limits: dict[str, Any]
     capabilities: dict[str, Any]
     role: str = ""
+    by: str = ""
 
 
 class Ready(_Life, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Restart(_Life, frozen=True, kw_only=True):
     kind: ClassVar[str] = "agent.restart"
     because: str
     parent_pid: Pid = 0
+    by: str = ""
 
 
 class Stop(_Life, frozen=True, kw_only=True):

@@ -122,6 +122,7 @@ class Subscribe(_Subscription, frozen=True, kw_only=True):
     """An agent subscribed to a topic."""
 
     kind: ClassVar[str] = "ipc.subscribe"
+    by: str = ""
 
 
 class Publish(_Subscription, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from msgspec.inspect import StructType, type_info
 
 from weftos.errors import AppendRefused
 from weftos.events import (
+    access,
     agents,
     artifacts,
     budgets,
@@ -36,7 +37,9 @@ __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
 #: Kinds below this prefix belong to agents; they are in no table.
 APP_PREFIX: Final = "app."
 
-_ROOMS: Final = (log, kernel, agents, channels, decisions, governance, capabilities, budgets, artifacts, tree)
+_ROOMS: Final = (
+    log, kernel, agents, channels, decisions, governance, capabilities, budgets, access, artifacts, tree,
+)  # fmt: skip
 
 #: The form of the payload of every kind outside ``app.``.
 SCHEMAS: Final[dict[str, type[Event]]] = {

@@ -102,5 +102,6 @@ EFFECTS: Final[dict[str, Effect]] = {
     "profile.create": Effect(0.3, privacy=0.2), "profile.delete": Effect(0.7, privacy=0.4),
     "causal.clear": Effect(0.8), "hnsw.clear": Effect(0.8),
     "config.set": Effect(0.3, security=0.2), "config.secret.set": Effect(0.3, privacy=0.3, security=0.4),
-    "auth.register": Effect(0.3, privacy=0.2, security=0.4), "kernel.shutdown": Effect(0.5),
+    "auth.register": Effect(0.3, privacy=0.2, security=0.4),
+    "auth.credential.use": Effect(0.2, privacy=0.2, security=0.3), "kernel.shutdown": Effect(0.5),
 }  # fmt: skip

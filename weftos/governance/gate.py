@@ -166,6 +166,14 @@ def _tool(subject: Subject, context: Mapping[str, Any]) -> None:
     check_tool(subject.capabilities, subject.pid, tool)
 
 
+def _credential(subject: Subject, context: Mapping[str, Any]) -> None:
+    """A credential opens something outside of the kernel: who may reach nothing there needs none."""
+    if not isinstance(context.get("name"), str):
+        raise CapabilityDenied("auth.credential.use needs the name of the credential")
+    if not (subject.capabilities.can_exec_tools or subject.capabilities.can_network):
+        raise CapabilityDenied(f"agent {subject.pid} has neither can_exec_tools nor can_network")
+
+
 #: Every privileged action of the kernel. Missing here means denied.
 ACTIONS: Final[dict[str, Action]] = {
     "ipc.send": Action("open a channel to another agent", _message, ("target_pid", "service")),
@@ -186,6 +194,7 @@ ACTIONS: Final[dict[str, Action]] = {
     "tool.fs.remove": Action("delete a file or folder", _tool),
     "net.connect": Action("open a network connection", _flag("can_network")),
     "env.switch": Action("choose the environment", None),
+    "auth.credential.use": Action("get the secret of a credential that names it", _credential),
     "kernel.shutdown": Action("stop the kernel", None),
 }
 

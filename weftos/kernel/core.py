@@ -15,10 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from weftos.config import Config
 from weftos.errors import AgentExited, WeftError, error_for_code
 from weftos.home import Home
 from weftos.ids import instance_tag, new_boot_id
+from weftos.kernel.acting import Acting
 from weftos.kernel.artifact_share import ArtifactShare
 from weftos.kernel.channels import ChannelTable
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
@@ -29,7 +32,9 @@ from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.service_host import ServiceHost
+from weftos.kernel.settings_keeper import SettingsKeeper
 from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
+from weftos.kernel.token_table import TokenTable
 from weftos.kernel.topics import TopicTable
 from weftos.service import protocol as p
 
@@ -124,6 +129,12 @@ class Core:
         #: Held while what an agent may do changes, from the decision to the effect: nobody is started meanwhile.
         self.authority = asyncio.Lock()
         self.gatekeeper = Gatekeeper(lambda: self.service, self.append)
+        #: Who asked for what is being done; see ``acting``.
+        self.acting = Acting()
+        #: Held while tokens or settings of the kernel differ from the log.
+        self.changing = asyncio.Lock()
+        self.tokens: TokenTable
+        self.settings: SettingsKeeper
         self.unclean_shutdown = False
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
@@ -142,6 +153,7 @@ class Core:
 
     def append(self, event: p.Append, source: str = "kernel") -> None:
         """Put an event on the chain as ``record`` does."""
+        event = msgspec.structs.replace(event, payload=self.acting.signed(event.kind, event.payload))
         future = self.service.submit(event, source)
         future.add_done_callback(lambda done: self._recorded(event.kind, done))
 
@@ -162,6 +174,7 @@ class Core:
         Raises:
             WeftError: it is not on disk; the act must not happen.
         """
+        payload = self.acting.signed(kind, payload)
         await self.on_disk(self.service.submit(p.Append(kind, payload, subject, None, True), source))
 
     async def on_disk(self, submitted: asyncio.Future[p.Reply], timeout_s: float | None = 30.0) -> p.Appended:

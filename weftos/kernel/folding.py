@@ -17,6 +17,7 @@ import msgspec
 
 from weftos.chain import Record, read
 from weftos.errors import RecordPruned
+from weftos.kernel.access_folding import AccessFold
 from weftos.kernel.folding_budgets import BudgetFold
 from weftos.rpc.state_types import AgentHeld, KernelHeld, RingHeld, ServiceHeld, TopicHeld
 
@@ -72,10 +73,12 @@ class Fold:
         self._publishers: dict[str, set[int]] = {}
         self._witnesses: set[str] = set()
         self._budgets = BudgetFold()
+        self._access = AccessFold()
 
     def take(self, record: Record) -> None:
         """Add a record; they come in their order."""
         self._seq = record.seq
+        self._access.take(record)
         if record.header.boot_id != self._boot_id or record.source not in _SOURCES:
             return
         self._budgets.take(record)
@@ -110,6 +113,8 @@ class Fold:
             witnesses=sorted(self._witnesses),
             budgets=self._budgets.held(),
             dead_letters=self._dead_letters,
+            tokens=self._access.tokens(),
+            settings=self._access.settings(),
         )
 
     def _shown(self, agent: AgentHeld) -> AgentHeld:
@@ -287,7 +292,7 @@ def differences(held: KernelHeld, folded: KernelHeld) -> list[str]:
     found = []
     for name in KernelHeld.__struct_fields__:
         ours, theirs = getattr(held, name), getattr(folded, name)
-        if ours == theirs:
+        if ours == theirs or theirs is None:
             continue
         if not isinstance(ours, list):
             found.append(f"{name}: the kernel has {ours}, the log {theirs}")

@@ -120,7 +120,7 @@ class Handlers:
             "chain.prune": self.chain_prune,
             "chain.retention": self.chain_retention,
             "custody.attest": self.custody_attest,
-            **ResourceHandlers(self._core.service).table(),
+            **ResourceHandlers(self._core.service, self._core.acting.by).table(),
             **GovernanceHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
@@ -129,6 +129,9 @@ class Handlers:
             **ArtifactHandlers(self._core).table(),
             **BudgetHandlers(self._core).table(),
         }
+
+    def _asked(self) -> str:
+        return f"{self._core.acting.by()} asked"
 
     # --- kernel -------------------------------------------------------------------------------------------------------
 
@@ -159,8 +162,10 @@ class Handlers:
     async def kernel_state(self, _params: t.NoParams) -> KernelHeld:
         # ``ask`` submits before it first waits, so this is one turn of the loop: whatever was decided before was
         # submitted before, and nothing else was.
-        held = self._views.held(-1)
-        found = await self._core.service.done(p.BudgetState())
+        # Tokens and settings alone change in several turns; none of those is under way here.
+        async with self._core.changing:
+            held = self._views.held(-1)
+            found = await self._core.service.done(p.BudgetState())
         budgets = msgspec.convert(found["budgets"], list[BudgetHeld])
         return msgspec.structs.replace(held, seq=found["head_seq"], budgets=budgets)
 
@@ -205,19 +210,19 @@ class Handlers:
     async def kernel_shutdown(self, _params: t.NoParams) -> t.ShutdownResult:
         self._core.life.require_running()
         # After this answer has been written.
-        asyncio.get_running_loop().call_later(0.01, self._shut_down, "requested on the control socket")
+        asyncio.get_running_loop().call_later(0.01, self._shut_down, self._asked())
         return t.ShutdownResult(state="shutting_down")
 
     async def kill_process(self, params: t.KillParams) -> t.KillResult:
         agent = self._core.agent(params.pid)
-        self._supervisor.stops.request_stop(agent, graceful=params.graceful, reason="the operator asked")
+        self._supervisor.stops.request_stop(agent, graceful=params.graceful, reason=self._asked())
         return t.KillResult(pid=params.pid, graceful=params.graceful, state=agent.entry.state.value)
 
     async def restart_service(self, params: t.NameParams) -> t.RestartServiceResult:
         record = self._registry.get(params.name)
         if record.owner_pid is not None:
             old = self._core.agent(record.owner_pid).entry.os_pid
-            agent = await self._supervisor.restart(record.owner_pid, "the operator asked")
+            agent = await self._supervisor.restart(record.owner_pid, self._asked())
             return t.RestartServiceResult(name=params.name, old_pid=old, new_pid=agent.entry.os_pid)
         if params.name != "service":
             raise WrongState(f"{params.name!r} is a part of the kernel's own process and restarts with it")
@@ -246,7 +251,7 @@ class Handlers:
 
     async def agent_stop(self, params: a.StopParams) -> a.StopResult:
         entry = await self._supervisor.stops.stop(
-            params.pid, graceful=params.graceful, reason="the operator asked", timeout_s=params.timeout_secs
+            params.pid, graceful=params.graceful, reason=self._asked(), timeout_s=params.timeout_secs
         )
         record = exit_view(entry.last_exit)
         if record is None:
@@ -254,7 +259,7 @@ class Handlers:
         return a.StopResult(pid=params.pid, state=entry.state.value, exit=record)
 
     async def agent_restart(self, params: a.PidParams) -> a.SpawnResult:
-        return spawned(await self._supervisor.restart(params.pid, "the operator asked"))
+        return spawned(await self._supervisor.restart(params.pid, self._asked()))
 
     async def agent_suspend(self, params: a.PidParams) -> a.StateResult:
         entry = await self._supervisor.stops.suspend(params.pid)
@@ -306,7 +311,9 @@ class Handlers:
         return t.RotateResult(**await self._core.service.done(p.RotateKeys()))
 
     async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
-        return t.RedactResult(**await self._core.service.done(p.Redact(params.seq, params.reason, "operator")))
+        return t.RedactResult(
+            **await self._core.service.done(p.Redact(params.seq, params.reason, self._core.acting.by()))
+        )
 
     async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
         proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]

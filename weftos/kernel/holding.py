@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from weftos.kernel.access_folding import settings_held, token_held
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.folding import SETTLED
 from weftos.kernel.registry import ServiceRegistry
@@ -49,6 +50,8 @@ def held_by(core: Core, registry: ServiceRegistry, witnesses: list[str], seq: in
         ],
         witnesses=witnesses,
         dead_letters=len(core.dead_letters) + core.dead_letters.evicted,
+        tokens=[token_held(one) for one in core.tokens.held()],
+        settings=settings_held(core.settings.known),
     )
 
 

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit, struct_rusage
 from typing import Any
 
@@ -21,12 +20,13 @@ import weftos
 from weftos import limits, logs
 from weftos.agent.frames import SignalFrame
 from weftos.agent.main import prepare_agents
-from weftos.config import Config, load
-from weftos.errors import ChainCorrupted, ConfigError, WeftError
+from weftos.config import Config
+from weftos.errors import ChainCorrupted, WeftError
 from weftos.home import Home, InstanceLock
 from weftos.ids import KERNEL_PID
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import leftovers, reaper
+from weftos.kernel.access_boot import open_access, reload_settings, shared_socket
 from weftos.kernel.agent_requests import AgentRequests
 from weftos.kernel.capabilities import Capabilities
 from weftos.kernel.capability_handlers import CapabilityHandlers
@@ -46,6 +46,7 @@ from weftos.kernel.sampler import Sampler
 from weftos.kernel.service_host import ServiceHost
 from weftos.kernel.state import BootPhase, KernelState, LogLevel
 from weftos.kernel.supervisor import Supervisor
+from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
@@ -166,6 +167,7 @@ class Kernel:
             "artifacts_bytes": core.config.artifacts.store_bytes,
             "retention": retention_policy(core.home, core.config.chain),
             "cedar_policies": str(core.home.cedar_policies),
+            "vault": vault_settings(core),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -220,6 +222,7 @@ class Kernel:
 
     async def _boot_network(self) -> None:
         core = self.core
+        door, access = await open_access(core, self._configure)
         views = Views(core, self.registry, self.sampler, lambda: self._witnesses.running)
         handlers = Handlers(
             core,
@@ -232,8 +235,9 @@ class Kernel:
             self._replace_service,
             leftovers.enforcement(),
         )
-        table = handlers.table() | CapabilityHandlers(core, self.capabilities).table() | {"ipc.prove": self.proofs.find}
-        self._rpc = RpcServer(core.home.socket, table, core.emit)
+        own = CapabilityHandlers(core, self.capabilities).table() | {"ipc.prove": self.proofs.find}
+        table = handlers.table() | own | access
+        self._rpc = RpcServer(core.home.socket, table, core.emit, door, core.acting, shared_socket(core))
         await self._rpc.start()
         self._undo.append(("the control socket", self._rpc.stop))
         self._say(f"Control socket {core.home.socket}; no mesh in this version")
@@ -299,18 +303,16 @@ class Kernel:
 
     def reload(self) -> None:
         """Read the configuration again, as SIGHUP asks; a bad file changes nothing."""
-        try:
-            path = self.core.config_path
-            config = load(Path(path) if path else self.core.home.config)
-            logs.setup(config.log.level, fd=self._log_fd)
-            self.core.config = config
-        except ConfigError as error:
-            self.core.emit(log, LogLevel.ERROR, f"the configuration was not reloaded: {error}")
-            return
-        self.core.table.max_processes = self.core.config.kernel.max_processes
+        if self.core.life.state is KernelState.RUNNING:
+            self._task(reload_settings(self.core))
+
+    def _configure(self, config: Config) -> None:
+        """Put a configuration in force, as far as that can be while the kernel runs."""
+        logs.setup(config.log.level, fd=self._log_fd)
+        self.core.config = config
+        self.core.table.max_processes = config.kernel.max_processes
         for agent in self.core.agents.values():
             agent.signal_frame(SignalFrame(KernelSignal.RELOAD_CONFIG))
-        self._say("Configuration reloaded")
 
     def _reap(self) -> None:
         reaper.reap(

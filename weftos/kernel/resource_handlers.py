@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,19 +18,18 @@ from weftos.service import protocol as p
 
 __all__ = ["ResourceHandlers"]
 
-#: Who asks through the control socket.
-_OPERATOR: Final = "operator"
-
 
 class ResourceHandlers:
     """All methods below ``resource.``.
 
     Args:
         service: which keeps the tree.
+        by: tells who asks.
     """
 
-    def __init__(self, service: ServiceHost) -> None:
+    def __init__(self, service: ServiceHost, by: Callable[[], str]) -> None:
         self._service = service
+        self._by = by
 
     def table(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
         """Every method by name."""
@@ -91,7 +90,7 @@ class ResourceHandlers:
 
     async def delegate(self, params: x.DelegateParams) -> x.DelegateResult:
         wanted = p.IssueCertificate(params.subject, params.prefix, params.actions, params.valid_secs, params.max_depth)
-        values = await self._service.done(p.ChangeTree(wanted, _OPERATOR, params.reason))
+        values = await self._service.done(p.ChangeTree(wanted, self._by(), params.reason))
         return x.DelegateResult(**values | {"certificate": base64.b64encode(values["certificate"]).decode()})
 
     async def delegations(self, _params: t.NoParams) -> x.CertificateList:
@@ -112,4 +111,4 @@ class ResourceHandlers:
         return await self._changed(p.RestoreCertificate(bytes.fromhex(params.id)), params.reason)
 
     async def _changed(self, change: p.TreeChange, reason: str) -> x.TreeChanged:
-        return x.TreeChanged(**await self._service.done(p.ChangeTree(change, _OPERATOR, reason)))
+        return x.TreeChanged(**await self._service.done(p.ChangeTree(change, self._by(), reason)))

@@ -96,7 +96,8 @@ class Supervisor:
             core.life.require_running()
             entry = core.table.add(spec, time.time())
             agent = self._enter(entry, self._make_lines(entry.pid))
-            request = p.Append("agent.spawn", entry.spawn_payload(requester), entry.agent_id)
+            told = core.acting.signed("agent.spawn", entry.spawn_payload(requester))
+            request = p.Append("agent.spawn", told, entry.agent_id)
             recorded = core.service.submit(request)
         try:
             await core.on_disk(recorded)

@@ -13,17 +13,21 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import msgspec
 
 from weftos import limits
 from weftos.errors import KernelNotRunning, PeerRefused, ProtocolError, WeftTimeout
 from weftos.rpc.wire import LineSplitter, decode_response, encode_request, find_method
+
+if TYPE_CHECKING:
+    from weftos.auth.tokens import Token
 
 __all__ = ["RpcClient"]
 
@@ -41,6 +45,8 @@ class RpcClient:
         timeout: seconds for one call, connecting included.
         home: directory of the instance, for messages; by default the one above the socket's directory.
         on_call: told the method and its seconds after each exchange, also one that failed.
+        token: each connection is logged in with it.
+        shared: the socket is that of another user's instance: it belongs to whom its folder belongs.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class RpcClient:
         *,
         home: str | os.PathLike[str] | None = None,
         on_call: Callable[[str, float], None] | None = None,
+        token: Token | None = None,
+        shared: bool = False,
     ) -> None:
         self.socket_path = os.fspath(socket_path)
         self.timeout = timeout
@@ -60,6 +68,8 @@ class RpcClient:
         self._splitter = LineSplitter(limits.RPC_REPLY_BYTES)
         self._serial = 0
         self._on_call = on_call
+        self._token = token
+        self._shared = shared
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -171,13 +181,21 @@ class RpcClient:
             while not self._attempt(connection, deadline):
                 time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(pause * 2, limits.WAIT_SLICE_S)
-            self.server_pid = _check_peer(connection, self.socket_path)
+            self.server_pid, uid = _check_peer(connection, self.socket_path, shared=self._shared)
         except BaseException:
             connection.close()
             raise
         self._socket = connection
         self._splitter = LineSplitter(limits.RPC_REPLY_BYTES)
+        if self._token is not None:
+            from weftos.rpc.login import log_in
+
+            log_in(lambda *request: self._ask(deadline, *request), self._token, uid)
         return connection
+
+    def _ask(self, deadline: float, method: str, params: Any, result: type[T]) -> T:
+        """Call a method on the connection that was just made."""
+        return decode_response(self._exchange(encode_request(0, method, params), deadline), 0, result)
 
     def _attempt(self, connection: socket.socket, deadline: float) -> bool:
         """Try to connect; ``False`` means that the queue is full, which cannot be waited for on a unix socket."""
@@ -225,8 +243,11 @@ def _arm(connection: socket.socket, deadline: float) -> None:
     connection.settimeout(left)
 
 
-def _check_peer(connection: socket.socket, path: str) -> int:
-    """Check that the server runs as this user or as root; return its process id.
+def _check_peer(connection: socket.socket, path: str, *, shared: bool) -> tuple[int, int]:
+    """Check that the server runs as this user, as root, or as the owner of a shared socket's folder.
+
+    Returns:
+        Its process and its user.
 
     Linux records the credentials when the server calls listen(2) (unix(7), SO_PEERCRED), so a process that inherits the
     listening socket cannot pretend to be somebody else. Where the option does not exist, the file's owner decides.
@@ -239,6 +260,15 @@ def _check_peer(connection: socket.socket, path: str) -> int:
         pid, uid = 0, os.stat(path).st_uid
     else:
         pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    if uid not in (os.geteuid(), 0):
+    if uid not in (os.geteuid(), 0) and not (shared and uid == _owner(os.path.dirname(path))):
         raise PeerRefused(f"the process {pid} that listens on {path} runs as user {uid}; nothing was sent to it")
-    return int(pid)
+    return int(pid), int(uid)
+
+
+def _owner(folder: str) -> int | None:
+    """Whose folder it is; ``None`` if others could put something there."""
+    try:
+        status = os.stat(folder or ".")
+    except OSError:
+        return None
+    return None if stat.S_IMODE(status.st_mode) & 0o022 else status.st_uid

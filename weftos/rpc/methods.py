@@ -15,8 +15,10 @@ import msgspec
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
 from weftos.rpc import artifact_types as f
+from weftos.rpc import auth_types as u
 from weftos.rpc import budget_types as b
 from weftos.rpc import capability_types as c
+from weftos.rpc import config_types as k
 from weftos.rpc import governance_types as g
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
@@ -28,8 +30,11 @@ __all__ = ["METHODS", "Access", "Method"]
 
 
 class Access(enum.StrEnum):
-    """What a method may change: nothing; agents and messages; the kernel itself."""
+    """What a method may change: nothing; agents and messages; the kernel itself. ``OPEN`` is for all who may connect:
+    they show who they are, and nothing is shown to them.
+    """
 
+    OPEN = "open"
     READ = "read"
     OPERATE = "operate"
     ADMIN = "admin"
@@ -56,7 +61,7 @@ class Method(msgspec.Struct, frozen=True):
     streaming: bool = False
 
 
-_READ, _OPERATE, _ADMIN = Access.READ, Access.OPERATE, Access.ADMIN
+_OPEN, _READ, _OPERATE, _ADMIN = Access.OPEN, Access.READ, Access.OPERATE, Access.ADMIN
 
 _TABLE: Final = (
     Method("ping", _READ, t.NoParams, str, "Answers `pong`: the kernel's loop turns."),
@@ -186,6 +191,26 @@ _TABLE: Final = (
         list[t.DeadLetterInfo],
         "Messages that nobody will handle, oldest first.",
     ),
+    Method("auth.challenge", _OPEN, t.NoParams, u.ChallengeResult, "What a login has to sign."),
+    Method("auth.login", _OPEN, u.LoginParams, u.WhoAmI, "Use a token on this connection from here on."),
+    Method("auth.whoami", _OPEN, t.NoParams, u.WhoAmI, "Who asks, as the kernel sees it."),
+    Method("auth.token-issue", _ADMIN, u.TokenIssueParams, u.TokenInfo, "Let a token count."),
+    Method("auth.token-list", _READ, t.NoParams, list[u.TokenInfo], "The tokens that count."),
+    Method("auth.token-revoke", _ADMIN, u.TokenRevokeParams, u.TokenInfo, "Let a token count no more."),
+    Method("auth.vault-key", _ADMIN, t.NoParams, u.VaultKey, "To which key secrets for the vault are sealed."),
+    Method("auth.credential-add", _ADMIN, u.CredentialAddParams, u.CredentialChanged, "Keep a credential, encrypted."),
+    Method("auth.credential-list", _READ, t.NoParams, list[u.CredentialInfo], "The credentials, without secrets."),
+    Method(
+        "auth.credential-rotate",
+        _ADMIN,
+        u.CredentialRotateParams,
+        u.CredentialChanged,
+        "Give a credential another secret.",
+    ),
+    Method("auth.credential-remove", _ADMIN, u.CredentialRemoveParams, u.CredentialChanged, "Destroy a credential."),
+    Method("config.get", _READ, k.ConfigKeyParams, k.SettingInfo, "One setting."),
+    Method("config.list", _READ, t.NoParams, list[k.SettingInfo], "All settings."),
+    Method("config.set", _ADMIN, k.ConfigSetParams, k.ConfigChanged, "Change a setting, in the file and in force."),
     Method("ipc.prove", _OPERATE, s.ProveParams, s.MessageLeaf, "Ask an agent in which window a message lies."),
 )
 

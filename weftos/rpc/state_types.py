@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["AgentHeld", "BudgetHeld", "KernelHeld", "RingHeld", "ServiceHeld", "TopicHeld"]
+__all__ = [
+    "AgentHeld",
+    "BudgetHeld",
+    "KernelHeld",
+    "RingHeld",
+    "ServiceHeld",
+    "SettingHeld",
+    "TokenHeld",
+    "TopicHeld",
+]
 
 
 class AgentHeld(msgspec.Struct, kw_only=True, dict=False):
@@ -121,6 +130,44 @@ class BudgetHeld(msgspec.Struct, kw_only=True):
     open: list[int] = []
 
 
+class TokenHeld(msgspec.Struct, kw_only=True):
+    """A token that counts; the fields of ``auth.scope.TokenScope``.
+
+    Attributes:
+        id: its name for programs.
+        name: its name for people.
+        fingerprint: hash of its public half, hex digits.
+        access: class of methods.
+        methods: further methods.
+        agents: to which it is limited.
+        uids: to which it is limited.
+        expires_ns: end of its life.
+        issued_by: who issued it.
+    """
+
+    id: str
+    name: str
+    fingerprint: str
+    access: str
+    methods: list[str]
+    agents: list[str]
+    uids: list[int]
+    expires_ns: int
+    issued_by: str
+
+
+class SettingHeld(msgspec.Struct, kw_only=True):
+    """A setting that the configuration file sets.
+
+    Attributes:
+        key: section and name.
+        value: as JSON.
+    """
+
+    key: str
+    value: str
+
+
 class KernelHeld(msgspec.Struct, kw_only=True):
     """What the kernel holds.
 
@@ -135,6 +182,8 @@ class KernelHeld(msgspec.Struct, kw_only=True):
         witnesses: names of the witnesses that run.
         budgets: by pid; the service holds them.
         dead_letters: put aside since the boot, those that were dropped since included.
+        tokens: by id; null if the log's beginning, which would tell, was pruned.
+        settings: by key; null likewise.
     """
 
     boot_id: str
@@ -147,3 +196,5 @@ class KernelHeld(msgspec.Struct, kw_only=True):
     witnesses: list[str] = []
     budgets: list[BudgetHeld] = []
     dead_letters: int = 0
+    tokens: list[TokenHeld] | None = []
+    settings: list[SettingHeld] | None = []

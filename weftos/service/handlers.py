@@ -31,6 +31,7 @@ from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.budget_calls import BUDGET_HANDLERS
 from weftos.service.budget_desk import BudgetDesk
 from weftos.service.clients import Caller, only_kernel
+from weftos.service.credential_desk import ACCESS_HANDLERS
 from weftos.service.gate_desk import GATE_HANDLERS
 from weftos.service.governance import Governance
 from weftos.service.governance_desk import GOVERNANCE_HANDLERS
@@ -265,4 +266,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     **BUDGET_HANDLERS,
     **GATE_HANDLERS,
     **GOVERNANCE_HANDLERS,
+    **ACCESS_HANDLERS,
 }

@@ -33,6 +33,7 @@ from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread
 from weftos.service.clients import Caller
+from weftos.service.credential_desk import CredentialDesk, VaultSettings
 from weftos.service.delegations import DelegationKey
 from weftos.service.ledgers import EVENT_BITS as _EVENT_BITS
 from weftos.service.ledgers import Ledgers, LedgerSettings
@@ -105,6 +106,7 @@ class Journal:
             writer, policy, self._covered, self._keep_tree, lambda: self.tree.snapshot_seq, self.ledgers.secure
         )
         self.failed: str | None = None
+        self.credentials: CredentialDesk
         self.sync_wanted = False
         self.unsynced_since: float | None = None
 
@@ -179,6 +181,10 @@ class Journal:
     def boot_id(self) -> bytes:
         """Of the boot of the kernel that this log is written for."""
         return self._writer.boot_id
+
+    def keep_credentials(self, settings: VaultSettings) -> None:
+        """Be ready to keep credentials; called once, when the log is open. Errors as for ``append``."""
+        self.credentials = CredentialDesk(self, settings)
 
     # --- appending ----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from weftos.errors import (
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.credential_desk import VaultSettings
 from weftos.service.governance import Governance
 from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
@@ -79,6 +80,7 @@ class ServiceBoot:
         artifacts_bytes: size of the artifact store; 0 is unlimited.
         retention: which segments are archived and pruned; none if ``None``.
         cedar_policies: file with policies in Cedar; it need not exist.
+        vault: where credentials are kept.
     """
 
     control: socket.socket
@@ -97,6 +99,7 @@ class ServiceBoot:
     artifacts_bytes: int = limits.ARTIFACT_STORE_BYTES
     retention: RetentionPolicy | None = None
     cedar_policies: str = ""
+    vault: VaultSettings = field(default_factory=VaultSettings)
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -131,6 +134,7 @@ def run_service(boot: ServiceBoot) -> int:
         )
         trust_ourselves(journal)
         journal.move_tiles(TileProcess)
+        journal.keep_credentials(boot.vault)
         governance = Governance(journal, boot.keys_dir, boot.boot_id, boot.cedar_policies)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",

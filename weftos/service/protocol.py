@@ -20,6 +20,7 @@ from weftos.chain.folder.pages import RawRecord
 from weftos.chain.statements.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
+from weftos.service.access_protocol import AccessRequest
 
 __all__ = [
     "NOTICE",
@@ -412,6 +413,7 @@ Request: TypeAlias = (
     | TellOutcome
     | AskGovernance
     | ChangeGovernance
+    | AccessRequest
 )
 
 

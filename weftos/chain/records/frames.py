@@ -45,6 +45,8 @@ WITHHELD: Final = 1
 PROLOGUE: Final = struct.Struct("<II")
 BODY: Final = struct.Struct("<BBH")
 LENGTH: Final = struct.Struct("<I")
+#: Prologue and the beginning of a body, read at once.
+FRAME_HEAD: Final = struct.Struct("<IIBBH")
 #: Bytes of a frame that are not its body.
 FRAME_OVERHEAD: Final = PROLOGUE.size + LENGTH.size
 MIN_BODY: Final = BODY.size

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from weftos import limits
 from weftos.chain.records.cursor import Cursor
-from weftos.chain.records.frames import BODY, FRAME_OVERHEAD, MAX_BODY, PROLOGUE, RECORD
+from weftos.chain.records.frames import BODY, FRAME_HEAD, FRAME_OVERHEAD, LENGTH, MAX_BODY, RECORD
 from weftos.chain.records.record import HEADER_DECODER, LEAF_TAG, RECORD_VERSION, SALT_BYTES, Header, encode_header
 
 __all__ = ["Picked", "pass_good_records"]
@@ -68,23 +68,18 @@ def pass_good_records(
         return at
     hasher = blake3()  # one for all: making one takes longer than hashing a record
     reset, update, digest = hasher.reset, hasher.update, hasher.digest
-    unpack, unpack_body, decode, encode, tag = (
-        PROLOGUE.unpack_from,
-        BODY.unpack_from,
-        HEADER_DECODER.decode,
-        encode_header,
-        LEAF_TAG,
-    )
+    unpack, unpack_length = FRAME_HEAD.unpack_from, LENGTH.unpack_from
+    decode, encode, tag = HEADER_DECODER.decode, encode_header, LEAF_TAG
     log_id, seq, prev_hash, t_ns = cursor.log_id, cursor.seq, cursor.prev_hash, cursor.t_ns
     end, append, longest = len(data) - FRAME_OVERHEAD - BODY.size, entries.append, limits.CHAIN_HEADER_BYTES
+    last_stop = len(data) - LENGTH.size
     while at < end:
-        size, crc = unpack(data, at)
+        size, crc, kind, flags, length = unpack(data, at)
         start = at + 8
         stop = start + size
-        if size > MAX_BODY or data[at : at + 4] != data[stop : stop + 4]:
+        if size > MAX_BODY or stop > last_stop or unpack_length(data, stop)[0] != size:
             break
-        kind, flags, length = unpack_body(data, start)
-        if crc32(data[start:stop], size) != crc or kind != RECORD or flags:
+        if kind != RECORD or flags or crc32(data[start:stop], size) != crc:
             break
         header_stop = start + 4 + length
         raw, salted = data[start + 4 : header_stop], data[header_stop:stop]
