@@ -100,7 +100,7 @@ def test_each_call_fails_once(tmp_path, signer, number):
         check(home, acked, own)
 
 
-@pytest.mark.parametrize("power", [None, pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("power", [None, *(pytest.param(one, marks=pytest.mark.slow) for one in (0.0, 0.5))])
 def test_the_world_ends_at_each_call(tmp_path, signer, power):
     names = calls_of_a_life(tmp_path, signer)
     for at, name in enumerate(names):
@@ -117,6 +117,7 @@ def test_the_world_ends_at_each_call(tmp_path, signer, power):
         check(home, acked, own)
 
 
+@pytest.mark.slow
 def test_power_is_lost_after_a_restart_that_followed_a_kill(tmp_path, signer):
     """The restarted writer must not build on names that its killed predecessor did not bring onto the disk."""
     for at, name in enumerate(calls_of_a_life(tmp_path, signer)):
@@ -141,7 +142,7 @@ def test_power_is_lost_after_a_restart_that_followed_a_kill(tmp_path, signer):
         check(home, acked, own)
 
 
-@pytest.mark.parametrize("power", [None, pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("power", [None, *(pytest.param(one, marks=pytest.mark.slow) for one in (0.0, 0.5))])
 def test_the_world_ends_at_each_call_of_a_recovery(tmp_path, signer, power):
     def torn(home):
         home.parent.mkdir()

@@ -549,7 +549,7 @@ def erasing(seq):
 
 
 @pytest.mark.parametrize("power", [*(pytest.param(one, marks=pytest.mark.slow) for one in (None, 0.0)), 0.5])
-@pytest.mark.parametrize("what", ["archiving", "pruning", "erasing"])
+@pytest.mark.parametrize("what", [pytest.param("archiving", marks=pytest.mark.slow), "pruning", "erasing"])
 def test_the_world_ends_at_each_call(tmp_path, what, power):
     seq = model(tmp_path)
     doing = {"archiving": archiving, "pruning": pruning, "erasing": erasing(seq)}[what]
@@ -585,7 +585,7 @@ def test_the_world_ends_at_each_call(tmp_path, what, power):
         shutil.rmtree(home.parent)
 
 
-@pytest.mark.parametrize("what", ["archiving", "pruning"])
+@pytest.mark.parametrize("what", [pytest.param("archiving", marks=pytest.mark.slow), "pruning"])
 def test_each_call_fails_once(tmp_path, what):
     model(tmp_path)
     doing = {"archiving": archiving, "pruning": pruning}[what]

@@ -164,6 +164,7 @@ def segment_notes(driver):
             yield seq
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_needed_and_gone_is_said(cold):
     configure(cold, RULES)
     cold.start()
