@@ -1,0 +1,1 @@
+"""Providers that turn text into vectors, each with an identity of its own."""

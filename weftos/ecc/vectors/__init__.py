@@ -1,0 +1,1 @@
+"""Collections of vectors, crash-safe and searched exactly: a scanned delta, sealed HNSW segments, tombstones."""
