@@ -15,6 +15,7 @@ import os
 
 import msgspec
 
+from weftos import limits
 from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.archive import open_segment
 from weftos.chain.folder.reader import check_present, list_segments, read, segment_header, segment_of
@@ -36,6 +37,8 @@ _FEW = 12
 _GUESSES = 6
 #: Bytes that are looked at first.
 _SMALL_WINDOW = 4 * 1024
+#: Bytes that are read at once where the record is near: what halving leaves, and a few records of the usual size.
+_WALK_CHUNK = 2 * _NEAR
 
 
 def record_at(
@@ -64,7 +67,7 @@ def record_at(
             body = None
             if entry is not None:
                 end = size if number == listing.segments[-1] else None
-                body = _walk(file, _near(file, header.log_id, seq, header.first_seq, end), seq)
+                body = _walk(file, _near(file, header.log_id, seq, header.first_seq, end), seq, _WALK_CHUNK)
                 if body is not None and parse(body)[1] != entry:
                     body = None
             if body is None:
@@ -136,7 +139,7 @@ def known_record(directory: str | os.PathLike[str], seq: int, digest: bytes) -> 
     try:
         with ReadFile(listing.path(segment_of(listing, seq))) as file:
             header = segment_header(file)
-            body = _walk(file, _near(file, header.log_id, seq, header.first_seq, None), seq)
+            body = _walk(file, _near(file, header.log_id, seq, header.first_seq, None), seq, _WALK_CHUNK)
         if body is not None and record_hash(parse(body)[1]) == digest:
             return record_at(path, seq, parse(body)[1])
     except OSError as error:
@@ -157,7 +160,7 @@ def frame_offset(file: ReadFile, log_id: bytes, seq: int, entry: bytes) -> int |
     Raises:
         OSError: the file cannot be read.
     """
-    reader = FrameReader(file, _near(file, log_id, seq, segment_header(file).first_seq, None))
+    reader = FrameReader(file, _near(file, log_id, seq, segment_header(file).first_seq, None), _WALK_CHUNK)
     begin = reader.offset
     for body in reader:
         try:
@@ -225,8 +228,8 @@ def _next(data: bytes, log_id: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _walk(file: ReadFile, offset: int, seq: int) -> bytes | None:
-    for body in FrameReader(file, offset):
+def _walk(file: ReadFile, offset: int, seq: int, chunk: int = limits.CHAIN_READ_BYTES) -> bytes | None:
+    for body in FrameReader(file, offset, chunk):
         try:
             header = parse(body)[0]
         except msgspec.DecodeError:

@@ -123,6 +123,7 @@ class FrameReader:
     Args:
         file: what to read from.
         start: offset of the first frame.
+        chunk: bytes that are read at once; few if only a few frames will be asked for.
 
     Attributes:
         offset: of the frame that follows the last one yielded; at the end, of the first byte that is no whole frame.
@@ -130,8 +131,9 @@ class FrameReader:
         problem: after the walk, ``""`` if it ended at the end of the file; otherwise ``bad_frame`` or ``bad_crc``.
     """
 
-    def __init__(self, file: ReadFile, start: int = 0) -> None:
+    def __init__(self, file: ReadFile, start: int = 0, chunk: int = limits.CHAIN_READ_BYTES) -> None:
         self._file = file
+        self._chunk = chunk
         self.offset = start
         self.end = start
         self.problem = ""
@@ -147,7 +149,7 @@ class FrameReader:
             stop = start + size
             if stop + 4 > have:
                 base, at, data = base + at, 0, data[at:]
-                more = self._file.read(base + len(data), limits.CHAIN_READ_BYTES)
+                more = self._file.read(base + len(data), self._chunk)
                 data += more
                 have = len(data)
                 self.end = max(self.end, base + have)
