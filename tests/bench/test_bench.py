@@ -83,6 +83,7 @@ def test_latency_chain_and_spawn(short_tmp: Path) -> None:
     assert ("durable appends, 16 appenders, window 64", "sqlite3") in found
     assert ("durable appends, 16 appenders, batches of 64", "weftos") in found
     assert ("acknowledgement, 16 appenders at half of their rate", "weftos") in found
+    assert ("acknowledgement, 16 appenders at half of their rate, looking every 4 ms", "weftos") in found
     assert ("verify", "weftos") in found
     report = run("spawn", "--quick")
     check(report, "spawn")

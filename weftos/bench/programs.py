@@ -91,6 +91,8 @@ class Appends(msgspec.Struct, frozen=True):
         path: named pipe for the answer.
         batch: events in each request; 0 for requests of one event.
         rate: events to submit each second; 0 for as many as possible. The answer is then how long each one took.
+        every: with a rate, seconds that the appender sleeps between two looks at what was answered and what is due; 0:
+            every answer wakes it.
     """
 
     window: int
@@ -99,6 +101,7 @@ class Appends(msgspec.Struct, frozen=True):
     path: str
     batch: int = 0
     rate: float = 0.0
+    every: float = 0.0
 
 
 def write_answer(path: str, answer: Any) -> None:
@@ -234,7 +237,10 @@ def _paced(ctx: Context, order: Appends) -> list[float]:
             event = Append("app.bench", {"n": sent, "data": _TEXT}, None, None, True)
             service.submit(event).on_done(lambda _, begun=begun: samples.append(now() - begun))  # type: ignore[misc]
             sent += 1
-        if not service.on_ready():
+        if order.every:
+            time.sleep(order.every)
+            service.on_ready()
+        elif not service.on_ready():
             service.pump(_PACE_S)
     if not samples:
         raise BenchFailed("no append was acknowledged")
