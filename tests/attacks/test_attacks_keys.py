@@ -12,7 +12,6 @@ import pytest
 from forged_logs import Forger, Target, note, open_log, weaver_verify
 
 from weftos import chain
-from weftos.chain.disk.clock import SystemClock
 from weftos.chain.records.canonical import encode_payload
 from weftos.chain.signing.checkpoint import parse_text
 from weftos.chain.signing.cosignature import CosignatureSigner
@@ -22,6 +21,7 @@ from weftos.chain.signing.rotation import Genesis
 from weftos.chain.tiles.tile_tree import TileTree, root_at
 from weftos.chain.verification.proof_file import check_proof, make_proof, parse_proof
 from weftos.chain.writing.key_change import rotate_keys
+from weftos.disk.clock import SystemClock
 from weftos.errors import ChainCorrupted, ChainError, SignatureInvalid
 from weftos.merkle.proofs import consistency_proof
 from weftos.witness.folder import WitnessFolder

@@ -11,11 +11,11 @@ import pytest
 from forged_logs import Forger, Target, note, weaver_verify
 
 from weftos import chain
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.signing.checkpoint import Checkpoint, log_origin
 from weftos.chain.statements.seal_keys import format_seal_key
 from weftos.chain.statements.seals import SEAL_KIND, Seal, SealState, newest_seal
 from weftos.chain.verification.verify_seals import SealCheck
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.merkle.frontier import Frontier, leaf_hash
 
 encode = msgspec.msgpack.Encoder().encode

@@ -16,7 +16,7 @@ from weftos import limits
 from weftos.auth.sealing import OVERHEAD, open_box, seal_box
 from weftos.auth.vault import Vault, about_credential, check_name
 from weftos.auth.vault_key import FileKey, KeyringKey
-from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ConfigError, CredentialRefused, InvalidRequest, StorageFailed, VaultDamaged
 
 SECRET = b"correct horse battery staple"

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from weftos.chain.disk.files import ReadFile
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.folder.archive import archived_header, open_segment
 from weftos.chain.records.canonical import decode_payload, encode_payload
 from weftos.chain.records.cursor import Cursor, parse
@@ -37,6 +35,8 @@ from weftos.chain.statements.pruned_file import PRUNED_NAME, Act, Pruned, read_p
 from weftos.chain.statements.seals import Seal, SealState, verify_seals
 from weftos.chain.tiles.tile_paths import decode_bundle, encode_bundle, entries_path, parse_tile_path, tile_path
 from weftos.chain.verification.proof_file import EventProof, check_proof, parse_proof
+from weftos.disk.files import ReadFile
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, ProofInvalid, SealInvalid
 
 ORIGIN = "weftos/log/" + "ab" * 16

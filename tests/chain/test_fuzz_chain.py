@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from logs_for_tests import note, open_log
 
 from weftos import chain
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.folder.locate import record_at
 from weftos.chain.records.canonical import encode_payload
 from weftos.chain.records.redaction import erase_payload
@@ -26,6 +25,7 @@ from weftos.chain.signing.log_signer import HIGH_WATER_NAME
 from weftos.chain.signing.rotation import Genesis, Rotation
 from weftos.chain.statements.seals import Seal
 from weftos.chain.verification.proof_file import check_proof, parse_proof
+from weftos.disk.files import RealFiles
 from weftos.errors import ChainCorrupted, ProofInvalid, SealInvalid, WeftError
 
 EXAMPLES = 60

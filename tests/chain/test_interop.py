@@ -26,11 +26,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from logs_for_tests import note, open_log
 
 from weftos import chain
-from weftos.chain.disk.clock import SystemClock
 from weftos.chain.signing.checkpoint import log_origin
 from weftos.chain.signing.cosignature import CosignatureSigner, cosign
 from weftos.chain.signing.pins import Pins
 from weftos.chain.verification.proof_file import check_proof, make_proof, parse_proof
+from weftos.disk.clock import SystemClock
 from weftos.errors import ProofInvalid
 from weftos.merkle.frontier import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 from weftos.merkle.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion

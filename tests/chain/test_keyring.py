@@ -14,11 +14,11 @@ import pytest
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.signing.bare_key import read_public_key
 from weftos.chain.signing.keyring import KeyRing, locked_folder
 from weftos.chain.signing.note import Ed25519NoteSigner, SignaturePolicy, parse_note, sign_note, verify_note
 from weftos.chain.signing.rotation import PublicKeys, verify_rotation
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ChainError, ConfigError
 
 ORIGIN = "weftos/log/" + "0" * 32

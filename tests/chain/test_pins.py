@@ -12,11 +12,11 @@ import pytest
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.signing.keyring import KeyPair, hand_over, locked_folder
 from weftos.chain.signing.note import COSIGNATURE, VerifierKey
 from weftos.chain.signing.pins import PINS_NAME, Pins
 from weftos.chain.signing.rotation import PublicKeys
+from weftos.disk.files import RealFiles
 from weftos.errors import ChainError, ConfigError, SignatureInvalid
 
 LOG, OTHER = "weftos/log/" + "0" * 32, "weftos/log/" + "1" * 32

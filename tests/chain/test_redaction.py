@@ -60,8 +60,8 @@ def test_a_payload_goes_and_the_log_still_verifies(home, signer, place):
 
 
 def test_a_payload_that_is_gone_without_a_word_is_damage(home, signer):
-    from weftos.chain.disk.files import RealFiles
     from weftos.chain.records.redaction import erase_payload
+    from weftos.disk.files import RealFiles
 
     with open_log(home, signer=signer) as writer:
         seq = writer.append(secret_event()).seq
@@ -72,8 +72,8 @@ def test_a_payload_that_is_gone_without_a_word_is_damage(home, signer):
 
 
 def test_an_agent_cannot_excuse_a_missing_payload(home, signer):
-    from weftos.chain.disk.files import RealFiles
     from weftos.chain.records.redaction import erase_payload
+    from weftos.disk.files import RealFiles
 
     with open_log(home, signer=signer) as writer:
         seq = writer.append(secret_event()).seq

@@ -8,7 +8,6 @@ from logs_for_tests import note, open_log
 from weftos import chain, limits
 from weftos.artifacts.holding import REFERENCE
 from weftos.chain.copies.restore import restore
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.folder.pages import FileSource, Pages
 from weftos.chain.folder.reader import list_segments, read_whole
 from weftos.chain.index.log_index import LogIndex
@@ -16,6 +15,7 @@ from weftos.chain.retention.policy import RetentionPolicy, archive_segments, pla
 from weftos.chain.statements.lineage import LINEAGE_KIND, Derivation
 from weftos.chain.statements.seals import SEAL_KIND, SealState
 from weftos.chain.verification.verify_seals import SealCheck
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ChainError, RecordPruned
 from weftos.service.artifact_scan import held_hashes, scan_holdings
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from logs_for_tests import Crash, FaultyDisk
 
 from weftos import limits
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.records.canonical import decode_payload, encode_payload
 from weftos.chain.signing.statement import U64_MAX, statement
 from weftos.chain.statements import seals as module
 from weftos.chain.statements.seals import Seal, SealState, verify_seals
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ConfigError, SealGap, SealInvalid, StorageFailed, error_for_code
 
 LOG = bytes(range(16))

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.tiles.tile_paths import (
     TILE_WIDTH,
     bundle_entry,
@@ -17,6 +16,7 @@ from weftos.chain.tiles.tile_paths import (
     tile_path,
 )
 from weftos.chain.tiles.tile_store import TileStore, read_tile
+from weftos.disk.files import RealFiles
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier, leaf_hash
 

@@ -9,11 +9,11 @@ import pytest
 from logs_for_tests import BOOT, Ticking, frames, note, open_log
 
 from weftos import chain, limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.records.cursor import parse
 from weftos.chain.records.frames import BODY, RECORD, encode_frame, read_frame_at
 from weftos.chain.records.record import encode_header, payload_hash, record_hash
 from weftos.chain.statements.windows import WindowPairs
+from weftos.disk.files import ReadFile
 
 pytestmark = pytest.mark.usefixtures("any_payload")
 

@@ -3,29 +3,15 @@
 The steps are the calls that change a file or ask the service, before each and after the last.
 """
 
-import os
-import signal
 import sys
 
-from weftos.chain.disk.files import RealFiles
+from fuse import Fuse
+
+from weftos.disk.files import RealFiles
 from weftos.home import find_home
 from weftos.kernel import settings_keeper
 from weftos.kernel.daemon import run_foreground
 from weftos.kernel.settings_keeper import SettingsKeeper
-
-
-class Fuse:
-    """Burns step by step once it is lit, and ends the process."""
-
-    def __init__(self, steps):
-        self.steps = steps
-        self.lit = False
-
-    def burn(self):
-        self.steps -= self.lit
-        if self.steps < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
 
 fuse = Fuse(int(sys.argv[1]))
 step = fuse.burn

@@ -3,30 +3,16 @@
 The steps are the calls that change a file of the vault, and the record on the log, before and after.
 """
 
-import os
-import signal
 import sys
 
+from fuse import Fuse
+
 from weftos.auth import vault
-from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.home import find_home
 from weftos.kernel.daemon import run_foreground
 from weftos.service.credential_desk import CredentialDesk
 from weftos.service.journal import Journal
-
-
-class Fuse:
-    """Burns step by step once it is lit, and ends the process."""
-
-    def __init__(self, steps):
-        self.steps = steps
-        self.lit = False
-
-    def burn(self):
-        self.steps -= self.lit
-        if self.steps < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
 
 fuse = Fuse(int(sys.argv[1]))
 

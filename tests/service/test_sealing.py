@@ -9,9 +9,9 @@ import signal
 import pytest
 
 from weftos import chain
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.statements.seals import SEAL_KIND, Seal, SealState, newest_seal
 from weftos.chain.verification.verify_seals import SealCheck
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.service import protocol as p
 from weftos.service import sealing
 from weftos.service.ledgers import LedgerSettings

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weftos import chain
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.tiles.tile_store import TileStore
+from weftos.disk.files import RealFiles
 from weftos.errors import TileProcessLost
 from weftos.service import protocol as p
 from weftos.service.tile_process import TileProcess

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.signing.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from weftos.chain.signing.keyring import KeyPair
+from weftos.disk.files import RealFiles
 from weftos.merkle.frontier import EMPTY_ROOT, leaf_hash, node_hash
 from weftos.merkle.proofs import consistency_proof
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from logs_of_witnesses import Crash, FailingFiles
 
-from weftos.chain.disk.secret_file import RealSecretFiles
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ChainError, ConfigError
 from weftos.witness.keys import KEY_NAME, open_key
 

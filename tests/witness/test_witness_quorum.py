@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from logs_of_witnesses import TestLog
 from witness_processes import WitnessProcess
 
-from weftos.chain.disk.clock import SystemClock
 from weftos.chain.signing.checkpoint import Checkpoint, sign_checkpoint
 from weftos.chain.signing.cosignature import CosignatureSigner, cosign
 from weftos.chain.signing.note import Note, NoteSignature, VerifierKey, format_note, parse_note
+from weftos.disk.clock import SystemClock
 from weftos.errors import ChainCorrupted, ConfigError, SignatureInvalid
 from weftos.witness.outcomes import Cosigned, Head
 from weftos.witness.quorum import Agrees, Contradicted, Quorum, RolledBack, compare, newest_of

@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from logs_of_witnesses import Crash, FailingFiles, TestLog
 
 from weftos import limits
-from weftos.chain.disk.files import RealFiles
 from weftos.chain.signing.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from weftos.chain.signing.cosignature import CosignatureSigner, cosignature_times
 from weftos.chain.signing.keyring import KeyPair, hand_over
 from weftos.chain.signing.note import Ed25519NoteSigner, SignaturePolicy
+from weftos.disk.files import RealFiles
 from weftos.errors import ChainCorrupted, ConfigError
 from weftos.witness.folder import WitnessFolder
 from weftos.witness.outcomes import Conflict, Cosigned, Head, Pinned, Refused

@@ -25,7 +25,7 @@ from blake3 import blake3
 
 from weftos import limits
 from weftos.artifacts.collecting import Loose, Removed, find_loose, remove
-from weftos.artifacts.files import ArtifactFiles, RealArtifactFiles, write_all
+from weftos.artifacts.files import ArtifactFiles, RealArtifactFiles
 from weftos.artifacts.folder import Folder, identity_of
 from weftos.artifacts.form import (
     HEADER_BYTES,
@@ -37,6 +37,7 @@ from weftos.artifacts.form import (
 )
 from weftos.artifacts.reading import ArtifactFile, ArtifactStream
 from weftos.artifacts.sources import Source, blocks_of, bytes_of, grace_border_ns, storage
+from weftos.disk.files import write_all
 from weftos.errors import (
     ArtifactCorrupted,
     ArtifactNotFound,

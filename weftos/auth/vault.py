@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from weftos import limits
 from weftos.auth.sealing import open_box
 from weftos.auth.vault_key import KeySource, VaultKeys
-from weftos.chain.disk.files import write_all
-from weftos.chain.disk.secret_file import RealSecretFiles, SecretFiles, read_secret
+from weftos.disk.files import write_all
+from weftos.disk.secret_file import RealSecretFiles, SecretFiles, read_secret
 from weftos.errors import CredentialRefused, InvalidRequest, StorageFailed, VaultDamaged, WeftError
 
 __all__ = ["CREDENTIAL_TYPES", "Vault", "about_credential", "check_name"]

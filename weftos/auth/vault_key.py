@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from weftos.chain.disk.secret_file import RealSecretFiles, create_secret, read_secret
+from weftos.disk.secret_file import RealSecretFiles, create_secret, read_secret
 from weftos.errors import ConfigError, VaultDamaged
 
 __all__ = ["FileKey", "KeySource", "KeyringKey", "VaultKeys"]

@@ -3,8 +3,6 @@
 A pure library: no process, no socket, no ring. The service process owns the writer; everybody may read and verify.
 """
 
-from weftos.chain.disk.clock import Clock, SystemClock
-from weftos.chain.disk.files import Files, RealFiles
 from weftos.chain.folder.reader import read, tail
 from weftos.chain.records.record import Ack, Head, Header, NewEvent, Record
 from weftos.chain.signing.log_signer import Signer
@@ -13,6 +11,8 @@ from weftos.chain.verification.report import Checks, Problem, VerifyReport
 from weftos.chain.verification.verify import verify
 from weftos.chain.writing.statistics import ChainStatistics
 from weftos.chain.writing.writer import ChainWriter
+from weftos.disk.clock import Clock, SystemClock
+from weftos.disk.files import Files, RealFiles
 
 __all__ = [
     "Ack",

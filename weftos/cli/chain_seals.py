@@ -54,10 +54,10 @@ def init(output: Path | None, as_json: bool) -> None:
     Keep the first key away from this machine: it is not stored here and cannot be shown again. A running kernel begins
     to seal within a second or two, any other when it boots.
     """
-    from weftos.chain.disk.secret_file import RealSecretFiles
     from weftos.chain.signing.checkpoint import log_id_of
     from weftos.chain.statements.seal_keys import format_seal_key, write_seal_key
     from weftos.chain.statements.seals import SealState
+    from weftos.disk.secret_file import RealSecretFiles
 
     home = instance()
     log_id = log_id_of(origin_of_log(home.chain))

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from weftos import config as schema
 from weftos.auth import places
-from weftos.chain.disk.files import RealFiles, write_all
 from weftos.config import Config
+from weftos.disk.files import RealFiles, write_all
 from weftos.errors import ConfigError, StorageFailed, WeftError
 from weftos.kernel.service_host import ServiceHost
 from weftos.service import access_protocol as q

@@ -20,7 +20,7 @@ from weftos import chain
 from weftos.artifacts import ArtifactStore
 from weftos.artifacts.collecting import Removed
 from weftos.artifacts.holding import GC, Holdings
-from weftos.chain.disk.files import RealFiles, replace_file
+from weftos.disk.files import RealFiles, replace_file
 from weftos.errors import ArtifactStorageFailed, WeftError
 
 __all__ = ["PendingRemoval", "RemovalNote"]

@@ -15,8 +15,8 @@ from typing import Final, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from weftos.chain.disk.files import RealFiles, replace_file
-from weftos.chain.disk.secret_file import RealSecretFiles, create_secret, read_secret
+from weftos.disk.files import RealFiles, replace_file
+from weftos.disk.secret_file import RealSecretFiles, create_secret, read_secret
 from weftos.errors import ChainError, ConfigError
 from weftos.governance.permits import KEY_BYTES
 from weftos.governance.rules import Branch

@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from weftos.chain.disk.secret_file import RealSecretFiles, create_secret, read_secret
+from weftos.disk.secret_file import RealSecretFiles, create_secret, read_secret
 from weftos.errors import ChainError, ConfigError
 from weftos.tree.delegation import Certificate, issue
 from weftos.tree.names import Action

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from weftos import chain, limits
-from weftos.chain.disk.files import replace_file
 from weftos.chain.folder.locate import record_at
 from weftos.chain.folder.pages import Pages, RawRecord, read_checkpoint
 from weftos.chain.folder.segments import CHECKPOINT_NAME
@@ -29,6 +28,7 @@ from weftos.chain.signing.checkpoint import Checkpoint, log_origin
 from weftos.chain.statements.custody import CUSTODY_KIND, attest
 from weftos.chain.writing.checkpointing import Tiles
 from weftos.chain.writing.key_change import rotate_keys
+from weftos.disk.files import replace_file
 from weftos.errors import ChainError, StorageFailed
 from weftos.service import protocol as p
 from weftos.service.checkpoint_thread import CheckpointThread

@@ -26,12 +26,12 @@ from typing import Any
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.secret_file import RealSecretFiles
 from weftos.chain.index.log_index import LogIndex
 from weftos.chain.records.record import Ack, NewEvent
 from weftos.chain.signing.checkpoint import Checkpoint
 from weftos.chain.statements.seals import SEAL_KIND, Seal, SealState
 from weftos.chain.writing.checkpointing import PendingCheckpoint
+from weftos.disk.secret_file import RealSecretFiles
 from weftos.errors import ChainError, ConfigError, StorageFailed
 
 __all__ = ["SealJob", "SealSettings", "Sealing"]

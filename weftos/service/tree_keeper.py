@@ -20,10 +20,10 @@ from typing import Any, Final
 import msgspec
 
 from weftos import chain
-from weftos.chain.disk.files import RealFiles, replace_file
 from weftos.chain.folder.locate import record_at
 from weftos.chain.folder.reader import list_segments
 from weftos.chain.tiles.tile_tree import TileTree
+from weftos.disk.files import RealFiles, replace_file
 from weftos.errors import ChainCorrupted, ChainError, TreeError, WeftError
 from weftos.tree.deltas import LOG_KINDS, Created, Delta, MetadataSet, Removed, from_payload
 from weftos.tree.names import Kind

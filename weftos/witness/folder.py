@@ -23,8 +23,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.chain.signing.checkpoint import log_id_of, log_origin
+from weftos.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.errors import ChainCorrupted, ChainError, ConfigError
 from weftos.witness.outcomes import SplitView
 

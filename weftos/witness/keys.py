@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from weftos.chain.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
 from weftos.chain.signing.cosignature import CosignatureSigner
 from weftos.chain.signing.note_keys import SEED_BYTES, is_name
+from weftos.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
 from weftos.errors import ChainError, ConfigError
 from weftos.witness.folder import check_private_folder
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from weftos.chain.disk.files import RealFiles, replace_file
 from weftos.chain.signing.note_keys import COSIGNATURE, VerifierKey
+from weftos.disk.files import RealFiles, replace_file
 from weftos.errors import ChainError, ConfigError, SignatureInvalid
 
 __all__ = ["known_witnesses", "meet_witness"]

@@ -23,7 +23,6 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.chain.folder.pages import Page, RawRecord, read_checkpoint
 from weftos.chain.folder.reader import segment_header, segment_of
 from weftos.chain.folder.segment_writer import SegmentWriter
@@ -37,6 +36,7 @@ from weftos.chain.signing.note import SignaturePolicy, parse_note
 from weftos.chain.signing.rotation import PublicKeys, Rotation, follow_rotations
 from weftos.chain.tiles.tile_store import TileStore
 from weftos.chain.writing.recovery import examine
+from weftos.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.errors import ChainCorrupted, ChainError, SplitView, StorageFailed
 
 __all__ = ["Replica", "Source"]

@@ -17,7 +17,6 @@ from collections.abc import Callable
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile, RealFiles, replace_file, write_all
 from weftos.chain.folder.archive import open_segment
 from weftos.chain.folder.reader import list_segments
 from weftos.chain.folder.segments import CHECKPOINT_NAME, segment_path
@@ -28,6 +27,7 @@ from weftos.chain.records.scanner import Batch, Scanner
 from weftos.chain.signing.checkpoint import parse_text
 from weftos.chain.signing.note import parse_note
 from weftos.chain.tiles.tile_store import TileStore
+from weftos.disk.files import ReadFile, RealFiles, replace_file, write_all
 from weftos.errors import ArchiveFailed, ChainCorrupted, ChainError, StorageFailed
 
 __all__ = ["Restored", "restore"]

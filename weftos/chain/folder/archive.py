@@ -25,9 +25,9 @@ import msgspec
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.disk.files import Files, ReadFile, write_all
 from weftos.chain.folder.segments import archive_path
 from weftos.chain.records.frames import SegmentHeader, decode_segment_header, read_frame_at
+from weftos.disk.files import Files, ReadFile, write_all
 from weftos.errors import ArchiveFailed, ChainCorrupted
 
 __all__ = [

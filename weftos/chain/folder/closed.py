@@ -16,7 +16,6 @@ from hashlib import sha256
 
 import msgspec
 
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.reader import segment_header
 from weftos.chain.folder.segments import Listing
 from weftos.chain.records.cursor import Cursor
@@ -25,6 +24,7 @@ from weftos.chain.records.record import Record, encode_header
 from weftos.chain.records.scanner import Batch, Scanner
 from weftos.chain.signing.checkpoint import Checkpoint
 from weftos.chain.tiles.tile_tree import TileTree, frontier_at
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier
 from weftos.merkle.proofs import consistency_proof, verify_consistency

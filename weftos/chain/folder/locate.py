@@ -16,7 +16,6 @@ import os
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.archive import open_segment
 from weftos.chain.folder.reader import check_present, list_segments, read, segment_header, segment_of
 from weftos.chain.folder.segments import archive_path
@@ -24,6 +23,7 @@ from weftos.chain.records.cursor import Cursor, parse
 from weftos.chain.records.frames import MAX_FRAME, FrameReader, find_frame, read_frame_at
 from weftos.chain.records.record import Record, record_hash
 from weftos.chain.tiles.tile_tree import TileTree
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted, ChainError, RecordPruned
 from weftos.merkle.frontier import leaf_hash
 

@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.locate import frame_offset
 from weftos.chain.folder.reader import check_present, list_segments, segment_header, segment_of
 from weftos.chain.folder.segments import CHECKPOINT_NAME, segment_path
@@ -27,6 +26,7 @@ from weftos.chain.records.frames import FrameReader
 from weftos.chain.signing.checkpoint import parse_text
 from weftos.chain.signing.note import parse_note
 from weftos.chain.tiles.tile_tree import TileTree
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted, ChainError
 
 __all__ = ["FileSource", "Page", "Pages", "RawRecord", "read_checkpoint"]

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.segments import Listing, corrupted, list_log, segment_path
 from weftos.chain.records.cursor import Cursor
 from weftos.chain.records.frames import (
@@ -28,6 +27,7 @@ from weftos.chain.records.frames import (
     read_frame_at,
 )
 from weftos.chain.records.record import Record
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainError, RecordPruned
 
 __all__ = ["check_present", "kept_records", "list_segments", "read", "read_whole", "segment_of", "tail"]

@@ -15,9 +15,9 @@ import os
 import time
 from typing import NoReturn
 
-from weftos.chain.disk.files import Files, write_all
 from weftos.chain.folder.segments import segment_path
 from weftos.chain.records.frames import encode_segment_header
+from weftos.disk.files import Files, write_all
 from weftos.errors import ChainError, StorageFailed
 
 __all__ = ["SegmentWriter"]

@@ -15,9 +15,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from weftos.chain.disk.files import Files, replace_file
 from weftos.chain.folder.segments import TILES_NAME
 from weftos.chain.tiles.tile_paths import TILE_WIDTH, entries_path, tile_path
+from weftos.disk.files import Files, replace_file
 
 __all__ = ["drop_bundles", "sync_tiles"]
 

@@ -21,8 +21,8 @@ from zlib import crc32
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.records.record import SALT_BYTES
+from weftos.disk.files import ReadFile
 
 __all__ = [
     "RECORD",

@@ -18,10 +18,10 @@ import os
 
 import msgspec
 
-from weftos.chain.disk.files import Files, ReadFile, write_all
 from weftos.chain.records.cursor import parse
 from weftos.chain.records.frames import FRAME_OVERHEAD, RECORD, WITHHELD, FrameReader, encode_frame
 from weftos.chain.records.record import Record
+from weftos.disk.files import Files, ReadFile, write_all
 from weftos.errors import AppendRefused, ChainCorrupted
 
 __all__ = ["check_redactable", "erase_payload", "find_payload", "without_payload"]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.records.cursor import Cursor
 from weftos.chain.records.frames import FRAME_OVERHEAD, MAX_FRAME, frame_problem, read_frame_at
 from weftos.chain.records.good_run import Picked, pass_good_records
+from weftos.disk.files import ReadFile
 
 __all__ = ["Batch", "OddFrame", "Scanner"]
 

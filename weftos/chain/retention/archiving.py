@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from weftos.chain.disk.files import Files, ReadFile, replace_file
 from weftos.chain.folder.archive import (
     Archived,
     ArchivedFile,
@@ -34,6 +33,7 @@ from weftos.chain.records.frames import FRAME_OVERHEAD
 from weftos.chain.records.record import Ack, NewEvent, Record
 from weftos.chain.records.redaction import check_redactable, find_payload, without_payload
 from weftos.chain.retention.steps import Stopping
+from weftos.disk.files import Files, ReadFile, replace_file
 from weftos.errors import AppendRefused, ArchiveFailed, ChainCorrupted, ChainError, RecordPruned
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.archive import archived_header, archived_numbers
 from weftos.chain.folder.closed import Closed, closed_segments
 from weftos.chain.folder.reader import list_segments, segment_header, tail
@@ -25,6 +24,7 @@ from weftos.chain.records.record import Ack
 from weftos.chain.retention.archiving import Archiving
 from weftos.chain.retention.pruning import Pruning
 from weftos.chain.retention.steps import Step
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainError
 
 if TYPE_CHECKING:

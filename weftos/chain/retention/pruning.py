@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import Files, replace_file
 from weftos.chain.folder.archive import content_digests, file_digests, find_in_archive
 from weftos.chain.folder.closed import Closed, Span
 from weftos.chain.folder.locate import record_at
@@ -42,6 +41,7 @@ from weftos.chain.signing.checkpoint import log_origin
 from weftos.chain.statements.prune_statement import PRUNED_KIND, PruneStatement
 from weftos.chain.statements.pruned_file import NEXT_NAME, PRUNED_NAME, Act, Pruned, read_pruned
 from weftos.chain.tiles.tile_paths import edge_paths
+from weftos.disk.files import Files, replace_file
 from weftos.errors import ArchiveFailed, ChainError, RecordPruned
 
 if TYPE_CHECKING:

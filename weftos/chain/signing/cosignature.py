@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from weftos.chain.disk.clock import Clock, SystemClock
 from weftos.chain.signing.checkpoint import parse_text
 from weftos.chain.signing.note import Note, check_signatures, format_note, parse_note
 from weftos.chain.signing.note_keys import (
@@ -27,6 +26,7 @@ from weftos.chain.signing.note_keys import (
     VerifierKey,
     cosignature_message,
 )
+from weftos.disk.clock import Clock, SystemClock
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInvalid
 
 __all__ = ["CosignatureSigner", "cosign", "cosignature_time", "cosignature_times"]

@@ -27,8 +27,6 @@ from contextlib import contextmanager
 from typing import Final
 
 from weftos import limits
-from weftos.chain.disk.files import Files, write_all
-from weftos.chain.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
 from weftos.chain.signing.bare_key import KEY_NAME, PUBLIC_NAME, read_public_key
 from weftos.chain.signing.note_keys import SEED_BYTES, Ed25519NoteSigner, MLDSA65NoteSigner, NoteSigner
 from weftos.chain.signing.rotation import (
@@ -40,6 +38,8 @@ from weftos.chain.signing.rotation import (
     is_pair_id,
     rotation_message,
 )
+from weftos.disk.files import Files, write_all
+from weftos.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["KeyPair", "KeyRing", "hand_over", "locked_folder"]

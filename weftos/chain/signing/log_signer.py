@@ -16,11 +16,11 @@ from typing import Final, Self
 
 import msgspec
 
-from weftos.chain.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.chain.signing.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from weftos.chain.signing.keyring import KeyPair, KeyRing
 from weftos.chain.signing.note import SignaturePolicy, parse_note, sign_note
 from weftos.chain.signing.rotation import PublicKeys
+from weftos.disk.files import Files, ReadFile, RealFiles, replace_file
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["HIGH_WATER_NAME", "HighWater", "Signer"]

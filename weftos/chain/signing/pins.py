@@ -20,10 +20,10 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from weftos import limits
-from weftos.chain.disk.files import Files, RealFiles, replace_file
 from weftos.chain.signing.keyring import locked_folder
 from weftos.chain.signing.note_keys import ED25519, ML_DSA_65, VerifierKey
 from weftos.chain.signing.rotation import PublicKeys, Rotation, follow_rotations
+from weftos.disk.files import Files, RealFiles, replace_file
 from weftos.errors import ChainError, ConfigError, SignatureInvalid
 
 __all__ = ["PINS_NAME", "Pins"]

@@ -22,10 +22,10 @@ import msgspec
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.records.cursor import Cursor
 from weftos.chain.records.record import Record
 from weftos.chain.signing.statement import statement
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted
 
 __all__ = ["NEXT_NAME", "PRUNED_NAME", "Act", "Pruned", "kept_hash", "read_pruned"]

@@ -24,8 +24,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.secret_file import SecretFiles, create_secret, finish_replacing, read_secret, replace_secret
 from weftos.chain.signing.statement import U64_MAX, statement
+from weftos.disk.secret_file import SecretFiles, create_secret, finish_replacing, read_secret, replace_secret
 from weftos.errors import ChainError, ConfigError, SealGap, SealInvalid, StorageFailed
 
 __all__ = ["KEY_BYTES", "SEAL_KIND", "Seal", "SealState", "SealedRange", "newest_seal", "verify_seals"]

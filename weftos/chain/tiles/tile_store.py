@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
-from weftos.chain.disk.files import Files, ReadFile, write_all
 from weftos.chain.tiles.tile_paths import TILE_WIDTH, decode_bundle, edge_paths, encode_bundle, entries_path, tile_path
+from weftos.disk.files import Files, ReadFile, write_all
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier
 

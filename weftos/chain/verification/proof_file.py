@@ -24,7 +24,6 @@ from typing import Final
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.locate import archived_record, record_at
 from weftos.chain.folder.reader import check_present, list_segments
 from weftos.chain.folder.segments import CHECKPOINT_NAME
@@ -33,6 +32,7 @@ from weftos.chain.signing.checkpoint import Checkpoint, open_checkpoint, parse_t
 from weftos.chain.signing.note import SignaturePolicy, parse_note
 from weftos.chain.signing.rotation import PublicKeys
 from weftos.chain.tiles.tile_tree import TileTree
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted, ChainError, ProofInvalid
 from weftos.merkle.frontier import leaf_hash
 from weftos.merkle.proofs import inclusion_proof, verify_inclusion

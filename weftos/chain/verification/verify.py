@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Final
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.reader import list_segments, read, segment_header
 from weftos.chain.folder.segments import CHECKPOINT_NAME, Listing
 from weftos.chain.records.record import ZERO_HASH
@@ -33,6 +32,7 @@ from weftos.chain.verification.verify_pruned import PrunedBeginning, check_archi
 from weftos.chain.verification.verify_seals import SealCheck, check_seals, sealed_sizes
 from weftos.chain.verification.verify_segment import AT_BORDER, SegmentFindings
 from weftos.chain.verification.verify_special import SpecialRecords
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted, ChainError, ConfigError, SignatureInvalid
 from weftos.merkle.frontier import Frontier
 

@@ -16,7 +16,6 @@ from hashlib import sha256
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import ReadFile
 from weftos.chain.folder.archive import open_segment
 from weftos.chain.records.cursor import Cursor
 from weftos.chain.records.frames import MAX_FRAME, FrameReader, SegmentHeader, decode_segment_header, read_frame_at
@@ -24,6 +23,7 @@ from weftos.chain.records.good_run import Picked
 from weftos.chain.records.record import decode_header
 from weftos.chain.records.scanner import Batch, Scanner
 from weftos.chain.verification.report import Problem
+from weftos.disk.files import ReadFile
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import Frontier
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
 
-from weftos.chain.disk.files import Files, replace_file
 from weftos.chain.folder.segments import CHECKPOINT_NAME
 from weftos.chain.signing.checkpoint import Checkpoint, log_origin
 from weftos.chain.signing.log_signer import Signer
+from weftos.disk.files import Files, replace_file
 
 __all__ = ["Checkpoints", "PendingCheckpoint", "Tiles"]
 

@@ -15,8 +15,6 @@ import os
 
 import msgspec
 
-from weftos.chain.disk.clock import Clock
-from weftos.chain.disk.files import Files, ReadFile
 from weftos.chain.folder.segment_writer import SegmentWriter, set_aside
 from weftos.chain.folder.segments import Listing, list_log
 from weftos.chain.records.idempotency import ProducerIndex
@@ -26,6 +24,8 @@ from weftos.chain.signing.log_signer import Signer
 from weftos.chain.signing.rotation import Genesis
 from weftos.chain.tiles.tile_store import TileStore
 from weftos.chain.writing.recovery import Examined, examine
+from weftos.disk.clock import Clock
+from weftos.disk.files import Files, ReadFile
 from weftos.errors import ChainCorrupted, ChainError, StorageFailed
 
 __all__ = ["Opened", "open_log"]

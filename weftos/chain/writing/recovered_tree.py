@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
-from weftos.chain.disk.files import Files, ReadFile
 from weftos.chain.folder.segments import Listing
 from weftos.chain.records.cursor import Cursor
 from weftos.chain.records.frames import FrameReader, decode_segment_header
@@ -22,6 +21,7 @@ from weftos.chain.signing.checkpoint import Checkpoint
 from weftos.chain.statements.pruned_file import PRUNED_NAME, Pruned
 from weftos.chain.tiles.tile_paths import TILE_WIDTH
 from weftos.chain.tiles.tile_store import TileStore, read_tile
+from weftos.disk.files import Files, ReadFile
 from weftos.errors import ChainCorrupted
 from weftos.merkle.frontier import EMPTY_ROOT
 

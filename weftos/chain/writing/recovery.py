@@ -18,7 +18,6 @@ from typing import Any, TypeGuard
 import msgspec
 
 from weftos import limits
-from weftos.chain.disk.files import Files, ReadFile
 from weftos.chain.folder.locate import record_at
 from weftos.chain.folder.segments import CHECKPOINT_NAME, Listing, corrupted
 from weftos.chain.records.cursor import Cursor
@@ -34,6 +33,7 @@ from weftos.chain.signing.rotation import Genesis, PublicKeys, Rotation, verify_
 from weftos.chain.statements.prune_statement import PruneStatement
 from weftos.chain.tiles.tile_store import TileStore
 from weftos.chain.writing.recovered_tree import RecoveredTree
+from weftos.disk.files import Files, ReadFile
 from weftos.errors import ChainCorrupted, ChainError
 
 __all__ = ["Examined", "examine"]

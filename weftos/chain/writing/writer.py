@@ -22,8 +22,6 @@ from zlib import crc32
 from blake3 import blake3
 
 from weftos import limits
-from weftos.chain.disk.clock import Clock, SystemClock
-from weftos.chain.disk.files import Files, RealFiles
 from weftos.chain.folder.reader import list_segments, segment_of
 from weftos.chain.folder.segments import segment_path
 from weftos.chain.records.canonical import encode_payload
@@ -54,6 +52,8 @@ from weftos.chain.signing.log_signer import Signer
 from weftos.chain.writing.checkpointing import Checkpoints, PendingCheckpoint, Tiles
 from weftos.chain.writing.opening import Opened, open_log
 from weftos.chain.writing.statistics import ChainStatistics
+from weftos.disk.clock import Clock, SystemClock
+from weftos.disk.files import Files, RealFiles
 from weftos.errors import AppendRefused, ChainError, StorageFailed
 from weftos.events import SCHEMAS, check_payload
 

@@ -18,7 +18,7 @@ import stat
 from contextlib import suppress
 from typing import Protocol
 
-from weftos.chain.disk.files import Files, RealFiles, write_all
+from weftos.disk.files import Files, RealFiles, write_all
 from weftos.errors import ConfigError
 
 __all__ = ["RealSecretFiles", "SecretFiles", "create_secret", "finish_replacing", "read_secret", "replace_secret"]

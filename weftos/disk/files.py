@@ -1,7 +1,7 @@
-"""The calls on files that the log makes, as an object, so that a test can let each of them fail.
+"""The calls on files, as an object, so that a test can let each of them fail.
 
 Why it is as it is: what is promised about a crash or a full disk can only be tested if every call that changes the
-disk passes one place. So the writer makes no system call itself. Reading goes by offset and never through a mapping:
+disk passes one place. So whoever keeps something makes no system call itself. Reading goes by offset and never through a mapping:
 a file that is shortened under a mapping kills the reader with SIGBUS.
 
 Guaranteed: each method is one system call, or one loop over it; nothing is buffered here. Errors are ``OSError``; the
@@ -15,11 +15,11 @@ import fcntl
 import os
 from typing import Protocol, Self
 
-__all__ = ["Files", "ReadFile", "RealFiles"]
+__all__ = ["Files", "ReadFile", "RealFiles", "replace_file", "write_all"]
 
 
 class Files(Protocol):
-    """What the writer does to files. Paths are strings, descriptors numbers; every method may raise ``OSError``."""
+    """What is done to files. Paths are strings, descriptors numbers; every method may raise ``OSError``."""
 
     def make_dir(self, path: str) -> None:
         """Make a directory that only its owner may enter."""
@@ -135,7 +135,7 @@ class RealFiles:
         os.close(fd)
 
 
-def write_all(fs: Files, fd: int, data: bytes | bytearray) -> None:
+def write_all(fs: Files, fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of ``data``, in as many calls as it takes.
 
     Raises:

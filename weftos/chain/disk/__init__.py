@@ -1,1 +1,0 @@
-"""The files below a log: calls that can be made to fail, clocks, files that hold secrets."""
