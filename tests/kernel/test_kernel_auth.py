@@ -177,10 +177,10 @@ def test_a_token_gives_its_class_and_what_it_does_is_signed_with_its_name(kernel
     spawned = next(one for one in records(kernel, "agent.spawn") if one.payload["pid"] == agent.pid)
     assert spawned.payload["by"].startswith(WHO)
     assert spawned.payload["by"].endswith("#ci")
-    assert "#ci asked" in records(kernel, "agent.stop")[-1].payload["by"]
-    refused = {one.payload["method"] for one in records(kernel, "access.deny")}
-    assert refused == {"kernel.kill-process", "auth.token-issue"}
-    assert records(kernel, "auth.token.use")[0].payload["id"] == token.id
+    assert "#ci asked" in kernel.until(lambda: records(kernel, "agent.stop"))[-1].payload["by"]
+    refused = kernel.until(lambda: len(found := records(kernel, "access.deny")) == 2 and found)
+    assert {one.payload["method"] for one in refused} == {"kernel.kill-process", "auth.token-issue"}
+    assert kernel.until(lambda: records(kernel, "auth.token.use"))[0].payload["id"] == token.id
 
 
 def test_a_token_for_methods_and_agents_is_good_for_nothing_else(kernel):
@@ -250,7 +250,7 @@ def test_a_recorded_login_opens_no_other_connection_and_not_the_same_again(kerne
         relayed = token.sign(Challenge(given.nonce, given.boot_id, os.geteuid() + 1, given.uid))
         with pytest.raises(TokenRefused):
             one.call("auth.login", {"nonce": given.nonce, "public_key": token.public_key, "signature": relayed})
-    reasons = [one.payload["reason"] for one in records(kernel, "access.deny")]
+    reasons = [one.payload["reason"] for one in kernel.until(lambda: records(kernel, "access.deny"))]
     assert any("not given on this connection" in reason for reason in reasons)
 
 

@@ -123,7 +123,7 @@ def test_a_service_that_is_killed_during_a_scan_leaves_no_process(kernel, tmp_pa
 
         def start(command, **more):
             # What the reader does, without an end of its own.
-            code = f"import os, time\nwhile os.getppid() == {command[-1]}: time.sleep(0.01)"
+            code = f"import os, select\nselect.select([os.pidfd_open({command[-1]})], [], [])"
             process = real([command[0], "-c", code], **more)
             marker.write_text(str(process.pid))
             return process

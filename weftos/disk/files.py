@@ -1,8 +1,8 @@
 """The calls on files, as an object, so that a test can let each of them fail.
 
 Why it is as it is: what is promised about a crash or a full disk can only be tested if every call that changes the
-disk passes one place. So whoever keeps something makes no system call itself. Reading goes by offset and never through a mapping:
-a file that is shortened under a mapping kills the reader with SIGBUS.
+disk passes one place. So whoever keeps something makes no system call itself. Reading goes by offset and never through
+a mapping: a file that is shortened under a mapping kills the reader with SIGBUS.
 
 Guaranteed: each method is one system call, or one loop over it; nothing is buffered here. Errors are ``OSError``; the
 callers say what they mean.

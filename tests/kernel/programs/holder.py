@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import select
 import socket
-import time
 
 
 def knock(path):
@@ -22,9 +22,9 @@ def knock_as_orphan(path):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            while os.getppid() == os.getsid(0):
-                time.sleep(0.001)
             try:
+                with contextlib.suppress(ProcessLookupError):  # it has ended, and is taken away
+                    select.select([os.pidfd_open(os.getsid(0))], [], [])
                 os.write(writer, knock(path).encode())
             finally:
                 os._exit(0)

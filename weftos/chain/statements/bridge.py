@@ -19,6 +19,7 @@ import msgspec
 from weftos.chain.signing.checkpoint import Checkpoint, open_checkpoint
 from weftos.chain.signing.note import SignaturePolicy
 from weftos.chain.signing.rotation import PublicKeys
+from weftos.chain.statements.versioned import fields_of
 from weftos.errors import AppendRefused, ProofInvalid, SplitView
 from weftos.merkle.proofs import verify_consistency
 
@@ -67,10 +68,7 @@ class Bridge(msgspec.Struct, frozen=True):
         Raises:
             AppendRefused: it has another form.
         """
-        fields = dict(payload)
-        version = fields.pop("version", None)
-        if version != _VERSION or type(version) is not int or fields.keys() != set(cls.__struct_fields__):
-            raise AppendRefused(f"the head of a foreign log has the fields {', '.join(cls.__struct_fields__)}")
+        fields = fields_of(payload, cls, version=_VERSION, name="the head of a foreign log", error=AppendRefused)
         try:
             return msgspec.convert(fields, cls, strict=True)
         except msgspec.ValidationError as error:

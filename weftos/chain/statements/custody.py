@@ -21,6 +21,7 @@ import msgspec
 from weftos import limits
 from weftos.chain.records.kinds import check_text
 from weftos.chain.signing.statement import U64_MAX, statement
+from weftos.chain.statements.versioned import fields_of
 from weftos.errors import AppendRefused, AttestationInvalid
 
 __all__ = ["CUSTODY_KIND", "ED25519", "Attestation", "Sign", "Verify", "attest", "verify_attestation"]
@@ -89,13 +90,7 @@ class Attestation(msgspec.Struct, frozen=True):
         Raises:
             AttestationInvalid: it has another form.
         """
-        fields = dict(payload)
-        version = fields.pop("version", None)
-        if type(version) is not int or version != _VERSION:
-            raise AttestationInvalid(f"an attestation of version {version!r:.40} is unknown here")
-        if fields.keys() != set(cls.__struct_fields__):
-            raise AttestationInvalid(f"an attestation has the fields {', '.join(cls.__struct_fields__)}")
-        attestation = cls(**fields)
+        attestation = cls(**fields_of(payload, cls, version=_VERSION, name="an attestation", error=AttestationInvalid))
         attestation._check_form()
         return attestation
 

@@ -21,6 +21,7 @@ import msgspec
 from weftos import limits
 from weftos.chain.records.kinds import check_text
 from weftos.chain.signing.statement import U64_MAX
+from weftos.chain.statements.versioned import fields_of
 from weftos.errors import AppendRefused
 
 __all__ = ["LINEAGE_KIND", "Derivation", "DerivationType", "LineageProblem", "LineageReport", "verify_lineage"]
@@ -72,13 +73,7 @@ class Derivation(msgspec.Struct, frozen=True):
         Raises:
             AppendRefused: it has another form.
         """
-        fields = dict(payload)
-        version = fields.pop("version", None)
-        if type(version) is not int or version != _VERSION:
-            raise AppendRefused(f"a derivation of version {version!r:.40} is unknown here")
-        if fields.keys() != set(cls.__struct_fields__):
-            raise AppendRefused(f"a derivation has the fields {', '.join(cls.__struct_fields__)}")
-        derivation = cls(**fields)
+        derivation = cls(**fields_of(payload, cls, version=_VERSION, name="a derivation", error=AppendRefused))
         derivation.check()
         return derivation
 

@@ -25,6 +25,7 @@ import msgspec
 
 from weftos import limits
 from weftos.chain.signing.statement import U64_MAX, statement
+from weftos.chain.statements.versioned import fields_of
 from weftos.disk.secret_file import SecretFiles, create_secret, finish_replacing, read_secret, replace_secret
 from weftos.errors import ChainError, ConfigError, SealGap, SealInvalid, StorageFailed
 
@@ -82,13 +83,7 @@ class Seal(msgspec.Struct, frozen=True):
         Raises:
             SealInvalid: it has another form.
         """
-        fields = dict(payload)
-        version = fields.pop("version", None)
-        if version != _VERSION or type(version) is not int:
-            raise SealInvalid(f"a seal of version {version!r:.40} is unknown here")
-        if fields.keys() != set(cls.__struct_fields__):
-            raise SealInvalid(f"a seal has the fields {', '.join(cls.__struct_fields__)}, not {sorted(fields)!r:.200}")
-        seal = cls(**fields)
+        seal = cls(**fields_of(payload, cls, version=_VERSION, name="a seal", error=SealInvalid))
         _check_form(seal)
         return seal
 
