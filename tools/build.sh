@@ -9,6 +9,8 @@ VERBOSE=0
 SCRATCH=""
 # One BLAS thread: the kernel forks, and a process with threads must not.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+# A kernel is started a thousand times in the tests, and compiling its modules each time would cost half a second of each.
+unset PYTHONDONTWRITEBYTECODE
 
 usage() {
   cat <<'TEXT'
