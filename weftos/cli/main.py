@@ -59,6 +59,7 @@ _COMMANDS: Final = {
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, proofs of messages, and messages that nobody handled."),
     "run": ("weftos.cli.run:run", "Run a job on agents."),
     "health": ("weftos.cli.system_commands:health", "Show what works and what does not."),
+    "doctor": ("weftos.cli.doctor_command:doctor", "Examine this machine and this instance."),
     "version": ("weftos.cli.system_commands:version", "Show the version of WeftOS, Python and the system."),
     "completion": ("weftos.cli.system_commands:completion", "Write the completion script of a shell."),
 }
