@@ -184,6 +184,7 @@ ARGUMENTS = {
     ("artifact", "release"): ["0" * 64],
 }
 WITHOUT_KERNEL = {
+    ("doctor",),
     ("kernel", "start"),
     ("kernel", "restart"),
     ("version",),

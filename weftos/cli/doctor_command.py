@@ -24,10 +24,10 @@ _STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim"}
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, areas: tuple[str, ...], as_json: bool) -> None:
-    """Examine this machine and this instance; works without a kernel.
+    """Examine this machine and this instance.
 
     Everything that can be tried is tried: memory is shared and sealed, a process is watched, a file is synced. Nothing
-    is changed. A line is `ok`; `limited`: it works, with less than elsewhere; `absent`: not there, and nothing fails
+    is changed, and no kernel is needed. A line is `ok`; `limited`: it works, with less than elsewhere; `absent`: not there, and nothing fails
     for it; or `failed`. Below each that is not ok stands what follows from it, and what can be done.
 
     The exit status is 1 when something failed.
