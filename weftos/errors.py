@@ -228,6 +228,12 @@ class SpawnFailed(WeftError):
     code = "process.spawn_failed"
 
 
+class SandboxFailed(SpawnFailed):
+    """An agent cannot be confined as its profile demands, or cannot be given what it was to be given."""
+
+    code = "process.sandbox"
+
+
 class BackendNotAvailable(WeftError):
     """The requested kind of execution (wasm, container, …) does not exist on this machine or in this version."""
 

@@ -1,0 +1,96 @@
+"""Putting a plan in force in a freshly forked process, before it has read a line of the agent's program.
+
+The order follows from what each step takes away: the scratch folder is entered first; privileges go before Landlock,
+which needs ``no_new_privs``; the filter comes last, because it refuses the calls of the steps before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from weftos.sandbox import landlock, privileges, seccomp
+from weftos.sandbox.calls import MISSING, rules_for
+from weftos.sandbox.paths import closed_to, common_rules, opened
+from weftos.sandbox.paths import rules_for as path_rules
+from weftos.sandbox.plan import Plan
+
+__all__ = ["confine", "enter_scratch", "prepare"]
+
+
+def prepare(plan: Plan) -> None:
+    """Compute, in the process that forks agents, what all of them have in common.
+
+    Args:
+        plan: of any agent.
+    """
+    if plan.confined and sys.platform == "linux":
+        common_rules(closed_to(plan))
+
+
+def enter_scratch(plan: Plan) -> None:
+    """Make the scratch folder the working directory, and the place for temporary files unless it has another.
+
+    Raises:
+        OSError: it is not there.
+    """
+    os.chdir(plan.places.scratch)
+    os.environ.setdefault("TMPDIR", plan.places.scratch)
+
+
+def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:
+    """Confine this process, as far as the system can.
+
+    Args:
+        plan: what is to be in force.
+        abi: of Landlock, to use less than the system has; for tests.
+
+    Returns:
+        What was not put in force, and why, by the names of ``probe``.
+
+    Raises:
+        SandboxFailed: a path that was named cannot be opened.
+    """
+    failed: dict[str, str] = {}
+    try:
+        privileges.no_new_privileges()
+    except OSError as error:
+        failed["privileges"] = f"no_new_privs is refused: {error.strerror}"
+    if not plan.confined:
+        return failed
+    version = landlock.abi() if abi is None else abi
+    if plan.name:
+        privileges.rename(plan.name)
+    for name, step in (("privileges", privileges.drop_capabilities), ("closed memory", privileges.close_memory)):
+        try:
+            step()
+        except OSError as error:
+            failed[name] = f"refused: {error.strerror}"
+    if version:
+        try:
+            _restrict(plan, version)
+        except OSError as error:
+            failed["files"] = f"Landlock refuses: {error.strerror}"
+            version = 0
+    else:
+        failed["files"] = "no Landlock"
+    if not seccomp.offered():
+        failed["calls"] = "no filter for this machine"
+        return failed
+    try:
+        seccomp.install(rules_for(plan, os_pid=os.getpid(), signals_scoped=version >= 6), MISSING)
+    except OSError as error:
+        failed["calls"] = f"the filter is refused: {error.strerror}"
+    return failed
+
+
+def _restrict(plan: Plan, version: int) -> None:
+    with landlock.Ruleset(version, tcp=plan.network) as ruleset:
+        for rule in path_rules(plan):
+            fd = opened(rule)
+            if fd is not None:
+                try:
+                    ruleset.allow(fd, rule.rights)
+                finally:
+                    os.close(fd)
+        ruleset.restrict()

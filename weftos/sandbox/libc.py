@@ -1,0 +1,43 @@
+"""System calls that Python has no function for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+__all__ = ["prctl", "syscall"]
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.c_void_p | None) -> int:
+    """Make a system call.
+
+    Args:
+        number: of the call, on this machine.
+        arguments: numbers, and buffers.
+
+    Raises:
+        OSError: the system refuses, or does not have it.
+    """
+    words = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    result = int(_LIBC.syscall(ctypes.c_long(number), *words))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """Ask the system something about this process, as in prctl(2).
+
+    Raises:
+        OSError: the system refuses, or does not have it.
+    """
+    words = [ctypes.c_ulong(one) for one in (*arguments, 0, 0, 0, 0)[:4]]
+    result = int(_LIBC.prctl(ctypes.c_int(option), *words))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

@@ -1,0 +1,68 @@
+"""What this machine offers for confining agents, found by asking the system; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from weftos.sandbox import landlock, seccomp
+
+__all__ = ["Offers", "controllers", "offers"]
+
+_CONTROLLERS: Final = Path("/sys/fs/cgroup/cgroup.controllers")
+_USER_NAMESPACES: Final = Path("/proc/sys/user/max_user_namespaces")
+
+
+class Offers(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is.
+
+    Attributes:
+        system: name of the system, as ``uname`` gives it.
+        machine: name of the processor.
+        landlock: newest ABI of Landlock that is used; 0 without it.
+        seccomp: whether system calls can be filtered.
+        cgroup_controllers: controllers of cgroup v2 that the kernel could use for agents; empty without it.
+        user_namespaces: whether an unprivileged process may make one.
+        root: whether this process is root.
+    """
+
+    system: str
+    machine: str
+    landlock: int
+    seccomp: bool
+    cgroup_controllers: list[str]
+    user_namespaces: bool
+    root: bool
+
+
+def offers() -> Offers:
+    """Ask the system."""
+    return Offers(
+        system=platform.system(),
+        machine=platform.machine(),
+        landlock=landlock.abi(),
+        seccomp=seccomp.offered(),
+        cgroup_controllers=controllers(),
+        user_namespaces=_number(_USER_NAMESPACES) > 0,
+        root=sys.platform == "linux" and os.geteuid() == 0,
+    )
+
+
+def controllers() -> list[str]:
+    """Return the controllers of cgroup v2 at its root; empty without it."""
+    try:
+        return _CONTROLLERS.read_text(encoding="ascii").split()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,93 @@
+"""What a process may do because of who it is, given up for good."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from weftos.sandbox.libc import prctl, syscall
+from weftos.sandbox.syscalls import number_of
+
+__all__ = ["capabilities_held", "close_memory", "drop_capabilities", "memory_is_closed", "no_new_privileges", "rename"]
+
+_GET_DUMPABLE: Final = 3
+_SET_DUMPABLE: Final = 4
+_SET_NAME: Final = 15
+_CAPBSET_READ: Final = 23
+_CAPBSET_DROP: Final = 24
+_SET_NO_NEW_PRIVS: Final = 38
+_CAP_AMBIENT: Final = 47
+_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+
+def no_new_privileges() -> None:
+    """Gain nothing by executing set-user-id programs, from here on.
+
+    Raises:
+        OSError: the system does not have it.
+    """
+    prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def close_memory() -> None:
+    """Let nobody but root look into this process: its memory, environment and descriptors; and leave no core.
+
+    Raises:
+        OSError: the system does not have it.
+    """
+    prctl(_SET_DUMPABLE, 0)
+
+
+def memory_is_closed() -> bool:
+    """Return whether ``close_memory`` is in force."""
+    return prctl(_GET_DUMPABLE) == 0
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities(7), and the right to get them by executing something.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    number = 0
+    # The call fails where there are no more capabilities; before that, only for who does not have CAP_SETPCAP.
+    with suppress(OSError):
+        while prctl(_CAPBSET_READ, number) >= 0:
+            with suppress(OSError):
+                prctl(_CAPBSET_DROP, number)
+            number += 1
+    with suppress(OSError):  # older systems have no ambient set
+        prctl(_CAP_AMBIENT, _CLEAR_ALL)
+    head = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    none = bytes(24)
+    call = number_of("capset")
+    syscall(call, ctypes.create_string_buffer(head, len(head)), ctypes.create_string_buffer(none, len(none)))
+
+
+def capabilities_held() -> int:
+    """Return the capabilities in effect, as bits.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    raise OSError("/proc/self/status names no capabilities")
+
+
+def rename(name: str) -> None:
+    """Give the process a short name, by which ``ps`` and ``/proc/PID/comm`` know it.
+
+    Args:
+        name: at most 15 bytes.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    buffer = ctypes.create_string_buffer(name.encode()[:15], 16)
+    prctl(_SET_NAME, ctypes.addressof(buffer))
