@@ -158,6 +158,11 @@ class Home:
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(base) / f"weftos-{instance_tag(str(self.root))}" / "kernel.sock"
 
+    @property
+    def scratch(self) -> Path:
+        """Folders in which agents may write, one for each, by its pid."""
+        return self.run / "scratch"
+
     def agent_log(self, pid: int) -> Path:
         """Where the output of an agent goes."""
         return self.run / "agents" / f"{pid}.log"

@@ -247,6 +247,10 @@ PROCESSES: Final = 32
 MESSAGES: Final = 0
 #: Largest file an agent may write.
 FILE_BYTES: Final = 1024 * 1024 * 1024
+#: What an agent may keep in its scratch folder, in bytes.
+SCRATCH_BYTES: Final = 1024 * 1024 * 1024
+#: Entries of scratch folders that one sample looks at, for each agent: a hostile tree must not hold up the kernel.
+SCRATCH_ENTRIES: Final = 1000
 #: Memory of an inventory's recorder, which holds every entry until the end: some ten million files.
 INVENTORY_MEMORY_BYTES: Final = 8 * 1024 * 1024 * 1024
 

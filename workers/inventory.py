@@ -82,17 +82,22 @@ def _start(ctx: Context) -> _Job:
         limits={"memory_bytes": limits.INVENTORY_MEMORY_BYTES},
     )
     job.agents[recorder] = "recorder"
+    # The recorder compares with what is on the log; the others need nothing but the folder.
+    own = ctx.capabilities.now.sandbox
+    folder_alone = msgspec.structs.replace(own, readable=own.readable[:1])
     scanner = ctx.spawn(
         f"{module}scanner:main",
         [root, str(recorder), exclude],
         name="inventory-scanner",
         restart="never",
         limits=_SMALL,
+        sandbox=folder_alone,
     )
     job.agents[scanner] = "scanner"
     for number in range(int(hashers)):
         name = f"inventory-hasher-{number + 1}"
-        pid = ctx.spawn(f"{module}hasher:main", [root, str(scanner), str(recorder)], name=name, limits=_SMALL)
+        words = [root, str(scanner), str(recorder)]
+        pid = ctx.spawn(f"{module}hasher:main", words, name=name, limits=_SMALL, sandbox=folder_alone)
         job.agents[pid] = "hasher"
     for pid in job.agents:
         # One that has ended already is reported at once.

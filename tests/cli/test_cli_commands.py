@@ -406,8 +406,22 @@ def test_spawn_hands_arguments_limits_and_rights_over(weaver):
         "role": "",
         "restart": "always",
         "parent_pid": 7,
+        "sandbox": None,
         "backend": "native",
     }
+
+
+def test_spawn_hands_the_sandbox_over(weaver, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    params = spawn_params(weaver, "echo", "--sandbox", "strict", "--readable", str(link), "--writable", "/tmp/.")
+    assert params["sandbox"] == {"profile": "strict", "readable": [str(tmp_path)], "writable": ["/tmp"]}
+    params = spawn_params(weaver, "echo", "--network")
+    assert params["sandbox"] == {"network": True}
+    assert params["capabilities"]["can_network"] is True
+    refused = weaver("agent", "spawn", "echo", "--readable", str(tmp_path / "missing"))
+    assert refused.status == 2
+    assert "there is no" in refused.err
 
 
 def test_a_program_file_is_named_in_full(weaver, tmp_path, monkeypatch):

@@ -282,7 +282,7 @@ def test_the_life_of_an_agent_is_on_the_chain_in_order(kernel):
     kernel.call("agent.stop", pid=agent.pid)
     kernel.until(lambda: "agent.gone" in kernel.kinds())
     kinds = [kind.removeprefix("agent.") for kind in kernel.kinds() if kind.startswith("agent.")]
-    assert kinds == ["spawn", "ready", "suspend", "resume", "stop", "exit", "gone"]
+    assert kinds == ["spawn", "confined", "ready", "suspend", "resume", "stop", "exit", "gone"]
     assert chain.verify(str(kernel.home.chain)).valid
 
 

@@ -102,7 +102,10 @@ def test_a_process_of_an_agent_is_no_person(kernel, tmp_path):
         "        ctx.reply(message, [done.returncode, done.stdout + done.stderr])\n"
     )
     asker = kernel.spawn("tester")
-    cheat = kernel.call("agent.spawn", program=str(program), restart="never", limits={"processes": 0})
+    # A confined agent does not even reach the socket; one that is trusted does.
+    cheat = kernel.call(
+        "agent.spawn", program=str(program), restart="never", limits={"processes": 0}, sandbox={"profile": "trusted"}
+    )
     govern(kernel, STOP)
     tell(kernel, asker.pid, do="stop", pid=asker.pid)
     number = waiting(kernel)

@@ -153,7 +153,7 @@ def test_remote_targets_are_refused_with_their_reason(kernel):
 
 def test_the_inbox_survives_its_reader_and_only_the_handled_message_comes_again(kernel, tmp_path):
     log = tmp_path / "seen"
-    agent = kernel.spawn("poison", args=[str(log)], restart="on-failure")
+    agent = kernel.spawn("poison", args=[str(log)], restart="on-failure", sandbox={"writable": [str(tmp_path)]})
     kernel.call("agent.suspend", pid=agent.pid)
     for payload in ("one", "two", "three", "four"):
         kernel.call("agent.send", pid=agent.pid, message=payload, wait=False)
@@ -164,7 +164,7 @@ def test_the_inbox_survives_its_reader_and_only_the_handled_message_comes_again(
 
 def test_a_poisoned_message_is_delivered_three_times_and_then_a_dead_letter(kernel, tmp_path):
     log = tmp_path / "seen"
-    agent = kernel.spawn("poison", args=[str(log)], restart="on-failure")
+    agent = kernel.spawn("poison", args=[str(log)], restart="on-failure", sandbox={"writable": [str(tmp_path)]})
     for payload in ("before", "poison", "after"):
         kernel.call("agent.send", pid=agent.pid, message=payload, wait=False)
     assert kernel.call("agent.send", pid=agent.pid, message="ask", timeout_secs=20.0).reply == 4

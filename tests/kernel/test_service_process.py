@@ -18,7 +18,7 @@ def service_pid(kernel):
 @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_no_acknowledged_append_is_lost_or_doubled(kernel, tmp_path, kills):
     files = [tmp_path / f"acks{n}" for n in range(3)]
-    agents = [kernel.spawn("appender", args=[str(path)]) for path in files]
+    agents = [kernel.spawn("appender", args=[str(path)], sandbox={"writable": [str(tmp_path)]}) for path in files]
     for _ in range(kills):
         size = sum(path.stat().st_size for path in files if path.exists())
         kernel.until(lambda size=size: sum(path.stat().st_size for path in files if path.exists()) > size + 500)

@@ -98,7 +98,7 @@ def test_descent_is_followed_and_what_cannot_be_is_suspected():
 
 
 def test_an_agent_cannot_use_the_control_socket_nor_can_its_orphans(kernel):
-    agent = kernel.spawn("holder", name="knocker")
+    agent = kernel.spawn("holder", name="knocker", sandbox={"profile": "trusted"})
     path = str(kernel.home.socket)
     for how in ("knock", "orphan"):
         said = ask(kernel, agent, **{how: path})

@@ -18,7 +18,7 @@ from weftos.agent.runtime import AgentRuntime, checked_answer
 from weftos.artifacts import ArtifactRef
 from weftos.chain.statements.lineage import Derivation
 from weftos.errors import GateDeferred, GateUnavailable, RingFull, ServiceUnavailable, WeftError, WeftTimeout
-from weftos.governance.capability import AgentCapabilities
+from weftos.governance.capability import AgentCapabilities, SandboxPolicy
 from weftos.governance.gate import Defer, require
 from weftos.governance.permits import HeldPermit
 from weftos.ipc.frames import close_all
@@ -68,6 +68,7 @@ class AsyncContext:
         self.args = list(spec.args)
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
+        self.scratch = runtime.boot.plan.places.scratch
         self.service = AsyncService(self)
         self.artifacts = AsyncArtifacts(self._request)
         self.capabilities = runtime.rights
@@ -218,10 +219,12 @@ class AsyncContext:
         capabilities: AgentCapabilities | None = None,
         restart: str = "on-failure",
         role: str = "",
+        sandbox: SandboxPolicy | None = None,
     ) -> int:
         """As ``Context.spawn``."""
         words = [str(arg) for arg in args]
-        body = f.SpawnChild(program, words, name, dict(env or {}), dict(limits or {}), capabilities, restart, role)
+        amounts = dict(limits or {})
+        body = f.SpawnChild(program, words, name, dict(env or {}), amounts, capabilities, restart, role, sandbox)
         return int((await self._ask(body, _START_S))["pid"])
 
     async def request_capability(self, rights: Sequence[str] | str, reason: str) -> dict[str, Any]:

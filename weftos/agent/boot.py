@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
+from weftos.sandbox.plan import Plan
 
 __all__ = ["AgentBoot"]
 
@@ -29,12 +30,13 @@ class AgentBoot:
         window_secs: how often its open streams say how far they are, in seconds.
         message_leaves: whether windows of rings carry a Merkle root over their messages.
         proof_topics: topics whose windows do.
-        work_dir: working directory, or ``None`` for the kernel's.
+        plan: by what the process is confined.
     """
 
     pid: int
     incarnation: int
     spec: SpawnSpec
+    plan: Plan
     control: socket.socket
     mailbox_fd: int
     bell_name: str
@@ -55,4 +57,3 @@ class AgentBoot:
     window_secs: float = limits.WINDOW_SECS
     message_leaves: bool = False
     proof_topics: tuple[str, ...] = ()
-    work_dir: str | None = None

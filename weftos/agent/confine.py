@@ -21,7 +21,6 @@ from weftos.governance.capability import ResourceLimits
 __all__ = ["apply_limits", "close_descriptors", "die_with_parent", "enter_session", "reset_signals"]
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def enter_session() -> None:
@@ -43,14 +42,6 @@ def die_with_parent(parent_os_pid: int, death_signal: signal.Signals) -> bool:
     if os.getppid() != parent_os_pid:
         os._exit(0)
     return True
-
-
-def no_new_privileges() -> bool:
-    """Give up set-user-id programs for good (and for all descendants). Linux only; returns whether it is in force."""
-    if sys.platform != "linux":
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
 
 
 def reset_signals() -> None:

@@ -22,7 +22,7 @@ from weftos.agent.artifacts import Artifacts
 from weftos.agent.budget import Budget
 from weftos.agent.runtime import AgentRuntime
 from weftos.errors import RingFull
-from weftos.governance.capability import AgentCapabilities
+from weftos.governance.capability import AgentCapabilities, SandboxPolicy
 from weftos.governance.permits import HeldPermit
 from weftos.ipc.frames import close_all
 from weftos.ipc.message import UNENCODABLE, Message, MessageBatch, encode_wire, unsendable
@@ -47,6 +47,7 @@ class Context:
         args: its arguments.
         incarnation: 1 in its first life, one more after each restart.
         parent: pid of the agent that spawned it, 0 for the kernel.
+        scratch: path of the one folder in which it may write, whatever its profile; it is gone when the agent is.
         service: the chain and the gate: ``append``, ``append_batch``, ``derive``, ``gate``, ``require``, ``effect``,
             ``head``, ``tail``, ``tail_from``.
         artifacts: content too large for a message or a record: ``put``, ``get``, ``open``, ``release``.
@@ -64,6 +65,7 @@ class Context:
         self.args = list(spec.args)
         self.incarnation = runtime.boot.incarnation
         self.parent = spec.parent
+        self.scratch = runtime.boot.plan.places.scratch
         self.service: ServiceClient = runtime.service
         self.resources = Resources(runtime.service)
         self.credentials = Credentials(runtime.service)
@@ -185,7 +187,7 @@ class Context:
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
-    def spawn(
+    def spawn(  # noqa: PLR0913 -- what a process has, each by its name
         self,
         program: str,
         args: Sequence[str] = (),
@@ -196,17 +198,30 @@ class Context:
         capabilities: AgentCapabilities | None = None,
         restart: str = "on-failure",
         role: str = "",
+        sandbox: SandboxPolicy | None = None,
         timeout: float = limits.START_TIMEOUT_S,
     ) -> int:
         """Start a child agent and wait until it is ready; returns its pid.
 
+        Args:
+            program: as for ``weaver agent spawn``, and so are ``name``, ``env``, ``restart`` and ``role``.
+            args: its arguments.
+            name: by default that of the program.
+            env: added to the environment.
+            limits: this agent's own, where nothing is given.
+            capabilities: this agent's own if ``None``.
+            restart: when a new incarnation follows the last.
+            role: what it is for.
+            sandbox: how the child is confined; as this agent is, or stricter.
+            timeout: in seconds.
+
         Raises:
             CapabilityDenied: this agent may not spawn, or the child would hold more than it.
+            SandboxFailed: the child cannot be confined as its profile demands.
             SpawnFailed: the program could not be loaded.
         """
-        body = f.SpawnChild(
-            program, [str(arg) for arg in args], name, dict(env or {}), dict(limits or {}), capabilities, restart, role
-        )
+        words, amounts = [str(arg) for arg in args], dict(limits or {})
+        body = f.SpawnChild(program, words, name, dict(env or {}), amounts, capabilities, restart, role, sandbox)
         return int(self._ask(body, timeout)["pid"])
 
     def request_capability(self, rights: Sequence[str] | str, reason: str) -> dict[str, Any]:

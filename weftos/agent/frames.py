@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from weftos.governance.capability import AgentCapabilities, ResourceLimits
+from weftos.governance.capability import AgentCapabilities, ResourceLimits, SandboxPolicy
+from weftos.sandbox.measure import Measure
 
 # --- agent to kernel --------------------------------------------------------------------------------------------------
 
@@ -22,6 +23,16 @@ class Ready(msgspec.Struct, array_like=True, tag=1):
 
     program: str
     isolation: list[str] = []
+
+
+class Confined(msgspec.Struct, array_like=True, tag=28):
+    """What of the sandbox is in force, before the program is loaded. ``lacking`` keeps the agent from starting.
+
+    Beside it may come a descriptor of ``/proc/self/smaps_rollup``.
+    """
+
+    measures: list[Measure]
+    lacking: list[str] = []
 
 
 class Note(msgspec.Struct, array_like=True, tag=2):
@@ -73,7 +84,7 @@ class BroadcastPeers(msgspec.Struct, array_like=True, tag=6):
 
 class SpawnChild(msgspec.Struct, array_like=True, tag=7):
     """Ask for a child agent; same fields as the RPC method ``agent.spawn``. Absent capabilities and limits are the
-    parent's.
+    parent's; ``sandbox`` replaces what the capabilities have of it.
     """
 
     program: str
@@ -84,6 +95,7 @@ class SpawnChild(msgspec.Struct, array_like=True, tag=7):
     capabilities: AgentCapabilities | None = None
     restart: str = "on-failure"
     role: str = ""
+    sandbox: SandboxPolicy | None = None
 
 
 class StopProcess(msgspec.Struct, array_like=True, tag=8):
@@ -231,7 +243,17 @@ class Refused(msgspec.Struct, array_like=True, tag=32):
 
 
 FromAgent: TypeAlias = (
-    Ready | Note | AgentRequest | Kick | LogLine | DeadLetterReport | RingReport | PongFrame | LeafFrame | Refused
+    Ready
+    | Confined
+    | Note
+    | AgentRequest
+    | Kick
+    | LogLine
+    | DeadLetterReport
+    | RingReport
+    | PongFrame
+    | LeafFrame
+    | Refused
 )
 
 # --- kernel to agent --------------------------------------------------------------------------------------------------

@@ -11,21 +11,22 @@ import sys
 import traceback
 from typing import Any, Final
 
-from weftos.agent import confine
 from weftos.agent import frames as f
 from weftos.agent.aio import AsyncContext
 from weftos.agent.boot import AgentBoot
 from weftos.agent.context import Context
+from weftos.agent.enclosure import enclose
 from weftos.agent.loader import load, parse_program, preload
 from weftos.agent.runtime import AgentRuntime
-from weftos.errors import ChannelClosed, SpawnFailed, WeftError
+from weftos.errors import ChannelClosed, SandboxFailed, SpawnFailed, WeftError
 from weftos.ipc.frames import frame_decoder
 
-__all__ = ["LOAD_EXIT", "MEMORY_EXIT", "prepare_agents", "run_agent"]
+__all__ = ["CONFINE_EXIT", "LOAD_EXIT", "MEMORY_EXIT", "prepare_agents", "run_agent"]
 
 #: Exit statuses that the runtime uses; programs are free to use others.
 MEMORY_EXIT: Final = 86
 LOAD_EXIT: Final = 87
+CONFINE_EXIT: Final = 88
 
 _TRACEBACK_MAX: Final = 8000
 
@@ -39,15 +40,15 @@ def prepare_agents() -> None:
 def run_agent(boot: AgentBoot) -> int:
     """Run one incarnation of an agent in this freshly forked process; returns its exit status."""
     os.environ.update(boot.spec.env)
-    if boot.work_dir is not None:
-        os.chdir(boot.work_dir)
     faulthandler.enable(file=sys.stderr, all_threads=True)
     runtime = AgentRuntime(boot)
     signal.signal(signal.SIGTERM, lambda _number, _frame: _ask_to_stop(runtime))
     isolation = ["session", "death-signal"]
-    if confine.no_new_privileges():
-        isolation.append("no-new-privileges")
-    isolation.extend(confine.apply_limits(boot.spec.limits))
+    try:
+        isolation.extend(enclose(boot, runtime.control))
+    except SandboxFailed as error:
+        _note(runtime, "SandboxFailed", str(error), "")
+        return CONFINE_EXIT
     try:
         program = load(parse_program(boot.spec.program))
     except SpawnFailed as error:

@@ -8,11 +8,20 @@ import click
 
 from weftos import limits
 from weftos.cli import formats as f
-from weftos.cli.agent_options import absolute_program, build_capabilities, capability_options, parse_limits, parse_pairs
+from weftos.cli.agent_options import (
+    absolute_program,
+    build_capabilities,
+    build_sandbox,
+    capability_options,
+    parse_limits,
+    parse_pairs,
+    sandbox_options,
+)
 from weftos.cli.messages import message_options, parse_message, reply_text
 from weftos.cli.output import Panel, emit_json, note, show, tone
 from weftos.cli.processes import exit_text, process_table
 from weftos.cli.session import PID, call, json_option
+from weftos.governance.permissions import Profile
 from weftos.rpc import agent_types as a
 
 __all__ = ["agent"]
@@ -64,6 +73,7 @@ def list_agents(everything: bool, as_json: bool) -> None:
 )
 @click.option("-p", "--parent", "parent_pid", type=PID, metavar="PID", help="Agent that it belongs to.")
 @capability_options
+@sandbox_options
 @json_option
 def spawn(
     program: str,
@@ -74,18 +84,23 @@ def spawn(
     restart: a.RestartPolicy,
     role: str,
     parent_pid: int | None,
+    profile: Profile | None,
+    readable: tuple[str, ...],
+    writable: tuple[str, ...],
     as_json: bool,
     **rights: Any,
 ) -> None:
     """Start an agent that runs PROGRAM; returns when it is ready.
 
     PROGRAM is a built-in name (echo, worker, …), module:function, or the path of a .py file with a function main. What
-    follows -- is handed to it.
+    follows -- is handed to it. It may write to its scratch folder alone, and reads its program, the modules beside it,
+    Python and the system's libraries; everything else has to be given.
 
     \b
     weaver agent spawn echo --restart always
     weaver agent spawn ./mine.py --limit memory=64MiB -- --fast 3
     weaver agent spawn package.module:main --scope restricted:1,2 --no-spawn
+    weaver agent spawn ./index.py --sandbox strict --readable ~/documents
     """  # noqa: D301 -- click's mark is the backspace itself
     params = a.SpawnParams(
         program=absolute_program(program),
@@ -97,6 +112,7 @@ def spawn(
         restart=restart,
         role=role,
         parent_pid=parent_pid,
+        sandbox=build_sandbox(profile, readable, writable, network=rights["network"]),
     )
     result: a.SpawnResult = call("agent.spawn", params, waits=limits.START_TIMEOUT_S)
     emit_json(result) if as_json else show(_spawned("Agent started", result))

@@ -9,8 +9,17 @@ from typing import Any, Final, TypeVar
 import click
 
 from weftos.governance.capability import AgentCapabilities, ResourceLimits, ScopeAll, ToolPermissions, parse_scope
+from weftos.governance.permissions import PROFILES, Profile, SandboxPolicy
 
-__all__ = ["absolute_program", "build_capabilities", "capability_options", "parse_limits", "parse_pairs"]
+__all__ = [
+    "absolute_program",
+    "build_capabilities",
+    "build_sandbox",
+    "capability_options",
+    "parse_limits",
+    "parse_pairs",
+    "sandbox_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,8 +30,9 @@ _ALIASES: Final = {
     "file": "file_bytes",
     "fds": "descriptors",
     "artifacts": "artifact_bytes",
+    "scratch": "scratch_bytes",
 }
-_SIZES: Final = frozenset({"memory_bytes", "file_bytes", "artifact_bytes"})
+_SIZES: Final = frozenset({"memory_bytes", "file_bytes", "artifact_bytes", "scratch_bytes"})
 
 
 def capability_options(command: F) -> F:
@@ -40,6 +50,26 @@ def capability_options(command: F) -> F:
         click.option("--allow-tool", "allow_tools", multiple=True, metavar="TOOL", help="A tool it may run, or fs.*."),
         click.option("--deny-tool", "deny_tools", multiple=True, metavar="TOOL", help="A tool it may not run."),
         click.option("--network", is_flag=True, help="It may use the network."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sandbox_options(command: F) -> F:
+    """Add the options from which ``build_sandbox`` builds."""
+    options = (
+        click.option(
+            "--sandbox",
+            "profile",
+            type=click.Choice(PROFILES),
+            help="How its process is confined: not at all (trusted), as far as this machine can (standard, the default), "
+            "or not started otherwise (strict, without programs of the system).",
+        ),
+        click.option(
+            "--readable", multiple=True, metavar="PATH", help="A file or folder that it may read; repeatable."
+        ),
+        click.option("--writable", multiple=True, metavar="PATH", help="One that it may read and write; repeatable."),
     )
     for option in reversed(options):
         command = option(command)
@@ -81,6 +111,28 @@ def build_capabilities(
         can_store=not no_store,
         ipc_scope=parsed,
         tools=tools,
+    )
+
+
+def build_sandbox(
+    profile: Profile | None, readable: tuple[str, ...], writable: tuple[str, ...], *, network: bool
+) -> SandboxPolicy | None:
+    """Build what an agent is confined by; ``None`` when nothing was said, which leaves the choice to the kernel.
+
+    Raises:
+        click.BadParameter: a path does not exist.
+    """
+    if profile is None and not (readable or writable or network):
+        return None
+    for option, paths in (("--readable", readable), ("--writable", writable)):
+        for path in paths:
+            if not os.path.exists(path):
+                raise click.BadParameter(f"there is no {path}", param_hint=option)
+    return SandboxPolicy(
+        profile=profile or "standard",
+        readable=tuple(map(os.path.realpath, readable)),
+        writable=tuple(map(os.path.realpath, writable)),
+        network=network,
     )
 
 

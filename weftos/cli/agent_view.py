@@ -14,6 +14,8 @@ __all__ = ["changed_text", "inspect_view", "right_text"]
 
 #: Share of a limit from which the bar turns yellow and red.
 _HIGH, _FULL = 0.8, 0.95
+#: Colour of what was found of a sandbox.
+_FOUND = {"enforced": "good", "partial": "warn", "absent": "bad", "open": "dim"}
 
 
 def inspect_view(detail: AgentDetail) -> list[Part]:
@@ -22,6 +24,8 @@ def inspect_view(detail: AgentDetail) -> list[Part]:
     if detail.limits:
         parts.append(_limits(detail))
     parts += [_rings(detail.rings), _rights(detail)]
+    if detail.profile:
+        parts.append(_sandbox(detail))
     if detail.last_exit is not None:
         parts.append(_last_exit(detail.last_exit))
     return parts
@@ -126,10 +130,19 @@ def _rights(detail: AgentDetail) -> Panel:
         ("Role", detail.role or "-"),
         ("Epoch", f"{detail.epoch}, {changed_text(detail.changed_by, detail.changed_why)}"),
         ("Isolation", _list(detail.isolation)),
+        ("Scratch", detail.scratch or "-"),
         ("Subscribed to", _list(detail.topics)),
         ("Offers", _list(detail.services)),
     ]
     return Panel("Rights", pairs)
+
+
+def _sandbox(detail: AgentDetail) -> Table:
+    title = f"Sandbox: {detail.profile}, as found from inside"
+    table = Table(("PART", "STATE", "DETAIL"), title=title, empty="not looked at yet")
+    for one in detail.confinement:
+        table.rows.append((one.name, (one.state, _FOUND.get(one.state, "")), one.detail or "-"))
+    return table
 
 
 def changed_text(by: str, why: str) -> str:

@@ -27,8 +27,9 @@ def doctor(ctx: click.Context, areas: tuple[str, ...], as_json: bool) -> None:
     """Examine this machine and this instance.
 
     Everything that can be tried is tried: memory is shared and sealed, a process is watched, a file is synced. Nothing
-    is changed, and no kernel is needed. A line is `ok`; `limited`: it works, with less than elsewhere; `absent`: not there, and nothing fails
-    for it; or `failed`. Below each that is not ok stands what follows from it, and what can be done.
+    is changed, and no kernel is needed. A line is `ok`; `limited`: it works, with less than elsewhere; `absent`: not
+    there, and nothing fails for it; or `failed`. Below each that is not ok stands what follows from it, and what can
+    be done.
 
     The exit status is 1 when something failed.
 

@@ -58,12 +58,13 @@ class InventoryJob:
         exclude: patterns of what is left out; ``None`` for those of the record that is compared with.
     """
 
-    def __init__(self, root: Path, *, hashers: int, exclude: list[str] | None) -> None:
+    def __init__(self, root: Path, *, hashers: int, exclude: list[str] | None, profile: str = "standard") -> None:
         self.root = root
         self.name = secrets.token_hex(6)
         self.home = instance()
         self._hashers = hashers
         self._exclude = exclude
+        self._profile = profile
         self._against: Recorded | None = None
 
     def compare_with_record(self) -> bool:
@@ -142,6 +143,7 @@ class InventoryJob:
             "restart": "never",
             # A child may hold no more than its parent, and the recorder needs this.
             "limits": {"memory_bytes": limits.INVENTORY_MEMORY_BYTES},
+            "sandbox": self._sandbox(),
         }
         pid: int | None = None
         try:
@@ -162,6 +164,19 @@ class InventoryJob:
             if pid is not None:
                 self._end(pid)
         return self._summary(status["summary"], elapsed, agents)
+
+    def _sandbox(self) -> dict[str, Any]:
+        """The agents may read the folder, and nothing else of the user's; with a name that is no text they are trusted.
+
+        One of them reads the log as well, to compare.
+        """
+        root = os.path.realpath(self.root)
+        try:
+            os.fsencode(root).decode()
+        except UnicodeDecodeError:
+            return {"profile": "trusted"}
+        paths = [root, os.path.realpath(self.home.chain)]
+        return {"profile": self._profile, "readable": paths if self._profile != "trusted" else []}
 
     def _end(self, pid: int) -> None:
         """End the coordinator, and with it the agents that it started."""

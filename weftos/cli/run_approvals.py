@@ -166,14 +166,21 @@ def _agents(client: RpcClient, folder: str, wait_s: float) -> Iterator[int]:
 
     pids: list[int] = []
 
-    def spawn(function: str, name: str, args: list[str]) -> int:
-        params = {"program": f"weftos_workers.approvals:{function}", "name": name, "args": args, "restart": "never"}
+    def spawn(function: str, name: str, args: list[str], profile: str) -> int:
+        params = {
+            "program": f"weftos_workers.approvals:{function}",
+            "name": name,
+            "args": args,
+            "restart": "never",
+            "sandbox": {"profile": profile},
+        }
         pids.append(client.call("agent.spawn", params, timeout=_START_S).pid)
         return pids[-1]
 
     try:
-        remover = spawn("remover", "folder-remover", [])
-        yield spawn("asker", "folder-asker", [folder, str(remover), str(wait_s)])
+        # Who removes is the operator's, and does it anywhere; who asks can touch nothing itself.
+        remover = spawn("remover", "folder-remover", [], "trusted")
+        yield spawn("asker", "folder-asker", [folder, str(remover), str(wait_s)], "standard")
     finally:
         for pid in pids:
             with suppress(AgentExited):

@@ -34,6 +34,14 @@ _SHOWN: Final = 20
 )
 @click.option("--hashers", type=click.IntRange(1, 64), default=None, help="Hashing agents. Default: one for each CPU.")
 @click.option("--digests", type=click.Path(path_type=Path), help="Write the digests in b3sum's format.")
+@click.option(
+    "--sandbox",
+    "profile",
+    type=click.Choice(("trusted", "standard", "strict")),
+    default="standard",
+    show_default=True,
+    help="How the agents are confined. What only root may read, they read as `trusted` alone.",
+)
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out names or paths that match. May be repeated.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @json_option
@@ -42,6 +50,7 @@ def inventory(
     check: bool,
     hashers: int | None,
     digests: Path | None,
+    profile: str,
     exclude: tuple[str, ...],
     no_progress: bool,
     as_json: bool,
@@ -67,7 +76,7 @@ def inventory(
         raise InvalidRequest(f"{path} cannot be read as a folder: {reason}") from error
     if digests is not None:
         check_target(digests)
-    job = InventoryJob(root, hashers=hashers or os.cpu_count() or 1, exclude=list(exclude) or None)
+    job = InventoryJob(root, hashers=hashers or os.cpu_count() or 1, exclude=list(exclude) or None, profile=profile)
     if check and not job.compare_with_record():
         raise InvalidRequest(f"no inventory of {root} is recorded; `weaver run inventory {path}` records one")
     summary = job.run(show_progress=not no_progress and not as_json)

@@ -40,6 +40,22 @@ class Ready(_Life, frozen=True, kw_only=True):
     kind: ClassVar[str] = "agent.ready"
 
 
+class Confined(_Life, frozen=True, kw_only=True):
+    """What of an agent's sandbox is in force, found from inside before its program was loaded."""
+
+    kind: ClassVar[str] = "agent.confined"
+    profile: str
+    measures: list[dict[str, str]]
+
+
+class Unconfined(_Life, frozen=True, kw_only=True):
+    """An agent was not started, because it cannot be confined as its profile demands."""
+
+    kind: ClassVar[str] = "agent.unconfined"
+    profile: str
+    lacking: list[str]
+
+
 class Exit(_Life, frozen=True, kw_only=True):
     """An agent's process ended; with its exit record."""
 

@@ -80,6 +80,7 @@ class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         messages: messages sent over the life of the agent.
         file_bytes: size of any file it writes.
         artifact_bytes: artifacts that it has put and not released.
+        scratch_bytes: what it keeps in its scratch folder.
     """
 
     memory_bytes: int = limits.MEMORY_BYTES
@@ -89,6 +90,7 @@ class ResourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: int = limits.MESSAGES
     file_bytes: int = limits.FILE_BYTES
     artifact_bytes: int = limits.ARTIFACT_AGENT_BYTES
+    scratch_bytes: int = limits.SCRATCH_BYTES
 
     def check_range(self) -> None:
         """Refuse values that no agent could start with.

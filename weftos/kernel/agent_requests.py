@@ -16,6 +16,7 @@ from weftos.agent.rights import check_action
 from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
 from weftos.ipc.frames import close_all
 from weftos.ipc.payloads import KernelSignal
+from weftos.kernel import confinement
 from weftos.kernel.agent_artifacts import AgentArtifacts
 from weftos.kernel.capabilities import Capabilities
 from weftos.kernel.core import Agent, Core
@@ -108,6 +109,9 @@ class AgentRequests:
             # Nothing is asked of the descriptor but whether it is sealed memory: all else could keep us waiting.
             body: f.PutArtifact = frame.body
             self._begin(agent, frame, lambda: self._artifacts.put(agent, body, fds), fds)
+            return
+        if type(frame) is f.Confined:
+            confinement.take(self._core, agent, frame, fds)
             return
         close_all(fds)
         self._frames[type(frame)](agent, frame)
@@ -207,7 +211,7 @@ class AgentRequests:
             name=body.name or default_name(body.program),
             env=body.env,
             limits=limits_from(body.limits, parent.limits),
-            capabilities=capabilities_for(body.role, body.capabilities, agent.entry),
+            capabilities=capabilities_for(body.role, body.capabilities, agent.entry, body.sandbox),
             role=body.role,
             restart=body.restart,
             parent=agent.pid,

@@ -31,6 +31,7 @@ from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
+from weftos.kernel.scratch import ScratchFolders
 from weftos.kernel.service_host import ServiceHost
 from weftos.kernel.settings_keeper import SettingsKeeper
 from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
@@ -72,6 +73,8 @@ class Agent:
     links: set[int] = field(default_factory=set)
     warned: set[str] = field(default_factory=set)
     broken_rings: int = 0
+    #: Tells how much memory the process uses, where the kernel may not ask by itself; -1 for none.
+    rollup: int = -1
     artifacts: ArtifactShare = field(default_factory=ArtifactShare)
 
     @property
@@ -136,6 +139,7 @@ class Core:
         self.tokens: TokenTable
         self.settings: SettingsKeeper
         self.unclean_shutdown = False
+        self.scratch = ScratchFolders(home.scratch)
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
 

@@ -242,7 +242,7 @@ class Handlers:
             name=params.name or default_name(params.program),
             env=params.env,
             limits=limits_from(params.limits, parent.spec.limits if parent else defaults),
-            capabilities=capabilities_for(params.role, params.capabilities, parent),
+            capabilities=capabilities_for(params.role, params.capabilities, parent, params.sandbox),
             role=params.role,
             restart=params.restart,
             parent=params.parent_pid or KERNEL_PID,

@@ -10,7 +10,7 @@ import msgspec
 from weftos.agent.frames import SpawnSpec
 from weftos.agent.loader import parse_program
 from weftos.errors import AgentExited, InvalidRequest, ResourceLimitExceeded
-from weftos.governance.capability import AgentCapabilities, ResourceLimits, check_child
+from weftos.governance.capability import AgentCapabilities, ResourceLimits, SandboxPolicy, check_child
 from weftos.governance.rights import Rights, check_size, narrow
 from weftos.governance.roles import check_agency, role_named
 from weftos.kernel.process import ProcessEntry, ProcessTable
@@ -47,14 +47,30 @@ def checked_spec(table: ProcessTable, spec: SpawnSpec) -> SpawnSpec:
     return spec
 
 
-def capabilities_for(role: str, asked: AgentCapabilities | None, parent: ProcessEntry | None) -> AgentCapabilities:
+def capabilities_for(
+    role: str,
+    asked: AgentCapabilities | None,
+    parent: ProcessEntry | None,
+    sandbox: SandboxPolicy | None = None,
+) -> AgentCapabilities:
     """Return what a new agent gets: what was asked for, else what its role has, else what its parent has.
 
     What a role has is cut down to what the parent has; what was asked for is not, and refused if it is more.
 
+    Args:
+        role: of the agent; empty for none.
+        asked: for it.
+        parent: of it.
+        sandbox: takes the place of the one among the capabilities.
+
     Raises:
         InvalidRequest: there is no such role.
     """
+    found = _capabilities_for(role, asked, parent)
+    return found if sandbox is None else msgspec.structs.replace(found, sandbox=sandbox)
+
+
+def _capabilities_for(role: str, asked: AgentCapabilities | None, parent: ProcessEntry | None) -> AgentCapabilities:
     known = role_named(role)
     if asked is not None:
         return asked

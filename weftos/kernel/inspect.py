@@ -11,12 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 import psutil
 
-__all__ = ["Observation", "cgroup_of", "observe", "parse_cgroup", "session_processes"]
+__all__ = [
+    "Observation",
+    "cgroup_of",
+    "descriptor_count",
+    "observe",
+    "parse_cgroup",
+    "parse_rollup",
+    "session_processes",
+]
 
 T = TypeVar("T")
 
@@ -42,6 +51,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         involuntary_switches: context switches because its time slice was over.
         processes: processes in its session, itself included. 0 unless ``detailed``.
         cgroup: path of its control group.
+        unknown: names of the facts above that could not be read. 0 and empty mean nothing there.
     """
 
     os_pid: int
@@ -58,15 +68,18 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     involuntary_switches: int = 0
     processes: int = 0
     cgroup: str = ""
+    unknown: list[str] = []
 
 
-def observe(os_pid: int, *, detailed: bool = True) -> Observation | None:
+def observe(os_pid: int, *, detailed: bool = True, rollup: int = -1) -> Observation | None:
     """Look at a process.
 
     Args:
         os_pid: process id.
         detailed: also read what costs the system a walk through memory maps, descriptors or the process list (tens to
             hundreds of microseconds, more for large processes); the sampler does without.
+        rollup: descriptor of the process's ``/proc/PID/smaps_rollup``, which it opened itself: a process whose memory
+            is closed tells others its shares of memory only by that, unless they are root.
 
     Returns:
         What could be read, or ``None`` when the process does not exist, ended while being read, or is only waiting to
@@ -75,7 +88,7 @@ def observe(os_pid: int, *, detailed: bool = True) -> Observation | None:
     try:
         process = psutil.Process(os_pid)
         with process.oneshot():
-            observation = _read(process, detailed=detailed)
+            observation = _read(process, detailed=detailed, rollup=rollup)
             status = process.status()
         # The number may have been given to a new process since: psutil compares the start times.
         alive = process.is_running() and status != psutil.STATUS_ZOMBIE
@@ -84,28 +97,68 @@ def observe(os_pid: int, *, detailed: bool = True) -> Observation | None:
     return observation if alive else None
 
 
-def _read(process: psutil.Process, *, detailed: bool) -> Observation:
+def _read(process: psutil.Process, *, detailed: bool, rollup: int) -> Observation:
     memory = _fact(process.memory_info)
     times = _fact(process.cpu_times)
     switches = _fact(process.num_ctx_switches)
-    full = _fact(process.memory_full_info) if detailed else None
+    uss, pss = _shares(process, rollup) if detailed else (0, 0)
+    files = _fact(process.open_files) if detailed else ()
+    seen = {"uss_bytes": uss, "pss_bytes": pss, "open_files": files}
     return Observation(
         os_pid=process.pid,
         status=str(process.status()),
         created_at=process.create_time(),
         rss_bytes=memory.rss if memory else 0,
-        # These two exist on Linux only; elsewhere psutil's tuple is shorter.
-        uss_bytes=getattr(full, "uss", 0),
-        pss_bytes=getattr(full, "pss", 0),
+        uss_bytes=uss or 0,
+        pss_bytes=pss or 0,
         cpu_seconds=round(times.user + times.system, 6) if times else 0.0,
         threads=_fact(process.num_threads) or 0,
-        open_files=len(_fact(process.open_files) or ()) if detailed else 0,
-        descriptors=_fact(process.num_fds) or 0,
+        open_files=len(files or ()),
+        descriptors=descriptor_count(process.pid),
         voluntary_switches=switches.voluntary if switches else 0,
         involuntary_switches=switches.involuntary if switches else 0,
         processes=len(session_processes(process.pid)) if detailed else 0,
         cgroup=cgroup_of(process.pid),
+        unknown=[name for name, value in seen.items() if value is None],
     )
+
+
+def _shares(process: psutil.Process, rollup: int) -> tuple[int | None, int | None]:
+    """Memory of its own, and its part of what is shared: bytes, ``None`` where it cannot be read."""
+    full = _fact(process.memory_full_info)
+    if full is not None:
+        # These two exist on Linux only; elsewhere psutil's tuple is shorter.
+        return getattr(full, "uss", 0), getattr(full, "pss", 0)
+    text = _fact(lambda: os.pread(rollup, 4096, 0)) if rollup >= 0 else None
+    if not text:
+        return None, None
+    return parse_rollup(text.decode("ascii", "replace"))
+
+
+def parse_rollup(text: str) -> tuple[int, int]:
+    """Unique and proportional memory in bytes from the text of ``/proc/PID/smaps_rollup`` (proc(5))."""
+    sizes = {}
+    for line in text.splitlines():
+        name, colon, rest = line.partition(":")
+        words = rest.split()
+        if colon and words and words[0].isdecimal():
+            sizes[name] = int(words[0]) * 1024
+    unique = sum(sizes.get(f"Private_{kind}", 0) for kind in ("Clean", "Dirty", "Hugetlb"))
+    return unique, sizes.get("Pss", 0)
+
+
+def descriptor_count(os_pid: int) -> int:
+    """Open descriptors of a process; 0 when it has ended, or where only root may know."""
+    folder = f"/proc/{os_pid}/fd"
+    try:
+        return len(os.listdir(folder))
+    except PermissionError:
+        # Its memory is closed. Since Linux 6.2 the folder's size tells the number, to everybody.
+        with suppress(OSError):
+            return os.stat(folder).st_size
+        return 0
+    except OSError:
+        return 0
 
 
 def _fact(read: Callable[[], T]) -> T | None:

@@ -25,7 +25,7 @@ from weftos.errors import ChainCorrupted, WeftError
 from weftos.home import Home, InstanceLock
 from weftos.ids import KERNEL_PID
 from weftos.ipc.payloads import KernelSignal
-from weftos.kernel import leftovers, reaper
+from weftos.kernel import confinement, leftovers, reaper
 from weftos.kernel.access_boot import open_access, reload_settings, shared_socket
 from weftos.kernel.agent_requests import AgentRequests
 from weftos.kernel.capabilities import Capabilities
@@ -218,7 +218,8 @@ class Kernel:
 
     async def _boot_agents(self) -> None:
         prepare_agents()
-        self._say("Supervisor ready")
+        left = confinement.begin(self.core)
+        self._say("Supervisor ready" + (f"; {left} scratch folders of an earlier boot are removed" if left else ""))
 
     async def _boot_network(self) -> None:
         core = self.core

@@ -10,9 +10,12 @@ from typing import Final
 
 from weftos.errors import ConfigError
 from weftos.home import Home
+from weftos.ids import instance_tag
+from weftos.sandbox import landlock
+from weftos.sandbox.offers import offers
 from weftos.shm import fence, sweep
 
-__all__ = ["INSTANCE_VARIABLE", "clean", "enforcement"]
+__all__ = ["INSTANCE_VARIABLE", "clean", "enforcement", "process_name"]
 
 #: Set in the environment of every kernel, and so inherited by everything that its agents execute.
 INSTANCE_VARIABLE: Final = "WEFTOS_INSTANCE"
@@ -55,19 +58,49 @@ def orphans(home: Home) -> list[int]:
     parents.
     """
     mark = f"{INSTANCE_VARIABLE}={home.root}".encode()
+    name = process_name(instance_tag(str(home.root))).encode()
     spared = _lineage()
     found = []
     for entry in Path("/proc").iterdir() if sys.platform == "linux" else ():
         if not entry.name.isdecimal() or int(entry.name) in spared:
             continue
         try:
-            environ = (entry / "environ").read_bytes()
+            if _is_marked(entry, mark, name):
+                found.append(int(entry.name))
         except OSError:
             # It ended, or it belongs to somebody else.
             continue
-        if mark in environ.split(b"\0"):
-            found.append(int(entry.name))
     return found
+
+
+def _is_marked(process: Path, mark: bytes, name: bytes) -> bool:
+    """Whether a process has the mark, or, if its memory is closed to us, the name that only a confined agent has.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return mark in (process / "environ").read_bytes().split(b"\0")
+    except PermissionError:
+        # What a confined process forked (not: executed) is closed as it is, has its name, and cannot change it.
+        return (process / "comm").read_bytes().strip() == name and _owner(process) == os.geteuid()
+
+
+def _owner(process: Path) -> int:
+    """The user of a process, whose folder belongs to root once its memory is closed."""
+    for line in (process / "status").read_bytes().splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    raise OSError("no user in status")
+
+
+def process_name(tag: str) -> str:
+    """Short name of a confined process, 15 bytes at most; by it what a killed kernel leaves is known.
+
+    Args:
+        tag: of the instance; see ``ids.instance_tag``.
+    """
+    return f"wo-{tag}"[:15]
 
 
 def _lineage() -> set[int]:
@@ -98,7 +131,13 @@ def enforcement() -> tuple[list[str], list[str]]:
         lacking.append("cgroup v2 is absent: memory is limited per process, not per agent")
     if sys.platform != "linux":
         lacking.append("agents do not end with a killed kernel: only Linux has parent-death signals")
-    lacking.append("network and file access of agents are not confined in this version")
+    offered = offers()
+    if not offered.landlock:
+        lacking.append("Landlock is absent: files are not closed to agents, and strict agents cannot be started")
+    elif offered.landlock < landlock.LATEST:
+        lacking.append(f"Landlock has ABI {offered.landlock} of {landlock.LATEST}: some rights over files stay open")
+    if not offered.seccomp:
+        lacking.append("system calls cannot be filtered: network and processes are not closed to agents")
     if "membarrier" not in fence.mode():
         lacking.append("no membarrier: a sleeping agent may notice a message up to 50 ms late")
     return enforced, lacking

@@ -21,6 +21,7 @@ from weftos.agent.frames import SpawnSpec
 from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableFull
 from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
+from weftos.sandbox.measure import Measure
 from weftos.service.keyed import scope_of
 
 __all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
@@ -78,6 +79,7 @@ class ProcessEntry:
     restart_due: float | None = None
     children: set[int] = field(default_factory=set)
     isolation: list[str] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
     cpu_before: float = 0.0
 
     # written by the agent's own notes, claims and nothing more

@@ -18,6 +18,8 @@ from weftos.agent.frames import SignalFrame
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel.channels import RingRecord
 from weftos.kernel.core import Agent, Core
+from weftos.kernel.inspect import descriptor_count
+from weftos.kernel.scratch_meter import ScratchMeter
 from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.shm import RingInspector, Segment
@@ -82,17 +84,21 @@ class Sampler:
         self._core = core
         self._supervisor = supervisor
         self._sessions: dict[int, int] = {}
+        self._scratch = ScratchMeter()
 
     def usage(self, agent: Agent) -> dict[str, float]:
         """What an agent uses now, under the names of its limits."""
         os_pid = agent.entry.os_pid
-        kept: dict[str, float] = {"artifact_bytes": agent.artifacts.used}
+        kept: dict[str, float] = {
+            "artifact_bytes": agent.artifacts.used,
+            "scratch_bytes": self._scratch.used(agent.pid),
+        }
         if os_pid is None:
             return dict.fromkeys(("memory_bytes", "cpu_seconds", "descriptors", "processes", "messages"), 0) | kept
         return kept | {
             "memory_bytes": resident_bytes(os_pid),
             "cpu_seconds": cpu_seconds(os_pid),
-            "descriptors": _descriptors(os_pid),
+            "descriptors": descriptor_count(os_pid),
             "processes": self._sessions.get(os_pid, 1),
             "messages": self.messages_sent(agent),
         }
@@ -113,6 +119,7 @@ class Sampler:
     def tick(self) -> None:
         """One round over all agents and rings."""
         self._sessions = session_sizes()
+        self._scratch.look({pid: self._core.scratch.path(pid) for pid in self._core.agents})
         for agent in list(self._core.agents.values()):
             if agent.entry.os_pid is not None and agent.entry.stop_requested is None:
                 self._check(agent)
@@ -126,6 +133,7 @@ class Sampler:
             "processes": self._sessions.get(os_pid, 1),
             "cpu_seconds": cpu_seconds(os_pid) if wanted.cpu_seconds else 0,
             "messages": self.messages_sent(agent) if wanted.messages else 0,
+            "scratch_bytes": self._scratch.used(agent.pid),
         }
         for name, value in used.items():
             limit = getattr(wanted, name)
@@ -161,10 +169,3 @@ class Sampler:
             record.bytes_per_sec = (seen.head - size) / (now - then)
             record.sampled = (now, seen.put, seen.head)
         return seen.put, seen.head, depth
-
-
-def _descriptors(os_pid: int) -> int:
-    try:
-        return len(os.listdir(f"/proc/{os_pid}/fd"))
-    except OSError:
-        return 0

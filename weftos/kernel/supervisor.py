@@ -20,11 +20,11 @@ import msgspec
 
 from weftos.agent import frames as f
 from weftos.agent.boot import AgentBoot
-from weftos.agent.main import run_agent
-from weftos.errors import SpawnFailed, WeftError
+from weftos.agent.main import CONFINE_EXIT, run_agent
+from weftos.errors import SandboxFailed, SpawnFailed, WeftError
 from weftos.ipc.frames import FrameChannel, socket_pair
 from weftos.ipc.payloads import KernelSignal
-from weftos.kernel import inherit
+from weftos.kernel import confinement, inherit
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.exits import classify
 from weftos.kernel.fork import fork_child
@@ -129,6 +129,7 @@ class Supervisor:
         """Fork one incarnation."""
         core, entry, lines = self._core, agent.entry, agent.lines
         entry.started_at = time.time()
+        entry.measures = []
         entry.stop_requested = entry.kill_reason = entry.note = entry.restart_due = None
         agent.started_monotonic = time.monotonic()
         agent.ready = asyncio.get_running_loop().create_future()
@@ -139,6 +140,7 @@ class Supervisor:
             pid=entry.pid,
             incarnation=entry.incarnation,
             spec=entry.spec,
+            plan=confinement.plan(core, agent),
             control=theirs,
             mailbox_fd=lines.mailbox.fd,
             bell_name=lines.bell_name,
@@ -305,6 +307,7 @@ class Supervisor:
         entry.os_pid = None
         agent.child.close()
         agent.child = None
+        confinement.close(agent)
         self._on_life(agent, False)
         core.emit(
             log,
@@ -324,7 +327,8 @@ class Supervisor:
         assert record is not None
         if agent.ready is not None and not agent.ready.done():
             # Also when it was asked to stop meanwhile: somebody still waits for it.
-            agent.ready.set_exception(SpawnFailed(f"agent {entry.spec.name} did not become ready: {record.message}"))
+            kind = SandboxFailed if record.code == CONFINE_EXIT else SpawnFailed
+            agent.ready.set_exception(kind(f"agent {entry.spec.name} did not become ready: {record.message}"))
             if entry.incarnation == 1 and not agent.restart_now:
                 # It has never run: there is nothing to bring back.
                 self._retire(agent, record.message)
@@ -385,6 +389,7 @@ class Supervisor:
         self._on_gone(agent)
         core.service.detach(entry.pid)
         agent.lines.close()
+        core.scratch.remove(entry.pid)
         core.table.retire(entry.pid)
 
 

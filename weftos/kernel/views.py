@@ -81,10 +81,10 @@ class Views:
         """
         entry = self._core.table.get(pid)
         agent = self._core.agents.get(pid)
-        seen = observe(entry.os_pid) if entry.os_pid else None
+        seen = observe(entry.os_pid, rollup=agent.rollup if agent is not None else -1) if entry.os_pid else None
         facts: dict[str, Any] = {}
         if seen is not None:
-            names = ("uss_bytes", "pss_bytes", "threads", "open_files", "descriptors", "processes", "cgroup")
+            names = ("uss_bytes", "pss_bytes", "threads", "open_files", "descriptors", "processes", "cgroup", "unknown")
             facts = {name: getattr(seen, name) for name in names}
             facts["voluntary_switches"] = seen.voluntary_switches
             facts["involuntary_switches"] = seen.involuntary_switches
@@ -113,6 +113,9 @@ class Views:
             changed_by=entry.changed_by,
             changed_why=entry.changed_why,
             isolation=list(entry.isolation),
+            profile=entry.spec.capabilities.sandbox.profile,
+            confinement=[a.Confinement(name=m.name, state=m.state, detail=m.detail) for m in entry.measures],
+            scratch=self._core.scratch.path(pid),
             topics=self._core.topics.topics_of(pid),
             services=self._registry.owned_by(pid),
             quarantined=entry.quarantined,

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from weftos import limits
-from weftos.governance.capability import AgentCapabilities
+from weftos.governance.capability import AgentCapabilities, SandboxPolicy
 
 __all__ = [
     "AgentDetail",
     "AgentLog",
+    "Confinement",
     "ExitRecord",
     "ListParams",
     "LogParams",
@@ -131,6 +132,7 @@ class SpawnParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         restart: when a new incarnation follows the last.
         parent_pid: the agent it belongs to; ``None`` is the operator.
         role: what it is for; gives its capabilities if none are given, and says whom it may start.
+        sandbox: how its process is confined; takes the place of what the capabilities have of it.
         backend: kind of execution; ``native`` is a process of the operating system.
     """
 
@@ -143,6 +145,7 @@ class SpawnParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     restart: RestartPolicy = "on-failure"
     parent_pid: AgentPid | None = None
     role: str = ""
+    sandbox: SandboxPolicy | None = None
     backend: str = "native"
 
 
@@ -207,6 +210,20 @@ class RingInfo(msgspec.Struct, frozen=True, kw_only=True):
     topics: list[str] = []
 
 
+class Confinement(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of an agent's sandbox.
+
+    Attributes:
+        name: of the part, for example ``files``.
+        state: ``enforced``, ``partial``, ``absent`` or ``open`` (the profile leaves it open).
+        detail: what was seen, or why it is not in force.
+    """
+
+    name: str
+    state: str
+    detail: str = ""
+
+
 class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about one agent. The first fields are those of ``ProcessInfo``.
 
@@ -232,7 +249,11 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
         epoch: which version of its capabilities this is, from 1.
         changed_by: who made it; empty since its start.
         changed_why: the reason given.
-        isolation: measures really applied to it.
+        isolation: session, death signal and limits that were applied to it.
+        profile: by which it is confined: ``trusted``, ``standard`` or ``strict``.
+        confinement: what of the sandbox was found in force, from inside, before its program ran.
+        scratch: the folder in which it may write.
+        unknown: facts that the kernel may not read of the process, because it is not root; they are 0 here.
         topics: topics it subscribes to.
         services: services it offers.
         quarantined: whether its restart budget is spent.
@@ -273,6 +294,10 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     changed_by: str = ""
     changed_why: str = ""
     isolation: list[str] = []
+    profile: str = ""
+    confinement: list[Confinement] = []
+    scratch: str = ""
+    unknown: list[str] = []
     topics: list[str] = []
     services: list[str] = []
     last_exit: ExitRecord | None = None

@@ -30,7 +30,7 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """Ask the system something about this process, as in prctl(2).
+    """Change or ask what the system keeps about this process.
 
     Raises:
         OSError: the system refuses, or does not have it.

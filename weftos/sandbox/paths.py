@@ -28,11 +28,40 @@ __all__ = ["PathRule", "beneath", "closed_to", "common_rules", "opened", "rules_
 #: Of the system: libraries and programs, and the settings that they read. Nothing that names users' secrets.
 _SYSTEM: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt")
 _SETTINGS: Final = (
-    "ld.so.cache ld.so.conf ld.so.conf.d ld.so.preload alternatives localtime timezone nsswitch.conf resolv.conf hosts "
-    "host.conf gai.conf services protocols passwd group mime.types os-release lsb-release debian_version ssl pki "
-    "ca-certificates ca-certificates.conf crypto-policies python3 python3.11 python3.12 python3.13 terminfo "
-    "locale.alias locale.conf magic"
-).split()
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ld.so.preload",
+    "alternatives",
+    "localtime",
+    "timezone",
+    "nsswitch.conf",
+    "resolv.conf",
+    "hosts",
+    "host.conf",
+    "gai.conf",
+    "services",
+    "protocols",
+    "passwd",
+    "group",
+    "mime.types",
+    "os-release",
+    "lsb-release",
+    "debian_version",
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "python3",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "terminfo",
+    "locale.alias",
+    "locale.conf",
+    "magic",
+)
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _ABOUT_THE_MACHINE: Final = ("/proc", "/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm")
 _SEMAPHORES: Final = "/dev/shm"  # noqa: S108 -- where Linux keeps the doorbells
@@ -73,7 +102,8 @@ def rules_for(plan: Plan) -> list[PathRule]:
         rules += [PathRule(one, landlock.READ) for one in _around(path, closed)]
     for paths, rights in ((plan.readable, landlock.READ), (plan.writable, landlock.WRITE | landlock.EXECUTE)):
         for path in paths:
-            if any(beneath(path, one) for one in closed) and not beneath(path, places.scratch):
+            lent = (places.scratch, *(places.lendable if rights == landlock.READ else ()))
+            if any(beneath(path, one) for one in closed) and not any(beneath(path, one) for one in lent):
                 raise SandboxFailed(f"{path} belongs to the kernel; an agent cannot be given it")
             whole = not any(beneath(one, path) for one in closed)
             rules += [PathRule(one, rights, named=one == path) for one in ([path] if whole else _around(path, closed))]

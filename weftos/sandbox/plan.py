@@ -29,12 +29,14 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         home: the instance's folder, closed to it but for ``scratch``.
         scratch: the one folder in which it may always write.
         protected: further paths that are closed to it.
+        lendable: parts of what is closed that it may be given to read: the log, which is there to be read.
         program: file of its program, if it is a file.
     """
 
     home: str
     scratch: str
     protected: tuple[str, ...] = ()
+    lendable: tuple[str, ...] = ()
     program: str | None = None
 
 

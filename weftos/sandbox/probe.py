@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from weftos.sandbox import privileges, seccomp
@@ -108,18 +109,22 @@ def _network(plan: Plan) -> tuple[MeasureState, str]:
     if plan.network:
         return "open", "given by can_network and sandbox.network"
     closed = all(
-        _refused(lambda family=family: socket.socket(family, kind).close(), errno.EPERM, errno.EACCES)  # type: ignore[misc]
+        _refused(partial(_open_socket, family, kind), errno.EPERM, errno.EACCES)
         for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
     )
     return ("enforced", "no sockets") if closed else ("absent", "sockets can be made")
 
 
+def _open_socket(family: int, kind: int) -> None:
+    socket.socket(family, kind).close()
+
+
 def _programs(plan: Plan) -> tuple[MeasureState, str]:
     if plan.execute:
         return "open", "given by can_exec_tools; they are confined as the agent is"
     # Without a filter there is no file of this name.
-    closed = _refused(lambda: os.execv("", ["none"]), errno.EPERM)
+    closed = _refused(lambda: os.execv("", ["none"]), errno.EPERM)  # noqa: S606, S607
     return ("enforced", "none can be executed") if closed else ("absent", "programs can be executed")
 
 

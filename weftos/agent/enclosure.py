@@ -1,0 +1,60 @@
+"""Closing an agent in: limits, then its sandbox, then a look at what is in force, told to the kernel at once.
+
+A strict agent that lacks something ends here; any other one goes on, and what it lacks is shown.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from weftos.agent import confine
+from weftos.agent import frames as f
+from weftos.agent.boot import AgentBoot
+from weftos.errors import SandboxFailed
+from weftos.ipc.frames import FrameChannel
+from weftos.sandbox import apply, probe
+
+__all__ = ["enclose"]
+
+#: What the kernel reads to see how much memory is the agent's own, once nobody else may look into the process.
+_ROLLUP: Final = "/proc/self/smaps_rollup"
+
+
+def enclose(boot: AgentBoot, control: FrameChannel[f.ToAgent]) -> list[str]:
+    """Confine this process as its plan says.
+
+    Returns:
+        The limits that were set; see ``confine.apply_limits``.
+
+    Raises:
+        SandboxFailed: it lacks what its profile demands, or a path that it was given cannot be opened.
+    """
+    plan = boot.plan
+    try:
+        apply.enter_scratch(plan)
+    except OSError as error:
+        raise SandboxFailed(f"the scratch folder cannot be entered: {error}") from error
+    rollup = _rollup() if plan.confined and plan.hand_over else -1
+    try:
+        in_force = confine.apply_limits(boot.spec.limits)
+        failed = apply.confine(plan)
+        measures = probe.probe(plan, failed, in_force)
+        lacking = probe.lacking(plan, measures)
+        control.send_wait(f.Confined(measures, lacking), [rollup] if rollup >= 0 else [])
+    finally:
+        if rollup >= 0:
+            os.close(rollup)
+    if lacking:
+        wanting = "; ".join(f"{one.name}: {one.detail}" for one in measures if one.name in lacking)
+        raise SandboxFailed(
+            f"the profile {plan.profile} demands what is not in force here: {wanting}; `weaver doctor` says what to do"
+        )
+    return in_force
+
+
+def _rollup() -> int:
+    try:
+        return os.open(_ROLLUP, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # not on this system; the kernel shows the fact as unknown
