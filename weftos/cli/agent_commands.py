@@ -75,7 +75,7 @@ def list_agents(everything: bool, as_json: bool) -> None:
 @capability_options
 @sandbox_options
 @json_option
-def spawn(
+def spawn(  # noqa: PLR0913, PLR0917 -- click hands each option over by its name
     program: str,
     args: tuple[str, ...],
     name: str | None,

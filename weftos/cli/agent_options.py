@@ -63,8 +63,8 @@ def sandbox_options(command: F) -> F:
             "--sandbox",
             "profile",
             type=click.Choice(PROFILES),
-            help="How its process is confined: not at all (trusted), as far as this machine can (standard, the default), "
-            "or not started otherwise (strict, without programs of the system).",
+            help="How its process is confined: not at all (trusted), as far as this machine can (standard, the "
+            "default), or not started otherwise (strict, without programs of the system).",
         ),
         click.option(
             "--readable", multiple=True, metavar="PATH", help="A file or folder that it may read; repeatable."
