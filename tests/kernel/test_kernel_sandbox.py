@@ -50,10 +50,10 @@ def test_files_that_belong_to_the_kernel_to_others_and_to_the_user(kernel, escap
     key = next(path for path in kernel.home.keys.iterdir() if path.suffix != ".pub")
     before = {path: path.stat() for path in (mine, secret, key)}
     segment = next(kernel.home.chain.glob("*.log"))
-    for path in (mine, secret, key, segment, kernel.home.log, Path("/etc/shadow"), Path.home() / ".bashrc"):
+    others = (Path("/etc/shadow"), Path.home() / ".bashrc")
+    for path in (mine, secret, key, segment, kernel.home.log, *(path for path in others if path.exists())):
         for what in ("read", "write", "truncate", "chmod", "fchmod", "utime", "chown", "unlink"):
-            if path.exists():
-                assert refused(attempt(kernel, escapist, what, str(path))), (what, path)
+            assert refused(attempt(kernel, escapist, what, str(path))), (what, path)
         assert refused(attempt(kernel, escapist, "link", str(path), "stolen"))
         assert refused(attempt(kernel, escapist, "rename", str(path), "stolen"))
     for folder in (kernel.home.root, kernel.home.keys, kernel.home.chain, kernel.home.run, tmp_path, Path("/")):
@@ -143,8 +143,9 @@ def test_programs_are_confined_as_the_agent_is(kernel, tmp_path):
         bare = kernel.spawn("escapist", **kind)
         assert refused(attempt(kernel, bare, "execute", "/bin/echo", "hello"))
     alone = kernel.spawn("escapist", limits={"processes": 1})
-    assert refused(attempt(kernel, alone, "fork"))
-    assert "done" in attempt(kernel, alone, "thread")
+    assert attempt(kernel, alone, "fork")["refused"] in {"EPERM", "EAGAIN"}
+    if os.geteuid() == 0:  # of other users the system counts threads as well
+        assert "done" in attempt(kernel, alone, "thread")
 
 
 def test_memory_descriptors_processes_and_disk_run_out_for_the_one_alone(kernel):
@@ -152,8 +153,11 @@ def test_memory_descriptors_processes_and_disk_run_out_for_the_one_alone(kernel)
     agent = kernel.spawn("escapist", limits={"descriptors": 64})
     assert attempt(kernel, agent, "open many", 100)["refused"] == "EMFILE"
     bomb = kernel.spawn("escapist", name="bomb", limits={"processes": 8})
-    kernel.call("agent.send", pid=bomb.pid, message=["fork many", 60], wait=False)
-    kernel.until(lambda: kernel.call("agent.inspect", pid=bomb.pid).state == "exited")
+    if os.geteuid() == 0:
+        kernel.call("agent.send", pid=bomb.pid, message=["fork many", 60], wait=False)
+        kernel.until(lambda: kernel.call("agent.inspect", pid=bomb.pid).state == "exited")
+    else:
+        assert attempt(kernel, bomb, "fork many", 60)["refused"] == "EAGAIN"
     filler = kernel.spawn("escapist", name="filler", limits={"scratch_bytes": 8 * 2**20})
     scratch = Path(kernel.call("agent.inspect", pid=filler.pid).scratch)
     kernel.call("agent.send", pid=filler.pid, message=["fill", 64], wait=False)
