@@ -30,8 +30,9 @@ def gate(**agents: AgentCapabilities) -> CapabilityGate:
 def test_every_action_asks_for_its_capability(action):
     rich, poor = gate(_1=ALL), gate(_1=NOTHING)
     reserved = ACTIONS[action].needs is None
-    assert isinstance(rich.check("1", action, FACTS), Deny if reserved else Permit)
-    assert isinstance(poor.check("1", action, FACTS), Deny)
+    person = ACTIONS[action].person
+    assert isinstance(rich.check("1", action, FACTS), Deny if reserved else Defer if person else Permit)
+    assert isinstance(poor.check("1", action, FACTS), Defer if person else Deny)
     assert isinstance(poor.check("2", action, FACTS), Deny), "an agent nobody introduced"
     assert isinstance(poor.check("0", action, FACTS), Permit), "the kernel itself"
 
@@ -69,7 +70,7 @@ def test_no_claim_in_the_context_helps_an_agent_that_has_nothing(context, action
     decision = gate(_1=NOTHING).check("1", action, context | {"capabilities": {"can_spawn": True}, "agent_id": "0"})
     # Messages to the kernel are the one thing that needs no capability.
     if not (action == "ipc.send" and context.get("target_pid") == 0):
-        assert isinstance(decision, Deny)
+        assert isinstance(decision, Defer if ACTIONS[action].person else Deny)
 
 
 def test_the_scope_decides_about_targets_and_topics():

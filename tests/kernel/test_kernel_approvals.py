@@ -90,6 +90,35 @@ def test_an_agent_waits_and_acts_once(kernel):
     as_the_log_says(kernel)
 
 
+def test_an_agent_gets_more_rights_with_a_permit_once_and_for_exactly_these(kernel):
+    asker = kernel.spawn("tester")
+    wanted = {"do": "ask_for", "rights": ["can_network", "sandbox.network"], "reason": "I fetch prices"}
+    context = {"rights": wanted["rights"], "reason": wanted["reason"]}
+    found = {}
+    order = {"do": "require", "action": "capability.elevate", "context": context, "wait_s": 15.0}
+    asking = threading.Thread(target=lambda: found.update(reply=tell(kernel, asker.pid, **order)))
+    asking.start()
+    number = waiting(kernel)
+    kernel.call("gate.approve", request=number, reason="only prices")
+    asking.join(30)
+    request = found["reply"][0]
+    assert kernel.call("capability.show", pid=asker.pid).epoch == 1, "approved is not yet done"
+    for other in ({"rights": ["can_network"]}, {"reason": "I send mail"}):
+        assert tell(kernel, asker.pid, do="under", request=request, then=wanted | other)["error"] == "gate.denied"
+    done = tell(kernel, asker.pid, do="under", request=request, then=wanted)
+    assert (done["decision"], done["epoch"]) == ("permit", 2)
+    kernel.call("capability.revoke", pid=asker.pid, rights=["can_network"], reason="enough")
+    assert tell(kernel, asker.pid, do="under", request=request, then=wanted)["error"] == "gate.denied", "once"
+    (elevated,) = records(kernel, "capability.elevate")
+    permit = records(kernel, "permit.mint")[0].payload["id"].hex()
+    assert (elevated.payload["request"], elevated.payload["requested_by"]) == (permit, asker.pid)
+    decisions = [one.payload["decision"] for one in records(kernel, "capability.request")]
+    assert decisions == ["deny", "deny", "permit", "deny"]
+    outcome = kernel.until(lambda: [one for one in records(kernel, "gate.outcome") if one.payload.get("permit")])
+    assert outcome[0].payload["permit"] == permit
+    as_the_log_says(kernel)
+
+
 def test_a_process_of_an_agent_is_no_person(kernel, tmp_path):
     """An agent runs as the operator's user; what it starts may even leave its session."""
     program = tmp_path / "cheat.py"

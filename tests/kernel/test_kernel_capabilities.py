@@ -166,6 +166,7 @@ def test_what_an_agent_asks_for_waits_for_somebody(kernel):
         ["can_network"],
         "defer",
     )
+    assert f"weaver gate approve {records(kernel, 'gate.request')[0].seq}" in answer["text"]
     assert kernel.call("capability.show", pid=a).epoch == 1
     assert tell(kernel, a, do="ask_for", rights=["can_ipc"], reason="has it")["epoch"] == 1
     assert tell(kernel, a, do="ask_for", rights=["can_fly"], reason="x")["error"] == "rpc.invalid"

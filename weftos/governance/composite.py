@@ -22,8 +22,10 @@ def _weight(decision: GateDecision) -> tuple[int, bool, str]:
 
 
 def strictest(first: GateDecision, second: GateDecision) -> GateDecision:
-    """Return the stricter of two decisions: Deny before Defer before Permit."""
-    return first if _weight(first) >= _weight(second) else second
+    """Return the stricter of two decisions: Deny before Defer before Permit; of equal ones one that explains itself."""
+    if _weight(first) == _weight(second):
+        return second if first.why is None else first
+    return first if _weight(first) > _weight(second) else second
 
 
 class CompositeGate:

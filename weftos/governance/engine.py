@@ -94,7 +94,7 @@ class Engine:
         verdict: Verdict = "permit"
         deciding: Rule | None = None
         for rule in matched:
-            said = _verdict_of(rule, environment)
+            said = _verdict_of(rule, by_a_person=environment.human_approval_required or question.person)
             # Of equal verdicts the weightiest rule speaks, which comes first.
             if _STRICTNESS[said] > _STRICTNESS[verdict]:
                 verdict, deciding = said, rule
@@ -136,10 +136,10 @@ class Engine:
         return found
 
 
-def _verdict_of(rule: Rule, environment: Environment) -> Verdict:
-    """A person may still allow what a blocking rule denies, where the environment says so; never what a critical one
-    does.
+def _verdict_of(rule: Rule, *, by_a_person: bool) -> Verdict:
+    """A person may still allow what a blocking rule denies, where the environment or the action says so; never what a
+    critical one does.
     """
-    if rule.outcome == "deny" and rule.severity is not Severity.CRITICAL and environment.human_approval_required:
+    if rule.outcome == "deny" and rule.severity is not Severity.CRITICAL and by_a_person:
         return "escalate_to_human"
     return _VERDICTS[rule.outcome]

@@ -129,12 +129,14 @@ class Action(msgspec.Struct, frozen=True):
 
     ``needs`` raises ``CapabilityDenied`` or returns; ``None`` in its place means that only the kernel may do it.
     ``facts`` are the names in the context of the question when the kernel asks it for an agent. Without them it is the
-    agent, or an executor of its choice, who asks before it acts.
+    agent, or an executor of its choice, who asks before it acts. ``person``: what no rule denies waits for a person all
+    the same, whatever the environment.
     """
 
     about: str
     needs: Callable[[Subject, Mapping[str, Any]], None] | None
     facts: tuple[str, ...] | None = None
+    person: bool = False
 
 
 def _flag(name: str) -> Callable[[Subject, Mapping[str, Any]], None]:
@@ -143,6 +145,10 @@ def _flag(name: str) -> Callable[[Subject, Mapping[str, Any]], None]:
             raise CapabilityDenied(f"agent {subject.pid} lacks {name}")
 
     return needs
+
+
+def _nothing(_subject: Subject, _context: Mapping[str, Any]) -> None:
+    """What every agent may ask for."""
 
 
 def _message(subject: Subject, context: Mapping[str, Any]) -> None:
@@ -183,6 +189,7 @@ ACTIONS: Final[dict[str, Action]] = {
     "agent.spawn": Action("start another agent", _flag("can_spawn"), ("program", "name", "parent")),
     "agent.stop": Action("stop an agent", _flag("can_spawn"), ("target",)),
     "service.register": Action("offer a named service", _flag("can_ipc"), ("name",)),
+    "capability.elevate": Action("get more than it was started with", _nothing, ("rights", "reason"), person=True),
     "artifact.put": Action("store an artifact", _flag("can_store"), ("size", "content_type")),
     "artifact.get": Action("read an artifact", _flag("can_store"), ("hash",)),
     "artifact.release": Action("give up an artifact that it put", _flag("can_store"), ("hash",)),
@@ -228,4 +235,4 @@ class CapabilityGate:
             rule.needs(subject, context)
         except CapabilityDenied as error:
             return Deny(str(error))
-        return Permit("capability")
+        return Defer(f"{action} takes a person") if rule.person else Permit("capability")

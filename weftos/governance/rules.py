@@ -68,6 +68,7 @@ class Question(msgspec.Struct, frozen=True):
         threshold: magnitude above which an effect is large there.
         roles: of the agent.
         facts: claims about the action, text by name.
+        person: whether a person decides about it in any case; what a blocking rule denies is that person's matter then.
     """
 
     agent_id: str
@@ -77,6 +78,7 @@ class Question(msgspec.Struct, frozen=True):
     threshold: float
     roles: frozenset[str] = frozenset()
     facts: Mapping[str, str] = {}
+    person: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

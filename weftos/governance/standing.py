@@ -150,6 +150,7 @@ def judge(
         The decision, and why its effect is what it is.
     """
     effect, source = effect_of(EFFECTS.get(action), context.get("effect"))
+    known = ACTIONS.get(action)
     question = Question(
         agent_id=agent_id,
         action=action,
@@ -157,6 +158,7 @@ def judge(
         environment=environment.environment_class,
         threshold=environment.risk_threshold,
         facts=_facts(context),
+        person=known is not None and known.person,
     )
     return engine.evaluate(question, environment), source
 

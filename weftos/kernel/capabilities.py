@@ -17,14 +17,13 @@ process that runs already; the answer names what counts from the next incarnatio
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from weftos import limits
-from weftos.errors import CapabilityDenied, InvalidRequest, WeftError
-from weftos.governance.gate import Defer, GateDecision, Permit, require
+from weftos.errors import CapabilityDenied, GateDeferred, GovernanceDenied, InvalidRequest, WeftError
 from weftos.governance.rights import Rights, add, check_size, lacking, narrow, take
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.introduce import introduce
@@ -32,7 +31,7 @@ from weftos.kernel.process import ProcessEntry
 from weftos.kernel.state import LogLevel
 from weftos.service import protocol as p
 
-__all__ = ["Approval", "Approve", "Capabilities", "Changed", "nobody_approves"]
+__all__ = ["Approval", "Capabilities", "Changed"]
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +39,15 @@ _OPERATOR: Final = "operator"
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """What became of a request for more rights.
+    """On whose word an agent gets more than it was started with.
 
     Attributes:
-        decision: Permit gives the rights; nothing else does.
         approved_by: who permitted it, as it goes on the log.
-        request: by which the request is known where it waits, if it does.
+        permit: id of the permit that was used up for it, in hex digits; ``None`` if the operator acts himself.
     """
 
-    decision: GateDecision
-    approved_by: str = ""
-    request: str | None = None
-
-
-#: Decides whether an agent gets what it asks for: the agent, the rights, its reason.
-Approve: TypeAlias = Callable[[Agent, list[str], str], Awaitable[Approval]]
-
-
-async def nobody_approves(agent: Agent, _rights: list[str], _reason: str) -> Approval:
-    """Defer: the place of those who approve, as long as there are none."""
-    hint = f"`weaver capability elevate {agent.pid} …` gives them"
-    return Approval(Defer(f"the rights wait for the operator: {hint}"))
+    approved_by: str
+    permit: str | None = None
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -87,15 +74,11 @@ class Capabilities:
     Args:
         core: shared state.
         enforce: takes rings and topics that an agent may not have any more.
-
-    Attributes:
-        approve: decides about what agents ask for. The one place where an interface for approvals is put in.
     """
 
     def __init__(self, core: Core, enforce: Callable[[Agent], None]) -> None:
         self._core = core
         self._enforce = enforce
-        self.approve: Approve = nobody_approves
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -143,11 +126,9 @@ class Capabilities:
 
         Raises:
             CapabilityDenied: its parent lacks them.
-            GateDeferred, GovernanceDenied: the approval is none.
             InvalidRequest, AgentExited, ProcessNotFound: there is no such right or agent.
         """
-        approval = approval or Approval(Permit(), by)
-        require(approval.decision, "capability.elevate")
+        approval = approval or Approval(by)
         async with self._core.authority:
             entry = self._entry(pid, rights, reason)
             wanted = add(entry.rights, rights)
@@ -158,7 +139,7 @@ class Capabilities:
             about = self._about(rights, reason, by) | {
                 "approved_by": approval.approved_by,
                 "requested_by": requested_by,
-                "request": approval.request,
+                "request": approval.permit,
                 "ceiling": msgspec.to_builtins(ceiling),
             }
             changed = await self._raise("capability.elevate", entry, wanted, about)
@@ -167,11 +148,12 @@ class Capabilities:
             return changed
 
     async def request(self, agent: Agent, rights: Sequence[str], reason: str) -> Changed:
-        """Take an agent's own request; it goes to ``approve``, and the log says what came of it.
+        """Take an agent's own request: past the gate, which leaves it to a person, and needs a permit then.
 
         Raises:
             CapabilityDenied: its parent lacks them.
-            GateDeferred, GovernanceDenied: nobody permitted it.
+            GateDeferred: it waits for a person; the message names the request.
+            GovernanceDenied: it was refused, or the permit that was shown gives nothing.
             InvalidRequest: there is no such right.
         """
         entry = self._entry(agent.pid, rights, reason)
@@ -179,18 +161,20 @@ class Capabilities:
         if wanted == entry.rights:
             return Changed(entry, changed=False)
         await self._within_parent(entry, wanted, "capability.elevate")
-        approval = await self.approve(agent, list(rights), reason)
-        decision = approval.decision
-        payload = {
-            "pid": agent.pid,
-            "agent_id": entry.agent_id,
-            "rights": list(rights),
-            "reason": reason,
-            "decision": type(decision).__name__.lower(),
-            "detail": decision.reason or approval.approved_by,
-        }
+        facts = {"rights": list(rights), "reason": reason}
+        try:
+            async with self._core.gatekeeper.effect(agent.pid, "capability.elevate", facts) as decision:
+                await self._note_request(entry, facts, "permit", decision.reason)
+                approval = Approval(decision.reason, decision.permit or None)
+                return await self.elevate(agent.pid, rights, reason, f"agent:{agent.pid}", approval, agent.pid)
+        except (GateDeferred, GovernanceDenied) as error:
+            outcome = "defer" if isinstance(error, GateDeferred) else "deny"
+            await self._note_request(entry, facts, outcome, str(error))
+            raise
+
+    async def _note_request(self, entry: ProcessEntry, facts: dict[str, Any], decision: str, detail: str) -> None:
+        payload = {"pid": entry.pid, "agent_id": entry.agent_id, "decision": decision, "detail": detail[:1000], **facts}
         await self._core.record_first("capability.request", payload, subject=entry.agent_id)
-        return await self.elevate(agent.pid, rights, reason, f"agent:{agent.pid}", approval, agent.pid)
 
     async def fit(self, entry: ProcessEntry) -> None:
         """Cut an ended agent down to its parent, which may have lost rights meanwhile; before it lives again."""

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from weftos.errors import GateUnavailable, WeftError
-from weftos.governance.gate import require
+from weftos.governance.gate import Permit, require
 from weftos.kernel.service_host import ServiceHost
 from weftos.service import protocol as p
 
@@ -47,13 +47,16 @@ class Gatekeeper:
         self._append = append
 
     @asynccontextmanager
-    async def effect(self, pid: int, action: str, context: dict[str, Any]) -> AsyncIterator[None]:
+    async def effect(self, pid: int, action: str, context: dict[str, Any]) -> AsyncIterator[Permit]:
         """Do something in the body for an agent, if the gate permits it.
 
         Args:
             pid: of the agent; 0 for the kernel and its operator.
             action: name from ``governance.gate.ACTIONS``.
             context: facts about it, named as there.
+
+        Yields:
+            The decision, with the permit that was used up for it.
 
         Raises:
             GovernanceDenied: the gate denies, or the permit that was shown gives nothing.
@@ -71,7 +74,7 @@ class Gatekeeper:
         if decision.permit:
             told["permit"] = decision.permit
         try:
-            yield
+            yield decision
         except BaseException as error:
             code = error.code if isinstance(error, WeftError) else type(error).__name__
             told |= {"result": "failed", "error": code, "reason": str(error)[:_TEXT_CHARS]}
