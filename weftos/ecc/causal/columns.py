@@ -49,6 +49,7 @@ class Columns:
         self.used = 0
         self.dead = 0
         self._base = 0
+        self._indexed = 0
         self._base_keys: NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._reverse: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._reverse_targets: NDArray[np.uint32] = np.zeros(0, np.uint32)
@@ -111,6 +112,7 @@ class Columns:
     def touching(self, nodes: NDArray[Any], *, forward: bool) -> NDArray[np.int64]:
         """Positions of the living edges that leave (or reach) any of these nodes, in ascending order of the key."""
         parts = [self._base_touching(nodes, forward=forward)]
+        self._index_delta()
         table = self._delta_out if forward else self._delta_in
         if table:
             rows = [row for node in nodes.tolist() if node in table for row in table[node]]
@@ -145,6 +147,7 @@ class Columns:
         self._base_keys = self._keys(np.arange(count))
         self._reverse = np.argsort(rows["target"], kind="stable").astype(np.uint32)
         self._reverse_targets = rows["target"][self._reverse]
+        self._indexed = count
         self._delta_keys, self._delta_out, self._delta_in = {}, {}, {}
 
     def _keys(self, positions: NDArray[Any]) -> NDArray[np.uint64]:
@@ -162,9 +165,14 @@ class Columns:
             return
         positions = range(first, first + count)
         self._delta_keys.update(zip(keys.tolist(), positions, strict=True))
+
+    def _index_delta(self) -> None:
+        """Enter what was added since the tables were last asked: adding many edges does not pay for it."""
+        new = slice(self._indexed, self.used)
         for table, name in ((self._delta_out, "source"), (self._delta_in, "target")):
-            for node, position in zip(rows[name].tolist(), positions, strict=True):
+            for position, node in enumerate(self._cells[name][new].tolist(), self._indexed):
                 table.setdefault(node, []).append(position)
+        self._indexed = self.used
 
     def _base_touching(self, nodes: NDArray[Any], *, forward: bool) -> NDArray[np.int64]:
         ends = self.edge("source")[: self._base] if forward else self._reverse_targets
