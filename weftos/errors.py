@@ -32,6 +32,8 @@ __all__ = [
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
+    "CrossRefRefused",
+    "CycleRefused",
     "DelegationError",
     "DelegationExpired",
     "DelegationInvalid",
@@ -39,12 +41,17 @@ __all__ = [
     "DeltaInvalid",
     "DeltaRefused",
     "DoorbellLost",
+    "EccError",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "GraphRefused",
     "IdempotencyConflict",
+    "ImpulseRefused",
     "InvalidRequest",
     "InvalidStateTransition",
+    "JournalDamaged",
+    "JournalFailed",
     "KernelAlreadyRunning",
     "KernelNotRunning",
     "LineageRefused",
@@ -707,6 +714,52 @@ class VaultDamaged(WeftError):
 
     code = "auth.vault"
     exit_code = 5
+
+
+# --- cognitive layer --------------------------------------------------------------------------------------------------
+
+
+class EccError(WeftError):
+    """Base of the errors of the cognitive layer."""
+
+    code = "ecc"
+
+
+class JournalDamaged(EccError):
+    """A file of the cognitive layer is not what was written: altered, shortened, or another's. Nothing was changed."""
+
+    code = "ecc.journal_damaged"
+    exit_code = 5
+
+
+class JournalFailed(EccError):
+    """A journal or snapshot could not be written; what was acknowledged before is kept."""
+
+    code = "ecc.journal_failed"
+
+
+class GraphRefused(EccError):
+    """A change or a question does not fit the causal graph: an unknown node, a weight out of range, a full graph."""
+
+    code = "ecc.graph"
+
+
+class CycleRefused(GraphRefused):
+    """An edge would close a cycle in a graph that was made without cycles. Nothing was added."""
+
+    code = "ecc.cycle"
+
+
+class CrossRefRefused(EccError):
+    """A universal id or a cross-reference is malformed, or there is no room for it."""
+
+    code = "ecc.crossref"
+
+
+class ImpulseRefused(EccError):
+    """An impulse is malformed or unknown, or a clock is too far from this machine's."""
+
+    code = "ecc.impulse"
 
 
 class BenchFailed(WeftError):

@@ -521,3 +521,17 @@ BUDGET_SPIN_S: Final = 200e-6
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16
+
+# --- cognitive layer --------------------------------------------------------------------------------------------------
+
+#: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
+ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
+#: Nodes and edges of one causal graph: about 50 bytes and 80 bytes each in memory; 32-bit positions hold them.
+CAUSAL_NODES: Final = 16_000_000
+CAUSAL_EDGES: Final = 64_000_000
+#: Longest label of a node, in bytes of UTF-8.
+CAUSAL_LABEL_BYTES: Final = 1024
+#: Edges added since the adjacency was laid out that call for laying it out anew; beyond, a quarter of all edges.
+CAUSAL_DELTA_EDGES: Final = 65_536
+#: Largest component whose spectrum is computed exactly, in nodes: a dense matrix of 2 MB, some 50 ms.
+CAUSAL_DENSE_NODES: Final = 500

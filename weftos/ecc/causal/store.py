@@ -1,0 +1,257 @@
+"""A causal graph on disk: a snapshot, and a journal of the changes since.
+
+Guaranteed: what :meth:`GraphStore.sync` returned for is there after a kill at any point, and the graph that is read has
+the content root that it had. A snapshot that was altered, or does not belong to the journal, is an error. The caller
+holds the lock of the folder. Format in docs/formats/causal.md.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from weftos import limits
+from weftos.disk.files import Files, replace_file
+from weftos.ecc.causal.graph import CODES, CausalGraph, EdgeType, Node
+from weftos.ecc.journal import Journal, read_head
+from weftos.errors import EccError, GraphRefused, JournalDamaged, JournalFailed
+
+__all__ = ["GraphStore", "content_root"]
+
+_MAGIC: Final = b"WEFTCGR1"
+_KIND: Final = "causal"
+_COLUMNS: Final = {
+    "source": "<u4",
+    "target": "<u4",
+    "kind": "u1",
+    "weight": "<f4",
+    "created_at": "<u8",
+    "chain_seq": "<u8",
+}
+
+
+class _AddNode(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+    label: str
+    created_at: int
+    universal_id: bytes
+    chain_seq: int
+
+
+class _Link(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    columns: list[bytes]
+
+
+class _Unlink(msgspec.Struct, frozen=True, array_like=True, tag="u"):
+    source: int
+    target: int
+    kind: EdgeType | None
+
+
+class _RemoveNode(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    id: int
+
+
+_Change = _AddNode | _Link | _Unlink | _RemoveNode
+
+
+class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    generation: int
+    acyclic: bool
+    next_id: int
+    nodes: list[Node]
+    columns: list[bytes]
+
+
+def _apply(graph: CausalGraph, change: _Change) -> int:
+    match change:
+        case _AddNode():
+            return graph.add_node(
+                change.label,
+                created_at=change.created_at,
+                universal_id=change.universal_id,
+                chain_seq=change.chain_seq,
+            )
+        case _Link():
+            return graph.link_arrays(*_unpacked(change.columns))
+        case _Unlink():
+            return graph.unlink(change.source, change.target, change.kind)
+        case _RemoveNode():
+            return graph.remove_node(change.id)
+
+
+def _unpacked(columns: list[bytes]) -> list[NDArray[Any]]:
+    if len(columns) != len(_COLUMNS):
+        raise GraphRefused(f"a batch of edges has {len(_COLUMNS)} columns, not {len(columns)}")
+    try:
+        return [np.frombuffer(raw, form) for raw, form in zip(columns, _COLUMNS.values(), strict=True)]
+    except ValueError as error:
+        raise GraphRefused(f"a column of edges does not fit its type: {error}") from error
+
+
+def _packed_edges(graph: CausalGraph) -> list[bytes]:
+    ordered = graph.columns.ordered()
+    return [ordered[name].astype(form).tobytes() for name, form in _COLUMNS.items()]
+
+
+def content_root(graph: CausalGraph) -> bytes:
+    """BLAKE3 over the content in order: what the log can attest. Equal for equal graphs, however they came about."""
+    hasher = blake3(derive_key_context="weftos.ecc.causal content root v1")
+    fields = [bytes([graph.acyclic]) + graph.next_id.to_bytes(8, "little")]
+    fields += [msgspec.msgpack.encode(node) for node in graph.all_nodes()]
+    fields += _packed_edges(graph)
+    for field in fields:
+        hasher.update(len(field).to_bytes(8, "little"))
+        hasher.update(field)
+    return hasher.digest()
+
+
+class GraphStore:
+    """A graph with its files ``causal.snapshot`` and ``causal.journal``.
+
+    Args:
+        fs: the calls on files.
+        folder: an existing folder of its own, locked by the caller.
+        acyclic: what a new graph is; an existing one stays what it was made as.
+
+    Raises:
+        JournalDamaged: the files are not what was written.
+        OSError: a call failed.
+    """
+
+    def __init__(self, fs: Files, folder: str, *, acyclic: bool = False) -> None:
+        self._fs = fs
+        self._snapshot_path = os.path.join(folder, "causal.snapshot")
+        self._journal_path = os.path.join(folder, "causal.journal")
+        self._failed = False
+        if not os.path.lexists(self._snapshot_path):
+            if os.path.lexists(self._journal_path):
+                raise JournalDamaged(f"{self._snapshot_path} is missing, but its journal is there; restore it")
+            self._write_snapshot(CausalGraph(acyclic=acyclic), 1)
+        self.graph, generation = _read_snapshot(self._snapshot_path)
+        self._journal = self._open_journal(generation)
+
+    def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int = 0) -> int:
+        """As :meth:`CausalGraph.add_node`; on disk with the next :meth:`sync`."""
+        return self._change(_AddNode(label, created_at, universal_id, chain_seq))
+
+    def link_arrays(self, *columns: NDArray[Any]) -> int:
+        """As :meth:`CausalGraph.link_arrays`; on disk with the next :meth:`sync`."""
+        if len(columns) == len(_COLUMNS) and len(columns[0]) and not _in_range(columns):
+            raise GraphRefused("numbers of nodes, types and positions are whole numbers within their range")
+        forms = _COLUMNS.values()
+        return self._change(_Link([one.astype(form).tobytes() for one, form in zip(columns, forms, strict=True)]))
+
+    def link(self, source: int, target: int, kind: EdgeType, weight: float, *, created_at: int, chain_seq: int) -> int:
+        """Add one edge, or replace its weight and provenance; return 1 if it is new."""
+        values = (source, target, CODES[kind], weight, created_at, chain_seq)
+        return self.link_arrays(*(np.array([value]) for value in values))
+
+    def unlink(self, source: int, target: int, kind: EdgeType | None = None) -> int:
+        """As :meth:`CausalGraph.unlink`; on disk with the next :meth:`sync`."""
+        return self._change(_Unlink(source, target, kind))
+
+    def remove_node(self, number: int) -> int:
+        """As :meth:`CausalGraph.remove_node`; on disk with the next :meth:`sync`."""
+        return self._change(_RemoveNode(number))
+
+    def sync(self) -> None:
+        """Bring every change so far onto the disk.
+
+        Raises:
+            JournalFailed: it did not work; open the store again.
+        """
+        self._journal.sync()
+
+    def snapshot(self) -> None:
+        """Write the whole graph and begin the journal anew.
+
+        Raises:
+            JournalFailed: it did not work. What was synced is kept; open the store again.
+        """
+        self._journal.sync()
+        generation = self._journal.generation + 1
+        try:
+            self._write_snapshot(self.graph, generation)
+        except OSError as error:
+            # Old or new snapshot: what the journal follows is not known any more.
+            self._failed = True
+            raise JournalFailed(f"{self._snapshot_path}: {error.strerror}; open the store again") from error
+        self._journal.cut(generation)
+
+    def close(self) -> None:
+        """Close the files; what was not synced is dropped."""
+        self._journal.close()
+
+    def _change(self, change: _Change) -> int:
+        if self._failed:
+            raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
+        try:
+            content = msgspec.msgpack.encode(change)
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise GraphRefused(f"a number or a label cannot be written: {error}") from error
+        if len(content) > limits.ECC_JOURNAL_RECORD_BYTES:
+            raise GraphRefused(f"a batch of {len(content)} bytes is too large for one record; make it smaller")
+        result = _apply(self.graph, change)
+        try:
+            self._journal.append(content)
+        except JournalFailed:
+            self._failed = True
+            raise
+        return result
+
+    def _open_journal(self, generation: int) -> Journal:
+        if not os.path.lexists(self._journal_path):
+            if generation != 1:
+                raise JournalDamaged(f"{self._journal_path} is missing; restore it")
+            return Journal.create(self._fs, self._journal_path, _KIND, generation)
+        found = read_head(self._journal_path, _KIND).generation
+        if found > generation:
+            raise JournalDamaged(
+                f"{self._journal_path} follows snapshot {found}, but {self._snapshot_path} is {generation}; restore it"
+            )
+        if found < generation:  # killed between snapshot and journal: the snapshot holds what the journal says
+            return Journal.create(self._fs, self._journal_path, _KIND, generation)
+        return Journal.open(self._fs, self._journal_path, _KIND, self._replay)
+
+    def _replay(self, content: bytes) -> None:
+        try:
+            _apply(self.graph, msgspec.msgpack.decode(content, type=_Change))
+        except (msgspec.MsgspecError, EccError) as error:
+            raise JournalDamaged(f"{self._journal_path}: a change cannot be made again: {error}") from error
+
+    def _write_snapshot(self, graph: CausalGraph, generation: int) -> None:
+        nodes = list(graph.all_nodes())
+        body = msgspec.msgpack.encode(_Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph)))
+        replace_file(self._fs, self._snapshot_path, _MAGIC + blake3(body).digest() + body)
+
+
+def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
+    """Whether nothing is lost when the columns of whole numbers take their form."""
+    bounds = (1 << 32, 1 << 32, 1 << 8, None, 1 << 64, 1 << 64)
+    for column, bound in zip(columns, bounds, strict=True):
+        if bound is None:
+            continue
+        if column.dtype.kind not in "iu" or int(column.min()) < 0 or int(column.max()) >= bound:
+            return False
+    return True
+
+
+def _read_snapshot(path: str) -> tuple[CausalGraph, int]:
+    with open(path, "rb") as file:
+        raw = file.read()
+    body = raw[40:]
+    if raw[:8] != _MAGIC or raw[8:40] != blake3(body).digest():
+        raise JournalDamaged(f"{path} is not the snapshot that was written; restore it from a copy")
+    try:
+        found = msgspec.msgpack.decode(body, type=_Snapshot)
+        graph = CausalGraph(acyclic=found.acyclic)
+        graph.restore_nodes(found.nodes, found.next_id)
+        graph.link_arrays(*_unpacked(found.columns))
+    except (msgspec.MsgspecError, EccError) as error:
+        raise JournalDamaged(f"{path}: its content makes no graph: {error}") from error
+    return graph, found.generation
