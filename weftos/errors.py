@@ -703,6 +703,23 @@ class VaultDamaged(WeftError):
     exit_code = 5
 
 
+# --- cognitive layer --------------------------------------------------------------------------------------------------
+
+
+class EmbeddingRefused(WeftError):
+    """A text or a setting is outside what an embedding provider takes. No vector was made."""
+
+    code = "ecc.embedding_refused"
+    exit_code = 2
+
+
+class PassageRefused(WeftError):
+    """A folder or a document cannot be cut into passages: it cannot be read, or is larger than the limits."""
+
+    code = "ecc.passage_refused"
+    exit_code = 2
+
+
 class BenchFailed(WeftError):
     """A measurement gave no figure: a worker of it ended early, or was not done in time."""
 
