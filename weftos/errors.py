@@ -32,7 +32,6 @@ __all__ = [
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
-    "CrossRefRefused",
     "CycleRefused",
     "DelegationError",
     "DelegationExpired",
@@ -47,7 +46,6 @@ __all__ = [
     "GovernanceDenied",
     "GraphRefused",
     "IdempotencyConflict",
-    "ImpulseRefused",
     "InvalidRequest",
     "InvalidStateTransition",
     "JournalDamaged",
@@ -750,16 +748,18 @@ class CycleRefused(GraphRefused):
     code = "ecc.cycle"
 
 
-class CrossRefRefused(EccError):
-    """A universal id or a cross-reference is malformed, or there is no room for it."""
+class EmbeddingRefused(EccError):
+    """A text or a setting is outside what an embedding provider takes. No vector was made."""
 
-    code = "ecc.crossref"
+    code = "ecc.embedding_refused"
+    exit_code = 2
 
 
-class ImpulseRefused(EccError):
-    """An impulse is malformed or unknown, or a clock is too far from this machine's."""
+class PassageRefused(EccError):
+    """A folder or a document cannot be cut into passages: it cannot be read, or is larger than the limits."""
 
-    code = "ecc.impulse"
+    code = "ecc.passage_refused"
+    exit_code = 2
 
 
 class BenchFailed(WeftError):

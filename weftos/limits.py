@@ -535,3 +535,26 @@ CAUSAL_LABEL_BYTES: Final = 1024
 CAUSAL_DELTA_EDGES: Final = 65_536
 #: Largest component whose spectrum is computed exactly, in nodes: a dense matrix of 2 MB, some 50 ms.
 CAUSAL_DENSE_NODES: Final = 500
+
+# --- embeddings and passages ------------------------------------------------------------------------------------------
+
+#: Texts in one call of an embedding provider, and characters of one text: a passage has a few thousand.
+EMBED_BATCH: Final = 4096
+EMBED_TEXT_CHARS: Final = 64 * 1024
+#: Words whose features a provider keeps, in entries; when full, all are dropped and made again as they come.
+EMBED_WORDS_REMEMBERED: Final = 100_000
+#: Characters of one word that become features; the rest of a longer one is noise (keys, base64).
+EMBED_WORD_CHARS: Final = 40
+#: Dimensions that a provider may be set to.
+EMBED_DIMENSION_MIN: Final = 16
+EMBED_DIMENSION_MAX: Final = 4096
+#: Largest document that is cut into passages, in bytes, and files of one folder.
+PASSAGE_FILE_BYTES: Final = 4 * 1024 * 1024
+PASSAGE_FILES: Final = 1_000_000
+#: Lines and characters of one passage: about what a person reads as one answer. A single longer line stays whole up to
+#: the second figure, beyond that it is skipped and counted.
+PASSAGE_LINES: Final = 40
+PASSAGE_CHARS: Final = 2400
+PASSAGE_LINE_CHARS: Final = 32 * 1024
+#: How deep headings or definitions may nest; what lies deeper belongs to the last one counted.
+PASSAGE_DEPTH: Final = 16

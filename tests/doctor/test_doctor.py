@@ -66,6 +66,20 @@ def test_every_finding_that_is_not_well_says_what_follows_or_what_to_do(home, mo
         assert one.state == "ok" or one.means or one.next_step, one
 
 
+def test_what_a_machine_without_landlock_comes_to(home, monkeypatch):
+    seen = found(home, "sandbox")
+    assert {"files", "system calls", "control groups", "strict agents"} == seen.keys()
+    monkeypatch.setattr("weftos.sandbox.landlock.abi", lambda: 0)
+    seen = found(home, "sandbox")
+    assert seen["files"].state == seen["strict agents"].state == "limited"
+    assert "strict is not started" in seen["strict agents"].means
+    monkeypatch.setattr("weftos.sandbox.landlock.abi", lambda: 3)
+    assert found(home, "sandbox")["files"].detail.startswith("Landlock ABI 3 of")
+    monkeypatch.setattr("weftos.sandbox.seccomp.offered", lambda: False)
+    seen = found(home, "sandbox")
+    assert seen["system calls"].state == seen["strict agents"].state == "limited"
+
+
 def test_memory_that_cannot_be_shared_and_bells_that_cannot_be_made_are_failures(home, monkeypatch):
     def refuse(*_, **__):
         raise SharedMemoryExhausted("no space left")

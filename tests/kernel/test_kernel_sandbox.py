@@ -217,6 +217,27 @@ def test_a_child_is_never_freer_than_its_parent(kernel, tmp_path):
         kernel.spawn("echo", sandbox={"profile": "none"})
 
 
+def test_a_child_runs_what_its_parent_may_read(kernel, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("def main(ctx):\n    for message in ctx:\n        ctx.reply(message, 'here')\n")
+    reader = kernel.spawn("tester", sandbox={"readable": [str(tmp_path)]})
+    blind = kernel.spawn("tester")
+    order = {"do": "spawn", "program": str(program)}
+    assert kernel.call("agent.send", pid=reader.pid, message=order, timeout_secs=15.0).reply > 0
+    for path in (program, next(kernel.home.keys.iterdir()), "/etc/shadow"):
+        answer = kernel.call(
+            "agent.send", pid=blind.pid, message=order | {"program": str(path)}, timeout_secs=15.0
+        ).reply
+        assert answer["error"] == "process.sandbox", answer
+    inside = kernel.home.root / "program.py"
+    inside.write_text(program.read_text())
+    agent = kernel.call("agent.spawn", program=str(inside), restart="never")
+    assert kernel.call("agent.send", pid=agent.pid, message="x", timeout_secs=15.0).reply == "here"
+    with pytest.raises(SandboxFailed, match="belongs to the kernel"):
+        kernel.call("agent.spawn", program=str(next(kernel.home.keys.iterdir())), restart="never")
+    kernel.until(lambda: kernel.call("kernel.status").process_count == 4)
+
+
 def test_what_is_in_force_is_shown_and_on_the_log(kernel, profile):
     agent = kernel.spawn("echo", sandbox={"profile": profile})
     detail = kernel.call("agent.inspect", pid=agent.pid)

@@ -22,7 +22,7 @@ from weftos.errors import WeftError
 
 __all__ = ["main"]
 
-_BENCHES: Final = ("throughput", "latency", "chain", "log", "gate", "spawn")
+_BENCHES: Final = ("throughput", "latency", "chain", "log", "gate", "spawn", "recall")
 #: Rounds and seconds of a measurement, thorough and quick.
 _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 

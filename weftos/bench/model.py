@@ -16,8 +16,8 @@ import msgspec
 
 __all__ = ["Collector", "Report", "Row", "Settings", "Skipped", "Unit"]
 
-#: Messages per second, bytes per second, seconds, bytes.
-Unit: TypeAlias = Literal["1/s", "B/s", "s", "B"]
+#: Messages per second, bytes per second, seconds, bytes, and a share between 0 and 1.
+Unit: TypeAlias = Literal["1/s", "B/s", "s", "B", ""]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Row(msgspec.Struct, frozen=True):
     """One figure.
 
     Attributes:
-        bench: ``throughput``, ``latency``, ``chain``, ``log``, ``spawn`` or ``gate``.
+        bench: ``throughput``, ``latency``, ``chain``, ``log``, ``spawn``, ``gate`` or ``recall``.
         case: what was done, for example ``message 64B 1→1 single``.
         who: ``weftos`` (the full path), ``weftos-ring`` (the raw ring), or the name of a package.
         metric: what the value says, for example ``rate`` or ``p99``.

@@ -28,6 +28,8 @@ def format_value(value: float, unit: Unit) -> str:
         return f"{value * 1e6:.3g} µs"
     if unit == "B":
         return f"{value / 2**20:.2f} MiB"
+    if not unit:
+        return f"{value:.3f}"
     suffix = "B/s" if unit == "B/s" else "/s"
     for size, letter in _STEPS:
         if value >= size:
@@ -39,7 +41,7 @@ def _ratio(row: Row, ours: Row | None) -> str:
     """How many times better we are: more per second, or fewer seconds or bytes."""
     if ours is None or ours is row or not row.value or not ours.value or ours.unit != row.unit:
         return ""
-    ratio = ours.value / row.value if row.unit.endswith("/s") else row.value / ours.value
+    ratio = ours.value / row.value if row.unit in {"1/s", "B/s", ""} else row.value / ours.value
     return f"{ratio:.2f} times"
 
 

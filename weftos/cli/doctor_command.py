@@ -18,7 +18,7 @@ _STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim"}
     "--area",
     "areas",
     multiple=True,
-    type=click.Choice(("machine", "instance", "extras")),
+    type=click.Choice(("machine", "sandbox", "instance", "extras")),
     help="Only this; may be given several times.",
 )
 @json_option

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from weftos.doctor import extras, instance, machine
+from weftos.doctor import confinement, extras, instance, machine
 from weftos.doctor.findings import Check, Finding, Report
 from weftos.home import Home
 
@@ -24,6 +24,7 @@ CHECKS: Final[dict[str, tuple[Check, ...]]] = {
         machine.descriptors,
         machine.disk,
     ),
+    "sandbox": (confinement.confinement,),
     "instance": (instance.folder, instance.configuration, instance.keys, instance.log, instance.kernel),
     "extras": (extras.extras,),
 }

@@ -14,8 +14,9 @@ from weftos.ids import instance_tag
 from weftos.ipc.frames import close_all
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.leftovers import process_name
-from weftos.kernel.process import ProcessState
+from weftos.kernel.process import ProcessEntry, ProcessState
 from weftos.sandbox import apply
+from weftos.sandbox.paths import may_read
 from weftos.sandbox.plan import Places, Plan, plan_for
 
 __all__ = ["begin", "close", "plan", "take"]
@@ -37,27 +38,37 @@ def plan(core: Core, agent: Agent) -> Plan:
     """Plan the sandbox of an agent that is about to be forked, and make its scratch folder.
 
     Raises:
-        SandboxFailed: the folder cannot be made.
+        SandboxFailed: the folder cannot be made, or its parent may not read the program that it is to run.
     """
     entry = agent.entry
     try:
-        scratch = core.scratch.make(entry.pid)
+        core.scratch.make(entry.pid)
     except OSError as error:
         raise SandboxFailed(f"the scratch folder of agent {entry.pid} cannot be made: {error}") from error
+    made = _plan(core, entry)
+    parent = core.table.live(entry.spec.parent)
+    program = made.places.program
+    if parent is not None and program is not None and not may_read(_plan(core, parent), program):
+        raise SandboxFailed(f"agent {parent.pid} may not start {program}: it may not read it")
+    apply.prepare(made)
+    return made
+
+
+def _plan(core: Core, entry: ProcessEntry) -> Plan:
     home, config = core.home, core.config.chain
     elsewhere = [str(home.archive_of(config.archive_dir))] if config.archive_dir else []
     elsewhere += [config.witness_dir] if config.witness_dir else []
+    own = (home.keys, home.run, home.vault, home.chain, home.tree, home.index, home.artifacts, home.witnesses)
     places = Places(
         home=str(home.root),
-        scratch=scratch,
+        scratch=core.scratch.path(entry.pid),
+        inner=tuple(map(str, own)),
         protected=(str(home.socket.parent), *elsewhere),
         lendable=(str(home.chain),),
         program=parse_program(entry.spec.program).path,
     )
     name = process_name(instance_tag(str(home.root)))
-    made = plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name)
-    apply.prepare(made)
-    return made
+    return plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name)
 
 
 def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:

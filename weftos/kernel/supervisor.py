@@ -107,7 +107,11 @@ class Supervisor:
         if (why := entry.stop_requested) is not None:
             self._retire(agent, why)
             raise SpawnFailed(f"agent {entry.pid} ({spec.name}) was stopped before it ran: {why}")
-        self._start(agent)
+        try:
+            self._start(agent)
+        except SpawnFailed as error:
+            self._retire(agent, str(error))
+            raise
         await self._until_ready(agent)
         return agent
 

@@ -23,7 +23,7 @@ from weftos.sandbox.libc import syscall
 from weftos.sandbox.plan import Plan
 from weftos.sandbox.syscalls import number_of
 
-__all__ = ["PathRule", "beneath", "closed_to", "common_rules", "opened", "rules_for"]
+__all__ = ["PathRule", "beneath", "closed_to", "common_rules", "may_read", "opened", "rules_for"]
 
 #: Of the system: libraries and programs, and the settings that they read. Nothing that names users' secrets.
 _SYSTEM: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt")
@@ -99,7 +99,13 @@ def rules_for(plan: Plan) -> list[PathRule]:
     closed = closed_to(plan)
     rules = list(common_rules(closed))
     for path in _program(places.program):
-        rules += [PathRule(one, landlock.READ) for one in _around(path, closed)]
+        if beneath(os.path.realpath(path), os.path.realpath(places.home)):
+            # Whoever keeps programs in the instance's folder may; what the kernel keeps there is no program.
+            if any(beneath(os.path.realpath(path), os.path.realpath(one)) for one in places.inner):
+                raise SandboxFailed(f"{path} belongs to the kernel; it cannot be a program")
+            rules.append(PathRule(path, landlock.READ))
+        else:
+            rules += [PathRule(one, landlock.READ) for one in _around(path, closed)]
     for paths, rights in ((plan.readable, landlock.READ), (plan.writable, landlock.WRITE | landlock.EXECUTE)):
         for path in paths:
             lent = (places.scratch, *(places.lendable if rights == landlock.READ else ()))
@@ -109,6 +115,19 @@ def rules_for(plan: Plan) -> list[PathRule]:
             rules += [PathRule(one, rights, named=one == path) for one in ([path] if whole else _around(path, closed))]
     rules.append(PathRule(places.scratch, landlock.WRITE | landlock.EXECUTE))
     return rules
+
+
+def may_read(plan: Plan, path: str) -> bool:
+    """Return whether an agent with this plan may read a file.
+
+    Raises:
+        SandboxFailed: as for ``rules_for``.
+    """
+    if not plan.confined:
+        return True
+    real = os.path.realpath(path)
+    reading = (rule.path for rule in rules_for(plan) if rule.rights & landlock.READ_FILE)
+    return any(beneath(real, os.path.realpath(one)) for one in reading)
 
 
 def closed_to(plan: Plan) -> tuple[str, ...]:

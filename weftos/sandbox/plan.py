@@ -28,6 +28,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         home: the instance's folder, closed to it but for ``scratch``.
         scratch: the one folder in which it may always write.
+        inner: folders of ``home`` that are the kernel's own; a program may lie beside them, not in them.
         protected: further paths that are closed to it.
         lendable: parts of what is closed that it may be given to read: the log, which is there to be read.
         program: file of its program, if it is a file.
@@ -35,6 +36,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
     home: str
     scratch: str
+    inner: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     lendable: tuple[str, ...] = ()
     program: str | None = None
