@@ -58,10 +58,10 @@ def machine(request):
     return request.param
 
 
-def answer(machine, plan, name, *arguments, scoped=True):
+def answer(machine, plan, name, *arguments, abi=6):
     place, architecture = ARCHITECTURES[machine]
     numbers = numbers_of(machine)
-    rules = rules_for(plan, os_pid=77, signals_scoped=scoped)
+    rules = rules_for(plan, os_pid=77, landlock_abi=abi)
     code = encode(assemble(rules, numbers, architecture, HIGHEST, MISSING))
     number = NUMBERS[name][place] if isinstance(name, str) else name
     return run(code, number, architecture, (*arguments, 0, 0, 0, 0, 0, 0)[:6])
@@ -110,9 +110,9 @@ def test_processes_programs_and_signals(machine):
     assert answer(machine, plan(tools=False), "execve") == REFUSED
     assert answer(machine, plan("strict"), "execveat") == REFUSED
     assert answer(machine, plan(), "kill", 5, 9) == ALLOW  # Landlock decides
-    assert answer(machine, plan(), "kill", 5, 9, scoped=False) == REFUSED
-    assert answer(machine, plan(), "kill", 77, 9, scoped=False) == ALLOW
-    assert answer(machine, plan(), "pidfd_send_signal", scoped=False) == REFUSED
+    assert answer(machine, plan(), "kill", 5, 9, abi=5) == REFUSED
+    assert answer(machine, plan(), "kill", 77, 9, abi=5) == ALLOW
+    assert answer(machine, plan(), "pidfd_send_signal", abi=5) == REFUSED
 
 
 def test_what_is_decided_by_an_argument(machine):
@@ -125,6 +125,8 @@ def test_what_is_decided_by_an_argument(machine):
     assert answer(machine, plan(), "prctl", 3) == ALLOW
     assert answer(machine, plan(), "ioctl", 0, 0x5412) == REFUSED
     assert answer(machine, plan(), "ioctl", 0, 0x5401) == ALLOW
+    assert answer(machine, plan(), "truncate") == ALLOW  # Landlock decides
+    assert answer(machine, plan(), "truncate", abi=2) == REFUSED
     # Only the low half of a word counts, as for the system itself.
     assert answer(machine, plan(), "prctl", 2**32 + 4) == REFUSED
 
@@ -138,5 +140,5 @@ def test_what_is_newer_than_the_list_or_of_another_machine(machine):
 
 def test_every_rule_names_a_call_that_is_known():
     for kind in (plan(), plan("strict"), plan(network=True, processes=1)):
-        for name, _ in rules_for(kind, os_pid=1, signals_scoped=False):
+        for name, _ in rules_for(kind, os_pid=1, landlock_abi=0):
             assert name in NUMBERS

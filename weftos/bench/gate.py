@@ -4,7 +4,8 @@
 whose answer cannot be remembered, because the caller says something about the effect. ``check`` is a question of an
 agent to the running service, with its record on the log; ``window W`` means that each agent has up to W under way. The
 yardstick is Cedar in the same run, with 100 policies parsed once: asked each time, and as the backend asks it. What
-agents may do by themselves, how soon it is taken from them, and budgets: see ``rights``.
+agents may do by themselves, how soon it is taken from them, and budgets: see ``rights``; what the sandbox costs at
+their start: see ``confinement``.
 
 Why it is as it is: a decision is only worth what it costs with everything around it, so both are shown.
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from weftos.bench.confinement import measure_confinement
 from weftos.bench.gate_programs import Asks
 from weftos.bench.kernel_run import KernelRun
 from weftos.bench.model import Collector, Settings
@@ -57,6 +59,7 @@ def run(settings: Settings) -> Collector:
         for _ in range(settings.rounds):
             _checks(collector, kernel, settings)
     measure_rights(collector, settings)
+    measure_confinement(collector, settings)
     return collector
 
 

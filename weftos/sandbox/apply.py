@@ -26,6 +26,8 @@ def prepare(plan: Plan) -> None:
     """
     if plan.confined and sys.platform == "linux":
         common_rules(closed_to(plan))
+        if seccomp.offered():
+            seccomp.prepare(rules_for(plan, os_pid=0, landlock_abi=landlock.abi()), MISSING)
 
 
 def enter_scratch(plan: Plan) -> None:
@@ -78,7 +80,7 @@ def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:
         failed["calls"] = "no filter for this machine"
         return failed
     try:
-        seccomp.install(rules_for(plan, os_pid=os.getpid(), signals_scoped=version >= 6), MISSING)
+        seccomp.install(rules_for(plan, os_pid=os.getpid(), landlock_abi=version), MISSING)
     except OSError as error:
         failed["calls"] = f"the filter is refused: {error.strerror}"
     return failed

@@ -63,16 +63,19 @@ _ABOUT_OTHERS: Final = (
     ("sched_setattr", 0),
     ("sched_setaffinity", 0),
 )
+_ABI_TRUNCATION: Final = 3
+_ABI_SIGNALS: Final = 6
 _SIGNALS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 
 
-def rules_for(plan: Plan, *, os_pid: int, signals_scoped: bool) -> list[CallRule]:
+def rules_for(plan: Plan, *, os_pid: int, landlock_abi: int) -> list[CallRule]:
     """Return what is refused.
 
     Args:
         plan: of the agent.
         os_pid: of the process.
-        signals_scoped: whether Landlock keeps its signals among what it started; otherwise it may signal itself alone.
+        landlock_abi: what Landlock refuses of itself. Before 6 it does not know signals, and the agent may signal
+            itself alone; before 3 it does not know truncation by path, and there is none.
     """
     rules: list[CallRule] = [(name, ()) for names in _REFUSED.values() for name in names.split()]
     rules += [(name, (Test(argument, "is-not", 0),)) for name, argument in _ABOUT_OTHERS]
@@ -85,7 +88,9 @@ def rules_for(plan: Plan, *, os_pid: int, signals_scoped: bool) -> list[CallRule
     if not plan.execute:
         rules += [("execve", ()), ("execveat", ())]
     rules += _network(open_to_it=plan.network)
-    if not signals_scoped:
+    if landlock_abi < _ABI_TRUNCATION:
+        rules.append(("truncate", ()))
+    if landlock_abi < _ABI_SIGNALS:
         rules += [(name, (Test(0, "is-not", os_pid),)) for name in _SIGNALS]
         rules.append(("pidfd_send_signal", ()))
     return rules

@@ -15,7 +15,7 @@ from weftos.sandbox.bpf import CallRule, assemble, encode
 from weftos.sandbox.libc import prctl
 from weftos.sandbox.syscalls import ARCHITECTURES, HIGHEST, numbers_of
 
-__all__ = ["compiled", "filter_in_force", "install", "offered"]
+__all__ = ["compiled", "filter_in_force", "install", "offered", "prepare"]
 
 _SET_SECCOMP: Final = 22
 _GET_SECCOMP: Final = 21
@@ -36,6 +36,15 @@ def compiled(machine: str, rules: tuple[CallRule, ...], missing: frozenset[str])
         KeyError: there is no table for this machine.
     """
     return encode(assemble(rules, numbers_of(machine), ARCHITECTURES[machine][1], HIGHEST, missing))
+
+
+def prepare(rules: Iterable[CallRule], missing: frozenset[str]) -> None:
+    """Make a filter, so that processes forked later have it at hand.
+
+    Raises:
+        KeyError: there is no table for this machine.
+    """
+    compiled(platform.machine(), tuple(rules), missing)
 
 
 def install(rules: Iterable[CallRule], missing: frozenset[str]) -> None:
