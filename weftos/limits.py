@@ -515,9 +515,9 @@ BUDGET_LOOP_WINDOW_S: Final = 60
 BUDGET_LOOP_REPEATS_MAX: Final = 1024
 #: Different actions of one agent whose times the loop guard keeps; the oldest go first.
 BUDGET_LOOP_ACTIONS: Final = 256
-#: How long a reservation looks for its answer before it sleeps, in seconds: the service decides and writes within 60
-#: microseconds, and to be woken takes as long again.
-BUDGET_SPIN_S: Final = 200e-6
+#: How long who asks the service one thing looks for the answer before sleeping, in seconds: the service decides and
+#: writes within 60 microseconds, and to be woken takes as long again.
+SERVICE_SPIN_S: Final = 200e-6
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16

@@ -9,8 +9,6 @@ The figures are held by the service. What is reserved when this process ends is 
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,8 +25,6 @@ from weftos.service.client import ServiceClient
 __all__ = ["AsyncBudget", "AsyncReservation", "Budget", "Reservation", "hash_arguments"]
 
 _encode: Final = msgspec.msgpack.Encoder(order="sorted").encode
-#: On a single processor whoever looks keeps the service from answering.
-_SPINS: Final = (os.cpu_count() or 1) > 1 and hasattr(os, "sched_yield")
 
 
 def hash_arguments(args: Any) -> bytes:
@@ -49,15 +45,8 @@ def _request(action: str, args: Any, amounts: dict[str, int]) -> p.BudgetReserve
 
 
 def _answer(service: ServiceClient, request: p.Request) -> p.Reply:
-    """Ask, and look for the answer for a moment before sleeping: to be woken takes longer than the answer does."""
     pending = service.submit(request)
-    if _SPINS:
-        now, end = time.perf_counter, time.perf_counter() + limits.BUDGET_SPIN_S
-        while not pending.done and now() < end:
-            if service.has_reply():
-                service.on_ready()
-            else:
-                os.sched_yield()
+    service.look_for(pending)
     return pending.result()
 
 

@@ -38,6 +38,7 @@ from weftos.service import protocol as p
 from weftos.service.gate_calls import GateCalls
 from weftos.service.log_calls import LogCalls
 from weftos.shm import RingConsumer, RingProducer
+from weftos.shm.spin import Patience
 
 __all__ = ["ClientStatistics", "Pending", "Pump", "ServiceClient", "with_artifact"]
 
@@ -142,6 +143,8 @@ class Pending:
             callback(self)
 
 
+#: Answered without waiting for the disk, as a rule.
+_QUICK: Final = (p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow)
 #: Made once, before the first agent is forked.
 _decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
 
@@ -181,6 +184,7 @@ class ServiceClient(LogCalls, GateCalls):
         self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}
         self.noticed = {}
+        self._patience = Patience(spin_s=limits.SERVICE_SPIN_S)
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -332,6 +336,11 @@ class ServiceClient(LogCalls, GateCalls):
         """Whether the reply ring holds something."""
         return self._reply.depth_bytes() > 0
 
+    def look_for(self, pending: Pending) -> None:
+        """Look for the one answer that is under way for a moment, where that pays: to be woken takes as long again."""
+        if len(self._pending) == 1:
+            self._patience.spin(lambda: pending.done or (self.has_reply() and self.on_ready() > 0), float("inf"))
+
     def give_up(self, pending: Pending) -> None:
         """Forget a request; its answer, should it come, counts as a stray."""
         self._pending.pop(pending.position, None)
@@ -399,6 +408,8 @@ class ServiceClient(LogCalls, GateCalls):
         """Send a request and wait for its answer, which must be of the given kind; errors as for ``Pending.result``."""
         started = time.monotonic()
         pending = self.submit(request, timeout_s)
+        if type(request) in _QUICK:
+            self.look_for(pending)
         reply = pending.result(max(timeout_s - (time.monotonic() - started), 0))
         if not isinstance(reply, kind):
             raise ServiceUnavailable(f"the service answered a {type(request).__name__} with {type(reply).__name__}")

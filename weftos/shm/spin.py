@@ -45,14 +45,19 @@ class Pauses:
 class Patience:
     """Decides whether to spin, and spins.
 
+    Args:
+        allowed: whether it may at all; by default where there is more than one CPU.
+        spin_s: how long, in seconds.
+
     Attributes:
         hits: spins that found what they waited for.
         misses: spins that did not.
     """
 
-    __slots__ = ("_allowed", "_failures", "_skipped", "hits", "misses")
+    __slots__ = ("_allowed", "_failures", "_skipped", "_spin_s", "hits", "misses")
 
-    def __init__(self, *, allowed: bool | None = None) -> None:
+    def __init__(self, *, allowed: bool | None = None, spin_s: float = limits.SPIN_S) -> None:
+        self._spin_s = spin_s
         self._allowed = cpus() > 1 if allowed is None else allowed
         self._failures = 0
         self._skipped = 0
@@ -60,7 +65,7 @@ class Patience:
         self.misses = 0
 
     def spin(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Look until ``done()`` or for ``limits.SPIN_S``, if it is worth it.
+        """Look until ``done()`` or for ``spin_s``, if it is worth it.
 
         Args:
             done: the condition; also asked when no spin takes place, once.
@@ -78,7 +83,7 @@ class Patience:
             if self._skipped % limits.SPIN_PROBE:
                 return False
         now, pause = time.monotonic, os.sched_yield
-        end = min(now() + limits.SPIN_S, deadline)
+        end = min(now() + self._spin_s, deadline)
         while now() < end:
             pause()
             # Several looks per yield: the clock and the system call cost as much as a look each.
