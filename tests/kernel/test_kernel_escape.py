@@ -1,0 +1,150 @@
+"""Agents that go around their client library to be somebody else, to do more, or to keep others from being served.
+
+What they try against files, network and other processes is in ``test_kernel_sandbox``; ``docs/security.md`` maps both.
+"""
+
+import os
+import signal
+import threading
+
+import pytest
+from governed import govern, own_rule, records
+
+from weftos.errors import AgentExited
+
+
+def deed(kernel, agent, *words, timeout=20.0):
+    return kernel.call(
+        "agent.send", pid=agent.pid, message=list(words), timeout_secs=timeout, timeout=timeout + 5
+    ).reply
+
+
+@pytest.fixture
+def pair(kernel):
+    return kernel.spawn("impostor", name="one"), kernel.spawn("impostor", name="two")
+
+
+def permit(kernel, agent, action, context):
+    """Have a person approve something for an agent; returns the token."""
+    found = {}
+    asking = threading.Thread(target=lambda: found.update(deed(kernel, agent, "hold", action, context, 15.0)))
+    asking.start()
+    number = kernel.until(lambda: kernel.call("gate.pending").requests)[0].request
+    kernel.call("gate.approve", request=number, reason="a test")
+    asking.join(30)
+    return found["done"]
+
+
+def test_a_sender_is_who_holds_the_ring_whatever_the_message_says(kernel, pair):
+    one, two = pair
+    for claimed in (0, two.pid, 99):
+        assert deed(kernel, one, "forge", two.pid, claimed)["done"]
+    seen = kernel.until(lambda: len(found := deed(kernel, two, "seen")["done"]) == 3 and found)
+    assert {sender for sender, _, _ in seen} == {one.pid}
+    assert {again for _, _, again in seen} == {0}
+    assert len({name for _, name, _ in seen}) == 3
+
+
+def test_what_an_agent_says_of_its_confinement_counts_before_its_program_runs_only(kernel):
+    agent = kernel.spawn("impostor", sandbox={"profile": "trusted"})
+    before = kernel.call("agent.inspect", pid=agent.pid)
+    assert deed(kernel, agent, "claim to be confined")["done"]
+    assert deed(kernel, agent, "who")["done"] == [agent.pid, 1]
+    after = kernel.call("agent.inspect", pid=agent.pid)
+    assert (after.confinement, after.isolation) == (before.confinement, before.isolation)
+    assert len(records(kernel, "agent.confined")) == len(records(kernel, "agent.ready")) == 1
+
+
+def test_nobody_asks_in_the_name_of_another(kernel, pair):
+    one, two = pair
+    for pid in (0, two.pid):
+        answer = deed(kernel, one, "ask for another", pid, "tool.exec")
+        assert answer["error"] == "ipc.protocol", answer
+    assert deed(kernel, one, "ask for another", one.pid, "kernel.shutdown")["done"] == "Deny"
+    denied = records(kernel, "gate.deny")
+    assert [(one.subject, one.payload["action"]) for one in denied][-1] == (f"agent:{one.pid}", "kernel.shutdown")
+
+
+def test_claims_in_the_context_only_make_it_worse(kernel, pair):
+    one, _ = pair
+    govern(kernel, own_rule("require_approval", "tool.fs.move", above={"risk": 0.4}))
+    nothing = {"path": "/srv/x", "effect": {"risk": 0.0, "security": 0.0}}
+    for context in (nothing, {"agent_id": 0, "pid": 0, "path": "/srv/y"}, {"environment": "development", "path": "/z"}):
+        assert deed(kernel, one, "gate", "tool.fs.move", context)["done"] == "Defer", context
+    assert deed(kernel, one, "gate", "tool.fs.stat", {"path": "/srv/x", "effect": {"risk": 1.0}})["done"] != "Permit"
+    for effect in ({"risk": -1.0}, {"risk": "low"}, {"unknown": 0.0}, "none", None, {"risk": 1e400}):
+        assert deed(kernel, one, "gate", "tool.fs.move", {"path": "/a", "effect": effect})["done"] != "Permit", effect
+
+
+def test_a_permit_is_good_for_its_holder_its_life_its_facts_and_once(kernel, pair):
+    one, two = pair
+    govern(kernel, own_rule("require_approval", "tool.fs.move"))
+    facts = {"path": "/srv/x"}
+    token = permit(kernel, one, "tool.fs.move", facts)
+    altered = token[:-2] + ("00" if token[-2:] != "00" else "01")
+    for agent, action, context, shown in (
+        (two, "tool.fs.move", facts, token),  # another's
+        (one, "tool.fs.move", {"path": "/srv"}, token),  # for something else
+        (one, "tool.fs.copy", facts, token),
+        (one, "tool.fs.move", facts, altered),
+        (one, "tool.fs.move", facts, "00" * (len(token) // 2)),
+    ):
+        assert deed(kernel, agent, "use", action, context, shown)["error"] == "gate.denied", (agent.name, action)
+    assert deed(kernel, one, "use at once", "tool.fs.move", facts, token, 16)["done"].count("Permit") == 1
+    assert len(records(kernel, "permit.use")) == 1
+    token = permit(kernel, one, "tool.fs.move", facts)
+    govern(kernel, own_rule("deny", "tool.other", name="OPS-002"))
+    assert deed(kernel, one, "use", "tool.fs.move", facts, token)["error"] == "gate.denied", "the rules have changed"
+    assert len(records(kernel, "permit.use")) == 1
+
+
+def test_a_permit_ends_with_the_life_that_got_it(kernel):
+    agent = kernel.spawn("impostor", restart="on-failure")
+    govern(kernel, own_rule("require_approval", "tool.fs.move"))
+    token = permit(kernel, agent, "tool.fs.move", {"path": "/srv/x"})
+    os.kill(agent.os_pid, signal.SIGKILL)
+    kernel.until(lambda: kernel.call("agent.inspect", pid=agent.pid).incarnation == 2)
+    answer = kernel.until(lambda: _once_more(kernel, agent, token))
+    assert answer["error"] == "gate.denied"
+    assert not records(kernel, "permit.use")
+
+
+def _once_more(kernel, agent, token):
+    try:
+        return deed(kernel, agent, "use", "tool.fs.move", {"path": "/srv/x"}, token)
+    except AgentExited:
+        return None
+
+
+def test_nothing_passes_after_a_revoke_has_returned(kernel, pair):
+    one, two = pair
+    told = {}
+    hammering = threading.Thread(
+        target=lambda: told.update(deed(kernel, one, "hammer", two.pid, 10_000_000, timeout=60.0))
+    )
+    hammering.start()
+    kernel.until(lambda: deed(kernel, two, "count")["done"] > 1000)
+    kernel.call("capability.revoke", pid=one.pid, rights=["can_ipc"], reason="it talks too much")
+    # Whatever the reader had not taken by now goes to the dead letters; from here on nothing arrives.
+    seen = deed(kernel, two, "count")["done"]
+    hammering.join(60)
+    assert told["done"][1] in {"gate.capability", "gate.denied", "ipc.channel_closed"}, told
+    assert deed(kernel, two, "count")["done"] == seen
+    assert deed(kernel, one, "hammer", two.pid, 1)["done"][0] == 0
+    assert "capability.revoke" in kernel.kinds()
+
+
+def test_who_floods_the_gate_slows_himself_alone(kernel, pair):
+    one, two = pair
+    flooding = threading.Thread(target=lambda: deed(kernel, one, "flood the gate", 60, timeout=60.0))
+    flooding.start()
+    for number in range(20):
+        # Each of these waits for a round of the service at most, not for the end of the flood.
+        assert deed(kernel, two, "gate", "tool.exec", {"n": number}, timeout=10.0)["done"] in {
+            "Permit",
+            "Deny",
+            "Defer",
+        }
+    flooding.join(60)
+    kinds = kernel.kinds()
+    assert sum(kind in {"gate.permit", "gate.deny", "gate.defer"} for kind in kinds) >= 60 * 64
