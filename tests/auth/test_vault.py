@@ -77,7 +77,8 @@ def test_a_secret_is_read_as_it_was_stored_and_is_not_in_the_file(tmp_path_facto
     assert reopened(folder).load("mail", "other", 1, digest) == secret
     path = folder / "vault" / "mail.v1"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(secret) < 4 or secret not in path.read_bytes()
+    behind_the_mark = path.read_bytes().removeprefix(b"WVLT")
+    assert len(secret) < 4 or secret not in behind_the_mark
 
 
 def test_the_key_is_a_private_file_and_stays_the_same(vault, tmp_path):

@@ -98,7 +98,7 @@ def test_the_demonstration_works_as_documented(weftos_home, tmp_path):
     assert found["deleted"]
     assert not folder.exists()
     assert found["again"].startswith("gate.denied")
-    assert found["by"].startswith("user:")
+    assert found["by"].startswith("operator:")
     checked = as_json("chain", "check", proof)
     assert (checked["valid"], checked["seq"], checked["kind"]) == (True, found["permit_record"], "permit.mint")
     assert checked["payload"]["id"] == found["permit"]

@@ -85,7 +85,7 @@ def test_an_agent_waits_and_acts_once(kernel):
     assert (outcome.payload["permit"], outcome.payload["result"], outcome.source) == (permit, "done", "kernel")
     assert len(records(kernel, "permit.use")) == 1
     by = records(kernel, "gate.approve")[0].payload
-    assert by["by"].startswith("user:")
+    assert by["by"].startswith("operator:")
     assert by["uid"] == os.getuid()
     as_the_log_says(kernel)
 
@@ -180,14 +180,14 @@ def test_queue_permits_and_rules_survive_a_kill(kernel, victim):
     as_the_log_says(kernel)
 
 
-def test_an_intent_without_outcome_shows(kernel):
+def test_an_intent_without_outcome_shows(kernel, tmp_path):
     """The kernel is killed between the permit and the act."""
-    asker = kernel.spawn("tester")
+    asker = kernel.spawn("tester", sandbox={"readable": [str(tmp_path)]})
     kernel.until(lambda: len(records(kernel, "gate.outcome")) == 1)
     assert list(orphans(kernel.events())) == []
     spawn = {"do": "spawn"}
     # The child stays silent, so the spawn is under way when the kernel dies.
-    silent = kernel.home.root / "silent.py"
+    silent = tmp_path / "silent.py"
     silent.write_text("import signal\nsignal.pause()\ndef main(ctx): pass\n")
     kernel.call("agent.send", pid=asker.pid, message=spawn | {"program": str(silent)}, wait=False)
     kernel.until(lambda: len(records(kernel, "agent.spawn")) == 2)

@@ -1,6 +1,6 @@
 """The control socket's methods about the gate, the rules, environments and approvals: passed on to the service.
 
-What a person decides carries his name, which the system tells; a process of an agent is not taken for one.
+What a person decides carries his name, which the system tells. A process of an agent is none: the socket refuses it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from weftos.errors import InvalidRequest
 from weftos.governance.constitution import Supersede
-from weftos.kernel.peer import person
+from weftos.kernel.acting import Acting
 from weftos.kernel.service_host import ServiceHost
 from weftos.rpc import governance_types as g
 from weftos.rpc import types as t
@@ -28,10 +28,12 @@ class GovernanceHandlers:
 
     Args:
         service: which decides.
+        acting: says who asks.
     """
 
-    def __init__(self, service: ServiceHost) -> None:
+    def __init__(self, service: ServiceHost, acting: Acting) -> None:
         self._service = service
+        self._acting = acting
 
     def table(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
         """Every method by name."""
@@ -57,10 +59,10 @@ class GovernanceHandlers:
 
     async def approve(self, params: g.ApproveParams) -> g.GateRequestView:
         change = p.ApproveRequest(params.request, params.valid_secs)
-        return await self._change(change, g.GateRequestView, "an approval", params.reason)
+        return await self._change(change, g.GateRequestView, params.reason)
 
     async def deny(self, params: g.RefuseParams) -> g.GateRequestView:
-        return await self._change(p.RefuseRequest(params.request), g.GateRequestView, "a refusal", params.reason)
+        return await self._change(p.RefuseRequest(params.request), g.GateRequestView, params.reason)
 
     async def show(self, _params: t.NoParams) -> g.ConstitutionView:
         return await self._ask("show", g.ConstitutionView, {})
@@ -79,7 +81,7 @@ class GovernanceHandlers:
         except (msgspec.ValidationError, TypeError, RecursionError) as error:
             raise InvalidRequest(f"the change is malformed: {error}") from error
         wanted = p.SupersedeRules(change.to_payload())
-        return await self._change(wanted, g.SupersedeResult, "a change of the rules", "it is signed")
+        return await self._change(wanted, g.SupersedeResult, "it is signed")
 
     async def environments(self, _params: t.NoParams) -> g.EnvironmentList:
         return await self._ask("environments", g.EnvironmentList, {})
@@ -96,15 +98,16 @@ class GovernanceHandlers:
                 )
             fields = {name: value for name, value in msgspec.structs.asdict(found).items() if name != "active"}
         wanted = p.SwitchEnvironment(fields)
-        values = await self._changed(wanted, "a change of the environment", params.reason)
+        values = await self._changed(wanted, params.reason)
         return g.SwitchResult(name=params.name, record=values["record"])
 
     async def _ask(self, question: str, kind: type[R], params: dict[str, Any]) -> R:
         return msgspec.convert(await self._service.done(p.AskGovernance(question, params)), kind)
 
-    async def _change(self, change: p.GovernanceChange, kind: type[R], doing: str, reason: str) -> R:
-        return msgspec.convert(await self._changed(change, doing, reason), kind)
+    async def _change(self, change: p.GovernanceChange, kind: type[R], reason: str) -> R:
+        return msgspec.convert(await self._changed(change, reason), kind)
 
-    async def _changed(self, change: p.GovernanceChange, doing: str, reason: str) -> dict[str, Any]:
-        peer = person(doing)
-        return await self._service.done(p.ChangeGovernance(change, peer.name, peer.uid, reason))
+    async def _changed(self, change: p.GovernanceChange, reason: str) -> dict[str, Any]:
+        peer = self._acting.peer()
+        assert peer is not None, "a method is called on somebody's behalf"
+        return await self._service.done(p.ChangeGovernance(change, peer.by, peer.uid, reason))

@@ -121,7 +121,7 @@ class Handlers:
             "chain.retention": self.chain_retention,
             "custody.attest": self.custody_attest,
             **ResourceHandlers(self._core.service, self._core.acting.by).table(),
-            **GovernanceHandlers(self._core.service).table(),
+            **GovernanceHandlers(self._core.service, self._core.acting).table(),
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,

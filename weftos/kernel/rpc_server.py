@@ -21,7 +21,6 @@ from typing import Any, Final
 from weftos import limits
 from weftos.errors import ConfigError, MethodNotFound, PeerRefused, WeftError
 from weftos.kernel.acting import Acting
-from weftos.kernel.peer import remember_peer
 from weftos.kernel.peers import Peer
 from weftos.kernel.socket_access import Door
 from weftos.kernel.state import LogLevel
@@ -114,7 +113,6 @@ class RpcServer:
                 writer.write(wire.encode_error(None, refusal))
                 await writer.drain()
                 return
-            remember_peer(writer.get_extra_info("socket"))
             await self._converse(peer, reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             return
