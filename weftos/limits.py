@@ -526,7 +526,7 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 
 #: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
-#: Nodes and edges of one causal graph: about 50 bytes and 80 bytes each in memory; 32-bit positions hold them.
+#: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000
 #: Longest label of a node, in bytes of UTF-8.

@@ -6,8 +6,8 @@ parts (``read_file``, ``readFile``: read, file). Common English words count litt
 rules, so the same text gives the same vector everywhere and at any time.
 
 Guaranteed: all sums are of integers, and the one root and the division are rounded as IEEE 754 says; so vectors are
-equal bit for bit on every machine, in every batch and order. Not guaranteed: likeness of meaning without likeness of
-words; that takes a trained model.
+equal bit for bit on every machine whose Python has the same tables of Unicode, in every batch and order. Not
+guaranteed: likeness of meaning without likeness of words; that takes a trained model.
 """
 
 from __future__ import annotations
