@@ -2,8 +2,8 @@
 
 Why it is as it is: edges as objects cost an allocation and a hop each; as columns they lie side by side, for numpy to
 walk. The base is sorted by (source, target, type): one order serves as forward adjacency, as index for duplicates and
-as the order of the content root. What came since is in small tables (the delta) until it is worth sorting again. A removed
-edge stays as a tombstone until then. Nodes are numbered from 1 and never numbered again.
+as the order of the content root. What came since is in small tables (the delta) until it is worth sorting again. A
+removed edge stays as a tombstone until then. Nodes are numbered from 1 and never numbered again.
 
 Guaranteed: at most one edge per source, target and type. Pure memory; no checks of what is given, see ``graph``.
 """
