@@ -39,6 +39,8 @@ __all__ = [
     "DeltaInvalid",
     "DeltaRefused",
     "DoorbellLost",
+    "EccError",
+    "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
@@ -49,6 +51,7 @@ __all__ = [
     "KernelNotRunning",
     "LineageRefused",
     "MessageTooLarge",
+    "MetadataInvalid",
     "MethodNotFound",
     "NodeExists",
     "NodeInvalid",
@@ -707,6 +710,27 @@ class BenchFailed(WeftError):
     """A measurement gave no figure: a worker of it ended early, or was not done in time."""
 
     code = "bench"
+
+
+# Cognitive layer
+
+
+class EccError(WeftError):
+    """Base of what goes wrong in the cognitive layer."""
+
+    code = "ecc"
+
+
+class FilterInvalid(EccError):
+    """A filter over metadata is too large or compares what cannot be compared."""
+
+    code = "filter_invalid"
+
+
+class MetadataInvalid(EccError):
+    """Metadata of an entry has a value that is no finite number, text or boolean."""
+
+    code = "metadata_invalid"
 
 
 def _all_subclasses(base: type[WeftError]) -> dict[str, type[WeftError]]:

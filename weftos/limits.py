@@ -517,3 +517,6 @@ BUDGET_SPIN_S: Final = 200e-6
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16
+#: Conditions and values in one filter over the metadata of vectors: each condition is one pass over all slots, and they
+#: nest no deeper than this, which the interpreter's stack has to bear.
+VECTOR_FILTER_TERMS: Final = 256
