@@ -41,6 +41,7 @@ __all__ = [
     "DeltaRefused",
     "DoorbellLost",
     "EccError",
+    "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
@@ -54,6 +55,7 @@ __all__ = [
     "KernelNotRunning",
     "LineageRefused",
     "MessageTooLarge",
+    "MetadataInvalid",
     "MethodNotFound",
     "NodeExists",
     "NodeInvalid",
@@ -760,6 +762,18 @@ class PassageRefused(EccError):
 
     code = "ecc.passage_refused"
     exit_code = 2
+
+
+class FilterInvalid(EccError):
+    """A filter over metadata is too large or compares what cannot be compared."""
+
+    code = "ecc.filter"
+
+
+class MetadataInvalid(EccError):
+    """Metadata of an entry has a value that is no finite number, text or boolean."""
+
+    code = "ecc.metadata"
 
 
 class BenchFailed(WeftError):

@@ -558,3 +558,9 @@ PASSAGE_CHARS: Final = 2400
 PASSAGE_LINE_CHARS: Final = 32 * 1024
 #: How deep headings or definitions may nest; what lies deeper belongs to the last one counted.
 PASSAGE_DEPTH: Final = 16
+
+# --- vectors --------------------------------------------------------------------------------------------------------
+
+#: Conditions and values in one filter over the metadata of vectors: each condition is one pass over all slots, and they
+#: nest no deeper than this, which the interpreter's stack has to bear.
+VECTOR_FILTER_TERMS: Final = 256

@@ -1,0 +1,226 @@
+"""Filters over the metadata of entries, as data; and the columns over which they are evaluated.
+
+Each field keeps one code per slot, and one table of its distinct values. A condition is decided once for each distinct
+value and then looked up for all slots at once, so its cost is that of the distinct values and one pass of numpy.
+
+Guaranteed: an integer and a float are compared by their exact value, a boolean is no number, and a slot without the
+field (or with a value of another type) meets no condition on it; ``Not`` of such a condition it does meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from weftos import limits
+from weftos.errors import FilterInvalid, MetadataInvalid
+
+__all__ = ["And", "Eq", "Filter", "In", "Metadata", "MetadataColumns", "Not", "Or", "Range", "Value", "check_filter"]
+
+Value: TypeAlias = bool | int | float | str
+Metadata: TypeAlias = Mapping[str, Value]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+_Key: TypeAlias = tuple[str, Value]
+_KINDS: Final = {bool: "flag", int: "number", float: "number", str: "text"}
+
+
+class Eq(msgspec.Struct, frozen=True, tag="eq"):
+    """The field has this value."""
+
+    field: str
+    value: Value
+
+
+class In(msgspec.Struct, frozen=True, tag="in"):
+    """The field has one of these values."""
+
+    field: str
+    values: tuple[Value, ...]
+
+
+class Range(msgspec.Struct, frozen=True, tag="range"):
+    """The field is between both bounds, which are included; None leaves a side open."""
+
+    field: str
+    low: int | float | str | None = None
+    high: int | float | str | None = None
+
+
+class And(msgspec.Struct, frozen=True, tag="and"):
+    """All parts hold; with no part, this holds."""
+
+    parts: tuple[Filter, ...]
+
+
+class Or(msgspec.Struct, frozen=True, tag="or"):
+    """At least one part holds; with no part, this does not hold."""
+
+    parts: tuple[Filter, ...]
+
+
+class Not(msgspec.Struct, frozen=True, tag="not"):
+    """The part does not hold."""
+
+    part: Filter
+
+
+Filter: TypeAlias = Eq | In | Range | And | Or | Not
+
+
+def _key(value: Any) -> _Key | None:
+    kind = _KINDS.get(type(value))
+    if kind is None or (type(value) is float and not isfinite(value)):
+        return None
+    return kind, value
+
+
+def check_filter(condition: Filter) -> None:
+    """Refuse a filter that is too large or that nothing can be compared with.
+
+    Args:
+        condition: the filter, from outside.
+
+    Raises:
+        FilterInvalid: too many conditions and values, a value that is not finite, or bounds of two types.
+    """
+    left: list[Filter] = [condition]
+    count = 0
+    while left:
+        part = left.pop()
+        count += 1 + (len(part.values) if isinstance(part, In) else 0)
+        if isinstance(part, And | Or):
+            left.extend(part.parts)
+        elif isinstance(part, Not):
+            left.append(part.part)
+        else:
+            _check_values(part)
+        if count + len(left) > limits.VECTOR_FILTER_TERMS:
+            raise FilterInvalid(f"a filter has at most {limits.VECTOR_FILTER_TERMS} terms; split the search")
+
+
+def _check_values(leaf: Eq | In | Range) -> None:
+    values = leaf.values if isinstance(leaf, In) else (leaf.value,) if isinstance(leaf, Eq) else (leaf.low, leaf.high)
+    keys = [_key(value) for value in values if not (isinstance(leaf, Range) and value is None)]
+    if None in keys:
+        raise FilterInvalid(f"the filter on {leaf.field!r} has a value that is no finite number, text or boolean")
+    kinds = {key[0] for key in keys if key is not None}
+    if isinstance(leaf, Range) and (len(kinds) != 1 or "flag" in kinds):
+        raise FilterInvalid(f"the range of {leaf.field!r} needs one or two bounds, both numbers or both text")
+
+
+class _Column:
+    """Codes of one field: 0 where a slot has no value, else 1 + the place in ``values``."""
+
+    def __init__(self) -> None:
+        self.codes: npt.NDArray[np.int64] = np.zeros(16, dtype=np.int64)
+        self.values: list[_Key] = []
+        self.places: dict[_Key, int] = {}
+
+    def put(self, slot: int, key: _Key) -> None:
+        if slot >= len(self.codes):
+            wider = np.zeros(max(slot + 1, 2 * len(self.codes)), dtype=np.int64)
+            wider[: len(self.codes)] = self.codes
+            self.codes = wider
+        code = self.places.get(key)
+        if code is None:
+            self.values.append(key)
+            code = self.places[key] = len(self.values)
+        self.codes[slot] = code
+
+    def mask(self, table: Mask, rows: int) -> Mask:
+        found = np.zeros(rows, dtype=np.bool_)
+        known = self.codes[:rows]
+        found[: len(known)] = table[known]
+        return found
+
+
+def _one_of(column: _Column, values: tuple[Value, ...]) -> Mask:
+    table = np.zeros(len(column.values) + 1, dtype=np.bool_)
+    table[[column.places.get((_KINDS[type(value)], value), 0) for value in values]] = True
+    table[0] = False
+    return table
+
+
+def _between(column: _Column, leaf: Range) -> Mask:
+    bound: Any = leaf.low if leaf.low is not None else leaf.high
+    kind, low, high = _KINDS[type(bound)], leaf.low, leaf.high
+
+    def holds(key: _Key) -> bool:
+        value: Any = key[1]
+        return key[0] == kind and (low is None or value >= low) and (high is None or value <= high)
+
+    return np.fromiter((False, *map(holds, column.values)), dtype=np.bool_, count=len(column.values) + 1)
+
+
+_LEAVES: Final[dict[type, Callable[[_Column, Any], Mask]]] = {
+    Eq: lambda column, leaf: _one_of(column, (leaf.value,)),
+    In: lambda column, leaf: _one_of(column, leaf.values),
+    Range: _between,
+}
+
+
+class MetadataColumns:
+    """The metadata of slots 0, 1, 2, …, kept by field."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, _Column] = {}
+
+    def set(self, slot: int, metadata: Metadata) -> None:
+        """Give a slot its metadata, in place of what it had.
+
+        Args:
+            slot: number of the slot, 0 or more.
+            metadata: its fields.
+
+        Raises:
+            MetadataInvalid: a value that is no finite number, text or boolean; nothing has changed then.
+        """
+        keys = {field: _key(value) for field, value in metadata.items()}
+        for field, key in keys.items():
+            if key is None:
+                raise MetadataInvalid(f"metadata {field!r} must be a finite number, text or boolean")
+        self.clear(slot)
+        for field, key in keys.items():
+            if key is not None:
+                self._columns.setdefault(field, _Column()).put(slot, key)
+
+    def clear(self, slot: int) -> None:
+        """Take all fields from a slot."""
+        for column in self._columns.values():
+            if slot < len(column.codes):
+                column.codes[slot] = 0
+
+    def mask(self, condition: Filter, rows: int) -> Mask:
+        """Say which of the first slots meet a filter.
+
+        Args:
+            condition: the filter.
+            rows: how many slots are asked about.
+
+        Returns:
+            One boolean for each slot.
+
+        Raises:
+            FilterInvalid: see `check_filter`.
+        """
+        check_filter(condition)
+        return self._mask(condition, rows)
+
+    def _mask(self, condition: Filter, rows: int) -> Mask:
+        if isinstance(condition, Not):
+            return ~self._mask(condition.part, rows)
+        if isinstance(condition, And | Or):
+            join = np.logical_and if isinstance(condition, And) else np.logical_or
+            joined = np.full(rows, isinstance(condition, And), dtype=np.bool_)
+            for part in condition.parts:
+                join(joined, self._mask(part, rows), out=joined)
+            return joined
+        column = self._columns.get(condition.field)
+        if column is None:
+            return np.zeros(rows, dtype=np.bool_)
+        return column.mask(_LEAVES[type(condition)](column, condition), rows)
