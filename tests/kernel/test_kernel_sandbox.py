@@ -262,6 +262,7 @@ def test_scratch_folders_are_new_private_and_gone_with_their_agent(kernel):
     agent = kernel.spawn("escapist", restart="on-failure")
     scratch = Path(kernel.call("agent.inspect", pid=agent.pid).scratch)
     assert attempt(kernel, agent, "where") == {"done": str(scratch)}
+    assert attempt(kernel, agent, "temporary file")["done"].startswith(f"{scratch}/")
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
     assert "done" in attempt(kernel, agent, "write", "kept")
     os.kill(agent.os_pid, 9)

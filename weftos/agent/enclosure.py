@@ -32,7 +32,7 @@ def enclose(boot: AgentBoot, control: FrameChannel[f.ToAgent]) -> list[str]:
     """
     plan = boot.plan
     try:
-        apply.enter_scratch(plan)
+        apply.enter_scratch(plan, temporary="TMPDIR" not in boot.spec.env)
     except OSError as error:
         raise SandboxFailed(f"the scratch folder cannot be entered: {error}") from error
     rollup = _rollup() if plan.confined and plan.hand_over else -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 from weftos.sandbox import landlock, privileges, seccomp
 from weftos.sandbox.calls import MISSING, rules_for
@@ -30,14 +31,21 @@ def prepare(plan: Plan) -> None:
             seccomp.prepare(rules_for(plan, os_pid=0, landlock_abi=landlock.abi()), MISSING)
 
 
-def enter_scratch(plan: Plan) -> None:
-    """Make the scratch folder the working directory, and the place for temporary files unless it has another.
+def enter_scratch(plan: Plan, *, temporary: bool = True) -> None:
+    """Make the scratch folder the working directory, and the place for temporary files.
+
+    Args:
+        plan: says where it is.
+        temporary: False leaves temporary files where the agent was told to have them.
 
     Raises:
         OSError: it is not there.
     """
     os.chdir(plan.places.scratch)
-    os.environ.setdefault("TMPDIR", plan.places.scratch)
+    if temporary:
+        os.environ["TMPDIR"] = plan.places.scratch
+    # Where the kernel's own temporary files go was found out before the fork.
+    tempfile.tempdir = None
 
 
 def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:

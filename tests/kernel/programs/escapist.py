@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -133,6 +134,7 @@ ATTEMPTS = {
     "fill": fill,
     "thread": lambda: __import__("threading").Thread(target=int).start(),
     "where": os.getcwd,
+    "temporary file": lambda: tempfile.NamedTemporaryFile().name,  # noqa: SIM115
     "python": lambda: execute(sys.executable, "-c", "import json, numpy; print('imported')"),
 }
 
