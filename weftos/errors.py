@@ -725,6 +725,25 @@ class EccError(WeftError):
     code = "ecc"
 
 
+class EccUnavailable(EccError):
+    """The stores of the cognitive layer cannot be used: damaged, without room, or failed before. Log and gate go on."""
+
+    code = "ecc.unavailable"
+
+
+class GraphNotFound(EccError):
+    """A memory space has no causal graph."""
+
+    code = "ecc.graph_not_found"
+
+
+class IdentityMismatch(EccError):
+    """Vectors of one model were to be compared or kept with those of another."""
+
+    code = "ecc.identity"
+    exit_code = 2
+
+
 class JournalDamaged(EccError):
     """A file of the cognitive layer is not what was written: altered, shortened, or another's. Nothing was changed."""
 

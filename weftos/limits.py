@@ -518,6 +518,9 @@ BUDGET_LOOP_ACTIONS: Final = 256
 #: How long who asks the service one thing looks for the answer before sleeping, in seconds: the service decides and
 #: writes within 60 microseconds, and to be woken takes as long again.
 SERVICE_SPIN_S: Final = 200e-6
+#: Bytes of an answer around its content, and characters of the text of a refusal: both must fit a record of any ring.
+SERVICE_ANSWER_HEAD_BYTES: Final = 256
+SERVICE_REFUSAL_CHARS: Final = 800
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16
@@ -526,6 +529,22 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 
 #: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
+#: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
+ECC_TICK_S: Final = 0.25
+#: Characters of the name of a memory space.
+ECC_SPACE_CHARS: Final = 160
+#: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.
+ECC_SEARCH_VECTORS: Final = 256
+ECC_SEARCH_K: Final = 1000
+ECC_SEARCH_EF: Final = 4096
+#: What the searches of one agent may take of a round, in seconds: everybody else waits meanwhile.
+ECC_ROUND_S: Final = 0.005
+#: Size of a graph's journal at which a snapshot takes its place, in bytes: a start reads half a second at most.
+ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
+#: Nodes that one answer about a graph may hold.
+ECC_WALK_NODES: Final = 1000
+#: How far the builder of segments stands back behind everybody else; see nice(2).
+ECC_BUILDER_NICE: Final = 10
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000
