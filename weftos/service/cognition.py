@@ -1,4 +1,4 @@
-"""The cognitive layer in the service process: its stores, what the log says about them, and what is done beside the loop.
+"""The cognitive layer in the service process: its stores, what the log says of them, what is done beside the loop.
 
     requests ──▶ stores ──▶ one sync for a round ──▶ answers
                    │

@@ -32,9 +32,8 @@ def main(arguments: list[str]) -> int:
         return 1  # who wanted it is gone already
     os.nice(limits.ECC_BUILDER_NICE)
     try:
-        sealed = seal(
-            msgspec.msgpack.decode(sys.stdin.buffer.read(), type=SealOrder), RealFiles(), len(os.sched_getaffinity(0))
-        )
+        order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=SealOrder)
+        sealed = seal(order, RealFiles(), os.cpu_count() or 1)
     except (EccError, OSError, msgspec.MsgspecError, MemoryError) as error:
         sys.stdout.write(str(error) or repr(error))
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -130,7 +131,7 @@ def _path(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
         numbers, strength = shortest_path(graph.graph, start, goal, depth=_whole(params, "depth", 64, 64)), None
     if numbers is None:
         return {"found": False, "nodes": [], "edges": [], "strength": None}
-    steps = zip(numbers, numbers[1:], strict=False)
+    steps = pairwise(numbers)
     best = [max((e for e in graph.graph.edges(a) if e.target == b), key=lambda e: e.weight) for a, b in steps]
     edges = [_edge(graph, edge) for edge in best]
     return {"found": True, "nodes": _nodes(graph, numbers), "edges": edges, "strength": strength}

@@ -108,7 +108,8 @@ class Sealing:
             self._process = None
         if process.returncode != 0:
             raise SealFailed(
-                f"the builder of a segment ended with status {process.returncode}: {answer.decode(errors='replace')[-300:]}"
+                f"the builder of a segment ended with status {process.returncode}: "
+                f"{answer.decode(errors='replace')[-300:]}"
             )
         try:
             return msgspec.msgpack.decode(answer, type=Sealed)
