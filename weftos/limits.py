@@ -543,6 +543,8 @@ ECC_ROUND_S: Final = 0.005
 ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 #: Nodes that one answer about a graph may hold.
 ECC_WALK_NODES: Final = 1000
+#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 10
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.

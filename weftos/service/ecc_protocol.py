@@ -63,7 +63,7 @@ class EmbedMemory(msgspec.Struct, array_like=True, tag=81, gc=False):
 
 
 class ForgetMemory(msgspec.Struct, array_like=True, tag=82):
-    """Take entries out of a space."""
+    """Take entries out of a space, by their ids."""
 
     space: str
     ids: list[str]

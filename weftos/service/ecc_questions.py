@@ -12,7 +12,8 @@ from weftos import limits
 from weftos.ecc.causal.graph import Edge, EdgeType, Node
 from weftos.ecc.causal.store import GraphStore
 from weftos.ecc.causal.walks import effects, roots, shortest_path, strongest_path, walk
-from weftos.errors import GraphNotFound, GraphRefused, InvalidRequest
+from weftos.ecc.vectors.filters import Filter
+from weftos.errors import FilterInvalid, GraphNotFound, GraphRefused, InvalidRequest
 from weftos.service.cognition import Cognition
 
 __all__ = ["QUESTIONS", "Question"]
@@ -168,6 +169,58 @@ def _spaces(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any
     return {"spaces": rows}
 
 
+def _condition(params: Params) -> Filter | None:
+    raw = params.get("condition")
+    if raw is None:
+        return None
+    try:
+        return msgspec.convert(raw, Filter)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise FilterInvalid(f"the condition is no filter: {error}") from error
+
+
+def _entries(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """Entries behind an id, in the order of their ids."""
+    after, limit = params.get("after", ""), _whole(params, "limit", 100, limits.ECC_SEARCH_K)
+    if not isinstance(after, str):
+        raise InvalidRequest("after is an id, a text")
+    store = cognition.vectors
+    ids = store.select(space, _condition(params), after=after, limit=limit + 1)
+    found = [one for one in store.get(space, ids[:limit]) if one is not None]
+    rows = []
+    for one in found:
+        row = {
+            "id": one.id,
+            "metadata": dict(one.metadata),
+            "document": one.document,
+            "chain_seq": one.chain_seq,
+        }
+        if params.get("vectors"):
+            row["vector"] = one.vector.astype("<f4").tobytes()
+        rows.append(row)
+    return {"entries": rows, "more": len(ids) > limit}
+
+
+def _ids(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """Ids behind one, of what meets a condition."""
+    after, limit = params.get("after", ""), _whole(params, "limit", 1000, limits.ECC_PAGE_IDS)
+    if not isinstance(after, str):
+        raise InvalidRequest("after is an id, a text")
+    ids = cognition.vectors.select(space, _condition(params), after=after, limit=limit + 1)
+    return {"ids": ids[:limit], "more": len(ids) > limit}
+
+
+def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """Which values some fields have together, and in how many entries; in order, behind a number of rows."""
+    names, skip = params.get("names"), params.get("skip", 0)
+    limit = _whole(params, "limit", 500, limits.ECC_PAGE_IDS)
+    named = isinstance(names, list) and 0 < len(names) <= 8 and all(isinstance(name, str) for name in names)
+    if not named or type(skip) is not int or skip < 0:
+        raise InvalidRequest("names are 1 to 8 fields, and skip is how many rows were read before")
+    rows = cognition.vectors.facets(space, tuple(names or ()), _condition(params))
+    return {"rows": [[list(values), count] for values, count in rows[skip : skip + limit]], "total": len(rows)}
+
+
 def _status(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
     return cognition.status()
 
@@ -178,6 +231,9 @@ QUESTIONS: Final[dict[str, Question]] = {
     "ends": Question(_ends, "ecc.causal.query"),
     "path": Question(_path, "ecc.causal.query"),
     "find": Question(_find, "ecc.causal.query"),
+    "ids": Question(_ids, "ecc.search"),
+    "fields": Question(_fields, "ecc.search"),
+    "entries": Question(_entries, "ecc.search"),
     "spaces": Question(_spaces, None),
     "status": Question(_status, None),
 }

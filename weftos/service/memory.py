@@ -304,6 +304,64 @@ class Memory:
         ]
         return rows
 
+    def ids(
+        self,
+        where: Filter | Mapping[str, Value] | None = None,
+        *,
+        space: str = "",
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> list[str]:
+        """Return the ids of all entries that have these fields, or meet this filter, in order; none if there is no
+        such space.
+        """
+        found: list[str] = []
+        more = True
+        while more:
+            values = self._page("ids", space, where, {"after": found[-1] if found else ""}, timeout_s)
+            found += values.get("ids", [])
+            more = values.get("more", False)
+        return found
+
+    def fields(
+        self,
+        names: Sequence[str],
+        where: Filter | Mapping[str, Value] | None = None,
+        *,
+        space: str = "",
+        timeout_s: float = limits.SERVICE_TIMEOUT_S,
+    ) -> list[tuple[tuple[Value | None, ...], int]]:
+        """Return which values some fields have together, and in how many entries each; none if there is no such space.
+
+        Args:
+            names: of the fields, 8 at most.
+            where: only entries that have these fields, or meet this filter.
+            space: where; by default in the agent's own space.
+            timeout_s: in seconds, for each page.
+        """
+        found: list[tuple[tuple[Value | None, ...], int]] = []
+        total = 1
+        while len(found) < total:
+            values = self._page("fields", space, where, {"names": list(names), "skip": len(found)}, timeout_s)
+            rows = values.get("rows", [])
+            found += [(tuple(row), count) for row, count in rows]
+            total = values.get("total", 0) if rows else 0
+        return found
+
+    def _page(
+        self,
+        question: str,
+        space: str,
+        where: Filter | Mapping[str, Value] | None,
+        params: dict[str, Any],
+        timeout_s: float,
+    ) -> dict[str, Any]:
+        condition = condition_of(where)
+        params |= {"condition": msgspec.to_builtins(condition)} if condition is not None else {}
+        try:
+            return self._client.ask(AskMemory(question, space, params), Done, timeout_s).values
+        except CollectionNotFound:
+            return {}
+
     def _parts(
         self, ids: Sequence[str], matrix: NDArray[Any], fields: list[dict[str, Value]], contents: list[bytes]
     ) -> Iterator[slice]:
