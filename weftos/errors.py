@@ -29,6 +29,8 @@ __all__ = [
     "ChainCorrupted",
     "ChainError",
     "ChannelClosed",
+    "CollectionExists",
+    "CollectionNotFound",
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
@@ -39,6 +41,7 @@ __all__ = [
     "DelegationRevoked",
     "DeltaInvalid",
     "DeltaRefused",
+    "DimensionMismatch",
     "DoorbellLost",
     "EccError",
     "FilterInvalid",
@@ -89,6 +92,8 @@ __all__ = [
     "TokenRefused",
     "TreeError",
     "VaultDamaged",
+    "VectorRefused",
+    "VectorsDamaged",
     "WeftError",
     "WeftTimeout",
     "WitnessUnavailable",
@@ -774,6 +779,37 @@ class MetadataInvalid(EccError):
     """Metadata of an entry has a value that is no finite number, text or boolean."""
 
     code = "ecc.metadata"
+
+
+class VectorRefused(EccError):
+    """A spec, an entry or a search is outside what a collection of vectors takes. Nothing was changed."""
+
+    code = "ecc.vector"
+    exit_code = 2
+
+
+class DimensionMismatch(VectorRefused):
+    """Vectors have another number of dimensions, or another type of numbers, than their collection."""
+
+    code = "ecc.dimension"
+
+
+class CollectionNotFound(EccError):
+    """There is no collection of vectors with this name."""
+
+    code = "ecc.collection_not_found"
+
+
+class CollectionExists(EccError):
+    """There is a collection of this name, and it was made with another spec."""
+
+    code = "ecc.collection_exists"
+
+
+class VectorsDamaged(JournalDamaged):
+    """A file of the store of vectors is missing, altered, shortened or another's. Nothing was changed."""
+
+    code = "ecc.vectors_damaged"
 
 
 class BenchFailed(WeftError):
