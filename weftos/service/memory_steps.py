@@ -230,11 +230,11 @@ class MemorySteps:
     def ids(self, where: Where, space: str) -> Steps[list[str]]:
         """Ask for ids, page by page."""
         found: list[str] = []
-        more = True
+        after, more = 0, True
         while more:
-            values = yield from _page("ids", space, where, {"after": found[-1] if found else ""})
+            values = yield from _page("ids", space, where, {"after": after})
             found += values.get("ids", [])
-            more = values.get("more", False)
+            after, more = values.get("after", 0), values.get("more", False)
         return found
 
     def fields(
