@@ -548,7 +548,7 @@ ECC_REFS: Final = 256
 #: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
-ECC_BUILDER_NICE: Final = 10
+ECC_BUILDER_NICE: Final = 5
 #: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
 #: snapshots of a store of any size cost about as much as its journal.
 ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
