@@ -131,12 +131,14 @@ class Ledger:
         return Uncommitted(self._committed + 1, self._last, self._frontier.root(), named)
 
     def commit(self, last: int, chain_seq: int) -> None:
-        """Note that a record of the log vouches for all mutations up to ``last``.
+        """Note that a record of the log vouches for the mutations up to ``last``; those that one does already stay.
 
         Raises:
-            VectorRefused: they are vouched for already, or have not happened.
+            VectorRefused: they have not all happened.
         """
         self.check_commit(last, chain_seq)
+        if last <= self._committed:
+            return
         count = last - self._committed
         if self._frontier.size > count:
             self._frontier = Frontier()
@@ -152,10 +154,8 @@ class Ledger:
 
     def check_commit(self, last: int, chain_seq: int) -> None:
         """Refuse what :meth:`commit` would refuse."""
-        if not self._committed < last <= self._last:
-            raise VectorRefused(
-                f"mutation {last} cannot be committed: those up to {self._committed} are, and the last is {self._last}"
-            )
+        if not 0 < last <= self._last:
+            raise VectorRefused(f"mutation {last} cannot be committed: the last is {self._last}")
         if not 0 < chain_seq < 1 << 64:
             raise VectorRefused(f"{chain_seq} is no number of a record that can vouch for mutations")
 

@@ -143,8 +143,7 @@ class State:
         """
         try:
             if isinstance(change, Commit):
-                if change.last > self.ledger.committed_op:
-                    self.ledger.commit(change.last, change.chain_seq)
+                self.ledger.commit(change.last, change.chain_seq)
             elif not isinstance(change, Begin):
                 (self._again if change.op <= self._known else self._anew)(change)
         except EccError as error:

@@ -269,17 +269,24 @@ class VectorStore:
     # --- commitment to the log ----------------------------------------------------------------------------------------
 
     def uncommitted(self) -> Uncommitted:
-        """Return what no record of the log vouches for, with the Merkle root that a record would hold."""
+        """Return what no record of the log vouches for, with the Merkle root that a record would hold.
+
+        Call :meth:`sync` before the record is written, or the log vouches for what a kill takes away.
+        """
         return self._state.ledger.uncommitted()
 
     def committed(self, last_op: int, chain_seq: int) -> None:
         """Note that record ``chain_seq`` of the log vouches for the mutations up to ``last_op``.
 
+        Those that a record vouches for already are passed over, so a record may be noted again.
+
         Raises:
-            VectorRefused: they are vouched for already, or have not happened.
+            VectorRefused: they have not all happened.
             JournalFailed: the journal takes nothing more.
         """
         self._state.ledger.check_commit(last_op, chain_seq)
+        if last_op <= self._state.ledger.committed_op:
+            return
         self._journals.append(Commit(last_op, chain_seq))
         self._state.ledger.commit(last_op, chain_seq)
 
