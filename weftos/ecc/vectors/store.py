@@ -192,7 +192,7 @@ class VectorStore:
             JournalFailed: the journal takes nothing more.
         """
         collection = self._collection(name)
-        distinct = self._checked_ids(dict.fromkeys(ids))
+        distinct = list(dict.fromkeys(self._checked_ids(ids)))
         present = [one for one, place in zip(distinct, collection.find(distinct), strict=True) if place is not None]
         if not present:
             return 0
@@ -383,7 +383,7 @@ class VectorStore:
             raise CollectionNotFound(f"there is no collection {name!r}; create it first")
         return collection
 
-    def _checked_ids(self, ids: Sequence[str] | Mapping[str, None]) -> list[str]:
+    def _checked_ids(self, ids: Sequence[str]) -> list[str]:
         if isinstance(ids, str) or len(ids) > limits.VECTOR_BATCH_ENTRIES:
             raise VectorRefused(f"give a list of at most {limits.VECTOR_BATCH_ENTRIES} ids")
         for one in ids:
