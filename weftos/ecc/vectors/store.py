@@ -62,6 +62,8 @@ class VectorStore:
         self._state, self._journals, self._clock = opened.state, opened.journals, clock
         self._opened = opened
         self._compaction = Compaction(fs, folder, opened, clock)
+        for collection in self._state.by_uid.values():
+            collection.changed_at = clock()  # nobody is quiet before it was watched for a while
 
     @classmethod
     def open(cls, fs: Files, folder: str, clock: Callable[[], float] = time.monotonic) -> Self:
