@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
 
 def create_digest(spec: CollectionSpec) -> bytes:
     """Return the digest in the leaf of the mutation that makes a collection."""
-    return blank_digest(msgspec.msgpack.encode(spec, order="deterministic"))
+    return blank_digest(msgspec.msgpack.encode(spec, order="sorted"))
 
 
 def upsert_of(op: int, uid: int, batch: Batch) -> Upsert:
