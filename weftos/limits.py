@@ -661,7 +661,10 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
+#: A segment that will soon be merged is built with fewer, which takes half the time.
 VECTOR_GRAPH_BUILD_EF: Final = 64
+VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40
+VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 #: What the length of the list of candidates is found by: queries, lengths tried, and the recall at ten that is
 #: enough, a little above what is promised.
 VECTOR_CALIBRATION_QUERIES: Final = 200
@@ -670,7 +673,7 @@ VECTOR_CALIBRATION_RECALL: Final = 0.97
 #: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.
-VECTOR_FANOUT: Final = 4
+VECTOR_FANOUT: Final = 8
 #: Rows of a segment that is merged with no other any more: building it takes minutes and its memory twice.
 VECTOR_SEGMENT_ROWS: Final = 4_000_000
 #: Share of dead rows from which a segment is built anew.
