@@ -48,7 +48,7 @@ _ENDINGS: Final = ("ations", "ation", "ings", "ing", "edly", "ies", "ed", "es", 
 _STEM_CHARS: Final = 3
 
 
-class HashingParameters(msgspec.Struct, frozen=True):
+class HashingParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the vectors depend on; part of the identity.
 
     Attributes:
