@@ -7,9 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from weftos.ecc.embedding.hashing import HashingParameters, HashingProvider
-from weftos.ecc.embedding.http import HttpParameters, HttpProvider
-from weftos.ecc.embedding.local import LocalParameters, LocalProvider
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.errors import EmbeddingRefused
 
@@ -35,12 +32,27 @@ class ProviderKind(msgspec.Struct, frozen=True):
     make: Callable[[Any], EmbeddingProvider]
 
 
-#: The kinds there are: hashing of words (no model), a server with OpenAI's interface, a model on this machine.
-PROVIDERS: Final[Mapping[str, ProviderKind]] = {
-    "hashing": ProviderKind(HashingParameters, HashingProvider),
-    "http": ProviderKind(HttpParameters, HttpProvider),
-    "local": ProviderKind(LocalParameters, LocalProvider),
-}
+def _hashing() -> ProviderKind:
+    from weftos.ecc.embedding.hashing import HashingParameters, HashingProvider
+
+    return ProviderKind(HashingParameters, HashingProvider)
+
+
+def _http() -> ProviderKind:
+    from weftos.ecc.embedding.http import HttpParameters, HttpProvider
+
+    return ProviderKind(HttpParameters, HttpProvider)
+
+
+def _local() -> ProviderKind:
+    from weftos.ecc.embedding.local import LocalParameters, LocalProvider
+
+    return ProviderKind(LocalParameters, LocalProvider)
+
+
+#: The kinds there are: hashing of words (no model), a server with OpenAI's interface, a model on this machine. Each is
+#: loaded when it is named, for it brings its own libraries.
+PROVIDERS: Final[Mapping[str, Callable[[], ProviderKind]]] = {"hashing": _hashing, "http": _http, "local": _local}
 
 
 def make_provider(settings: EmbeddingSettings) -> EmbeddingProvider:
@@ -53,9 +65,10 @@ def make_provider(settings: EmbeddingSettings) -> EmbeddingProvider:
         EmbeddingRefused: no provider of that name, or a parameter that is unknown, missing or out of its range.
         EmbeddingNotInstalled, EmbeddingInvalid: see ``LocalProvider``.
     """
-    kind = PROVIDERS.get(settings.provider)
-    if kind is None:
+    load = PROVIDERS.get(settings.provider)
+    if load is None:
         raise EmbeddingRefused(f"no provider {settings.provider!r:.100}; there are {', '.join(PROVIDERS)}")
+    kind = load()
     try:
         parameters = msgspec.convert(settings.parameters, kind.parameters)
     except msgspec.ValidationError as error:
