@@ -17,7 +17,6 @@ from scipy.stats import rankdata
 
 from weftos.bench.model import Collector, Settings
 from weftos.bench.recall_sets import Labelled, code, prose, sample
-from weftos.ecc.embedding.fusion import RANK_OFFSET
 from weftos.ecc.embedding.hashing import HashingParameters, HashingProvider, stems_of
 from weftos.ecc.embedding.local import LocalProvider
 from weftos.ecc.embedding.provider import EmbeddingProvider
@@ -33,6 +32,8 @@ _PARAMETERS: Final = {
     "weftos-words": HashingParameters(stem=0, grams=0),
 }
 _TOP: Final = 10
+#: The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009).
+_RANK_OFFSET: Final = 60
 #: Passages that the model is measured on: about a quarter of a second each on one core.
 _SAMPLE: Final = 160
 
@@ -92,7 +93,7 @@ def _bm25(passages: list[list[str]], asked: list[list[str]]) -> Any:
 
 def _fused(one: Any, other: Any) -> Any:
     """Scores by reciprocal rank fusion; equal scores share the middle of their places."""
-    return sum(1 / (RANK_OFFSET + rankdata(-scores, axis=1)) for scores in (one, other))
+    return sum(1 / (_RANK_OFFSET + rankdata(-scores, axis=1)) for scores in (one, other))
 
 
 def _embedded(collector: Collector, case: str, who: str, provider: EmbeddingProvider, labelled: Labelled) -> Any:
