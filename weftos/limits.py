@@ -619,6 +619,30 @@ EMBED_WORD_CHARS: Final = 40
 #: Dimensions that a provider may be set to.
 EMBED_DIMENSION_MIN: Final = 16
 EMBED_DIMENSION_MAX: Final = 4096
+#: Texts in one request to a server of embeddings: the usual servers take 32 to 2048.
+EMBED_HTTP_BATCH: Final = 64
+EMBED_HTTP_BATCH_MAX: Final = 2048
+#: Time for one request and its answer as a whole, in seconds; the most that may be set.
+EMBED_HTTP_SECS: Final = 30.0
+EMBED_HTTP_SECS_MAX: Final = 600.0
+#: Times that one request is sent; the wait after the first, doubled after each; the longest wait, also when the server
+#: asks for one (Retry-After), in seconds.
+EMBED_HTTP_TRIES: Final = 4
+EMBED_HTTP_TRIES_MAX: Final = 10
+EMBED_HTTP_WAIT_SECS: Final = 0.5
+EMBED_HTTP_WAIT_MAX_SECS: Final = 30.0
+#: Bytes of an answer for one number of a vector (a double takes up to 24 in JSON, with blanks), and besides.
+EMBED_HTTP_NUMBER_BYTES: Final = 40
+EMBED_HTTP_EXTRA_BYTES: Final = 64 * 1024
+#: Largest key of a server, in bytes.
+EMBED_HTTP_KEY_BYTES: Final = 4096
+#: Characters of a server's own words that go into an error.
+EMBED_HTTP_WORDS: Final = 200
+#: Windows of one model that are computed at once: 32 of 256 tokens take some 100 MB.
+EMBED_LOCAL_WINDOWS: Final = 32
+#: Largest file of a model that is loaded, in bytes, and largest of its small ones (settings, tokenizer).
+EMBED_LOCAL_MODEL_BYTES: Final = 4 * 1024**3
+EMBED_LOCAL_FILE_BYTES: Final = 64 * 1024 * 1024
 #: Largest document that is cut into passages, in bytes, and files of one folder.
 PASSAGE_FILE_BYTES: Final = 4 * 1024 * 1024
 PASSAGE_FILES: Final = 1_000_000
