@@ -97,4 +97,4 @@ def _name(found: msgspec.inspect.Type) -> str:
         return f"list of {_name(found.item_type)}"
     if isinstance(found, msgspec.inspect.DictType):
         return "map"
-    return {"str": "text", "none": "null"}.get(name, name)
+    return {"str": "text", "none": "null", "struct": "map"}.get(name, name)
