@@ -243,8 +243,8 @@ REFUSAL_KINDS_MAX: Final = 64
 REFUSALS_SUM_S: Final = 5.0
 #: Refused calls that the kernel answers for one agent without a pause; then it is kept waiting.
 REFUSALS_BURST: Final = 128
-#: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. One costs
-#: some 30 microseconds, so floods take a fiftieth of a processor, whoever makes them.
+#: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. With
+#: those, floods cost the kernel some 4 % of a processor, whoever makes them (``python -m weftos.bench gate``).
 REFUSALS_PER_S: Final = 640
 #: Of those, how many in one turn of the kernel's loop for one agent.
 REFUSALS_PER_TURN: Final = 16

@@ -74,6 +74,7 @@ class Source:
     def close(self) -> None:
         """Give it up. Calls that wait, and all that are refused later, fail with ENOSYS."""
         os.close(self.fd)
+        self.fd = -1
 
     def take(self) -> Notice | None:
         """Take a call that waits; ``None`` when there is none. It never waits.
