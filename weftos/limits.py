@@ -240,7 +240,7 @@ LIMIT_WARNING_RATIO: Final = 0.8
 #: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
 REFUSAL_KINDS_MAX: Final = 64
 #: How often what was refused again is put on the log, in seconds, for each agent.
-REFUSALS_SUM_S: Final = 5.0
+REFUSALS_SUM_S: Final = 3.0
 #: Refused calls that the kernel answers for one agent without a pause; then it is kept waiting.
 REFUSALS_BURST: Final = 128
 #: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. With
