@@ -1,6 +1,6 @@
 """Confines itself as an agent's process does, with a listener that meets one of several fates; prints what came of it.
 
-    python confined_program.py FATE HOME SCRATCH [SOCKET]
+python confined_program.py FATE HOME SCRATCH [SOCKET]
 """
 
 import errno
@@ -47,7 +47,11 @@ def main(fate, home, scratch, *rest):
     failed = apply.confine(plan, hand_over=give)
     if fate != "given":
         found = {name: attempt(name) for name in ("mount", "keyctl", "clone3", "fcntl")}
-        print(json.dumps({"failed": failed, "found": found, "kept": sorted(set(os.listdir("/proc/self/fd")) - set(before))}))
+        print(
+            json.dumps(
+                {"failed": failed, "found": found, "kept": sorted(set(os.listdir("/proc/self/fd")) - set(before))}
+            )
+        )
         return
     heard = []
     for number in (signal.SIGUSR1, signal.SIGUSR2):
