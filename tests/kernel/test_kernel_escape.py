@@ -181,9 +181,15 @@ def test_what_the_system_refuses_is_on_the_log_as_far_as_the_machine_tells(kerne
         "list": [str(tmp_path)], "connect to a file": [str(kernel.home.socket)],
         "send from a pair": [str(kernel.home.socket)], "execute": ["/bin/echo", "x"],
     }  # fmt: skip
-    words |= dict.fromkeys(("chmod", "utime", "chown", "read", "write", "truncate"), [str(secret)])
-    words |= dict.fromkeys((*(name for name in CALLS if name.endswith("another")), "signal"), [kernel.os_pid])
-    words |= dict.fromkeys(("trace", "copy memory", "steal a descriptor"), [kernel.os_pid]) | {"fchmod": ["program.py"]}
+    words |= {name: [str(secret)] for name in ("chmod", "utime", "chown", "read", "write", "truncate")}
+    at_the_kernel = (
+        "trace",
+        "copy memory",
+        "steal a descriptor",
+        "signal",
+        *(n for n in CALLS if n.endswith("another")),
+    )
+    words |= {name: [kernel.os_pid] for name in at_the_kernel} | {"fchmod": ["program.py"]}
     tried = [name for name in (*CALLS, *RIGHTS) if profile == "strict" or name != "execute"]
     assert "done" in kernel.call("agent.send", pid=agent.pid, message=["write", "program.py"], timeout_secs=15.0).reply
     for name in tried:

@@ -1,4 +1,4 @@
-"""What of refusals goes on the record at once and what is counted; what the system's audit says, read from its words."""
+"""What of refusals goes on the record at once and what is counted; what the audit says, read from its words."""
 
 import errno
 import socket
