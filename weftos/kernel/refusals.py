@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import platform
-import time
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Final
@@ -54,8 +53,8 @@ class RefusalDesk:
         self._pace = Pace()
         self._machine = platform.machine()
         self._sums: dict[int, asyncio.TimerHandle] = {}
-        #: Lives that have ended, by OS pid: when, in milliseconds since 1970. The audit tells late.
-        self._ended: OrderedDict[int, tuple[ProcessEntry, int]] = OrderedDict()
+        #: Agents whose processes ended last, by OS pid: the audit tells late.
+        self._ended: OrderedDict[int, ProcessEntry] = OrderedDict()
         self.audit: AuditReader[ProcessEntry] = AuditReader(self._life_of, self._denied)
 
     # --- the kernel ---------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ class RefusalDesk:
             agent.listener.close()
             agent.listener = None
         if self.audit.open:
-            self._ended[os_pid] = (agent.entry, int(time.time() * 1000))
+            self._ended[os_pid] = agent.entry
             while len(self._ended) > limits.AUDIT_WAITING_MAX:
                 self._ended.popitem(last=False)
 
@@ -168,7 +167,7 @@ class RefusalDesk:
                 agent = self._core.by_os_pid.get(os.getsid(os_pid))
         if agent is not None:
             return agent.entry
-        return self._ended[os_pid][0] if os_pid in self._ended else None
+        return self._ended.get(os_pid)
 
     def _denied(self, entry: ProcessEntry, denial: Denial) -> None:
         entry.paths_heard = True
