@@ -235,6 +235,28 @@ SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.
 LIMIT_WARNING_RATIO: Final = 0.8
 
+# --- what the system refuses to agents --------------------------------------------------------------------------------
+
+#: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
+REFUSAL_KINDS_MAX: Final = 64
+#: How often what was refused again is put on the log, in seconds, for each agent.
+REFUSALS_SUM_S: Final = 3.0
+#: Refused calls that the kernel answers for one agent without a pause; then it is kept waiting.
+REFUSALS_BURST: Final = 128
+#: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. With
+#: those, floods cost the kernel some 4 % of a processor, whoever makes them (``python -m weftos.bench gate``).
+REFUSALS_PER_S: Final = 640
+#: Of those, how many in one turn of the kernel's loop for one agent.
+REFUSALS_PER_TURN: Final = 16
+#: What a record says of a refused path, in characters: a sum over all kinds fits a frame to the service.
+REFUSAL_ABOUT_CHARS: Final = 200
+#: Messages of the system's audit taken in one turn of the kernel's loop.
+AUDIT_PER_TURN: Final = 64
+#: How long the system may take to tell whether its audit is on, in seconds; it takes less than a millisecond.
+AUDIT_ANSWER_S: Final = 1.0
+#: Denials kept until the system has told whose they are, and ended agents to whom late ones can still belong.
+AUDIT_WAITING_MAX: Final = 256
+
 # --- default limits of an agent ---------------------------------------------------------------------------------------
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
