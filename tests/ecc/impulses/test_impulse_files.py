@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from blake3 import blake3
-from dying_files import DyingFiles
+from dying_files import DyingFiles, UnsyncedFiles
 from virtual_clock import VirtualClock
 
 from weftos import limits
@@ -24,7 +24,7 @@ SETTINGS = ImpulseSettings(max_attempts=2)
 
 def _open(folder: Path, fs: Files | None = None) -> ImpulseQueue:
     clock = VirtualClock()
-    return ImpulseQueue.open(fs or RealFiles(), str(folder), clock, HybridClock(clock), SETTINGS)
+    return ImpulseQueue.open(fs or UnsyncedFiles(), str(folder), clock, HybridClock(clock), SETTINGS)
 
 
 def _emit(queue: ImpulseQueue, text: str = "") -> int:

@@ -7,12 +7,12 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 
+from dying_files import UnsyncedFiles
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from virtual_clock import VirtualClock
 
-from weftos.disk.files import RealFiles
 from weftos.ecc.hlc import HybridClock, unpack
 from weftos.ecc.impulses.model import ImpulseSettings, ImpulseType, Overflow
 from weftos.ecc.impulses.queue import ImpulseQueue
@@ -82,7 +82,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.hlc = HybridClock(self.clock)
-        self.queue = ImpulseQueue.open(RealFiles(), self.folder, self.clock, self.hlc, self.settings)
+        self.queue = ImpulseQueue.open(UnsyncedFiles(), self.folder, self.clock, self.hlc, self.settings)
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
