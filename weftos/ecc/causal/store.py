@@ -7,7 +7,6 @@ holds the lock of the folder. Format in docs/formats/causal.md.
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import msgspec
@@ -16,15 +15,15 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from weftos import limits
-from weftos.disk.files import Files, replace_file
+from weftos.disk.files import Files
 from weftos.ecc.causal.graph import CODES, CausalGraph, EdgeType, Node
-from weftos.ecc.journal import Journal, read_head
-from weftos.errors import EccError, GraphRefused, JournalDamaged, JournalFailed
+from weftos.ecc.state_files import StateFiles
+from weftos.errors import GraphRefused
 
 __all__ = ["GraphStore", "content_root"]
 
 _MAGIC: Final = b"WEFTCGR1"
-_KIND: Final = "causal"
+_NAME: Final = "causal"
 _COLUMNS: Final = {
     "source": "<u4",
     "target": "<u4",
@@ -67,23 +66,6 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     columns: list[bytes]
 
 
-def _apply(graph: CausalGraph, change: _Change) -> int:
-    match change:
-        case _AddNode():
-            return graph.add_node(
-                change.label,
-                created_at=change.created_at,
-                universal_id=change.universal_id,
-                chain_seq=change.chain_seq,
-            )
-        case _Link():
-            return graph.link_arrays(*_unpacked(change.columns))
-        case _Unlink():
-            return graph.unlink(change.source, change.target, change.kind)
-        case _RemoveNode():
-            return graph.remove_node(change.id)
-
-
 def _unpacked(columns: list[bytes]) -> list[NDArray[Any]]:
     if len(columns) != len(_COLUMNS):
         raise GraphRefused(f"a batch of edges has {len(_COLUMNS)} columns, not {len(columns)}")
@@ -110,6 +92,44 @@ def content_root(graph: CausalGraph) -> bytes:
     return hasher.digest()
 
 
+class _State:
+    """The graph as :class:`StateFiles` keeps it."""
+
+    def __init__(self, *, acyclic: bool) -> None:
+        self.graph = CausalGraph(acyclic=acyclic)
+
+    def dump(self, generation: int) -> bytes:
+        graph = self.graph
+        nodes = list(graph.all_nodes())
+        return msgspec.msgpack.encode(_Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph)))
+
+    def load(self, body: bytes) -> int:
+        found = msgspec.msgpack.decode(body, type=_Snapshot)
+        self.graph = CausalGraph(acyclic=found.acyclic)
+        self.graph.restore_nodes(found.nodes, found.next_id)
+        self.graph.link_arrays(*_unpacked(found.columns))
+        return found.generation
+
+    def replay(self, content: bytes) -> None:
+        self.apply(msgspec.msgpack.decode(content, type=_Change))
+
+    def apply(self, change: _Change) -> int:
+        match change:
+            case _AddNode():
+                return self.graph.add_node(
+                    change.label,
+                    created_at=change.created_at,
+                    universal_id=change.universal_id,
+                    chain_seq=change.chain_seq,
+                )
+            case _Link():
+                return self.graph.link_arrays(*_unpacked(change.columns))
+            case _Unlink():
+                return self.graph.unlink(change.source, change.target, change.kind)
+            case _RemoveNode():
+                return self.graph.remove_node(change.id)
+
+
 class GraphStore:
     """A graph with its files ``causal.snapshot`` and ``causal.journal``.
 
@@ -124,16 +144,13 @@ class GraphStore:
     """
 
     def __init__(self, fs: Files, folder: str, *, acyclic: bool = False) -> None:
-        self._fs = fs
-        self._snapshot_path = os.path.join(folder, "causal.snapshot")
-        self._journal_path = os.path.join(folder, "causal.journal")
-        self._failed = False
-        if not os.path.lexists(self._snapshot_path):
-            if os.path.lexists(self._journal_path):
-                raise JournalDamaged(f"{self._snapshot_path} is missing, but its journal is there; restore it")
-            self._write_snapshot(CausalGraph(acyclic=acyclic), 1)
-        self.graph, generation = _read_snapshot(self._snapshot_path)
-        self._journal = self._open_journal(generation)
+        self._state = _State(acyclic=acyclic)
+        self._files = StateFiles(fs, folder, _NAME, _MAGIC, self._state)
+
+    @property
+    def graph(self) -> CausalGraph:
+        """The graph, to ask; changes go through the store."""
+        return self._state.graph
 
     def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int = 0) -> int:
         """As :meth:`CausalGraph.add_node`; on disk with the next :meth:`sync`."""
@@ -160,12 +177,12 @@ class GraphStore:
         return self._change(_RemoveNode(number))
 
     def sync(self) -> None:
-        """Bring every change so far onto the disk.
+        """Bring every change so far onto the disk; the journal is cut when it has outgrown the snapshot.
 
         Raises:
             JournalFailed: it did not work; open the store again.
         """
-        self._journal.sync()
+        self._files.sync()
 
     def snapshot(self) -> None:
         """Write the whole graph and begin the journal anew.
@@ -173,61 +190,23 @@ class GraphStore:
         Raises:
             JournalFailed: it did not work. What was synced is kept; open the store again.
         """
-        self._journal.sync()
-        generation = self._journal.generation + 1
-        try:
-            self._write_snapshot(self.graph, generation)
-        except OSError as error:
-            # Old or new snapshot: what the journal follows is not known any more.
-            self._failed = True
-            raise JournalFailed(f"{self._snapshot_path}: {error.strerror}; open the store again") from error
-        self._journal.cut(generation)
+        self._files.compact()
 
     def close(self) -> None:
         """Close the files; what was not synced is dropped."""
-        self._journal.close()
+        self._files.close()
 
     def _change(self, change: _Change) -> int:
-        if self._failed:
-            raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
+        self._files.check()
         try:
             content = msgspec.msgpack.encode(change)
         except (OverflowError, UnicodeEncodeError) as error:
             raise GraphRefused(f"a number or a label cannot be written: {error}") from error
         if len(content) > limits.ECC_JOURNAL_RECORD_BYTES:
             raise GraphRefused(f"a batch of {len(content)} bytes is too large for one record; make it smaller")
-        result = _apply(self.graph, change)
-        try:
-            self._journal.append(content)
-        except JournalFailed:
-            self._failed = True
-            raise
+        result = self._state.apply(change)
+        self._files.append(content)
         return result
-
-    def _open_journal(self, generation: int) -> Journal:
-        if not os.path.lexists(self._journal_path):
-            if generation != 1:
-                raise JournalDamaged(f"{self._journal_path} is missing; restore it")
-            return Journal.create(self._fs, self._journal_path, _KIND, generation)
-        found = read_head(self._journal_path, _KIND).generation
-        if found > generation:
-            raise JournalDamaged(
-                f"{self._journal_path} follows snapshot {found}, but {self._snapshot_path} is {generation}; restore it"
-            )
-        if found < generation:  # killed between snapshot and journal: the snapshot holds what the journal says
-            return Journal.create(self._fs, self._journal_path, _KIND, generation)
-        return Journal.open(self._fs, self._journal_path, _KIND, self._replay)
-
-    def _replay(self, content: bytes) -> None:
-        try:
-            _apply(self.graph, msgspec.msgpack.decode(content, type=_Change))
-        except (msgspec.MsgspecError, EccError) as error:
-            raise JournalDamaged(f"{self._journal_path}: a change cannot be made again: {error}") from error
-
-    def _write_snapshot(self, graph: CausalGraph, generation: int) -> None:
-        nodes = list(graph.all_nodes())
-        body = msgspec.msgpack.encode(_Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph)))
-        replace_file(self._fs, self._snapshot_path, _MAGIC + blake3(body).digest() + body)
 
 
 def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
@@ -239,19 +218,3 @@ def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
         if column.dtype.kind not in "iu" or int(column.min()) < 0 or int(column.max()) >= bound:
             return False
     return True
-
-
-def _read_snapshot(path: str) -> tuple[CausalGraph, int]:
-    with open(path, "rb") as file:
-        raw = file.read()
-    body = raw[40:]
-    if raw[:8] != _MAGIC or raw[8:40] != blake3(body).digest():
-        raise JournalDamaged(f"{path} is not the snapshot that was written; restore it from a copy")
-    try:
-        found = msgspec.msgpack.decode(body, type=_Snapshot)
-        graph = CausalGraph(acyclic=found.acyclic)
-        graph.restore_nodes(found.nodes, found.next_id)
-        graph.link_arrays(*_unpacked(found.columns))
-    except (msgspec.MsgspecError, EccError) as error:
-        raise JournalDamaged(f"{path}: its content makes no graph: {error}") from error
-    return graph, found.generation
