@@ -68,7 +68,6 @@ def test_an_impulse_becomes_a_node_a_vector_and_a_reference(mind: Mind) -> None:
         StructureTag.CAUSAL_GRAPH, b"impulse:Custom(42):1", held.impulse.hlc, content, UniversalNodeId.ZERO
     )
     assert (node.label, node.universal_id, node.created_at) == ("impulse:Custom(42):1", own, held.impulse.hlc)
-    assert node.chain_seq == 100
     vector, about = mind.index.rows[own]
     assert np.allclose(vector, [0.6, 0.8])
     assert about == {"impulse_id": 1, "impulse_type": "Custom(42)", "hlc": held.impulse.hlc}
@@ -421,8 +420,8 @@ def test_an_edge_that_would_close_a_cycle_is_counted_and_the_rest_is_added(make:
     # As after a fault: it is there already and has an edge to it, and finds those that lead there.
     mind.emit(1, 0)
     monkeypatch.setattr(mind.index, "search_batch", lambda _vectors, _k: [[Hit(first, 0.9), Hit(second, 0.8)]])
-    own = mind.nodes.add_node("x", created_at=0, universal_id=_third(mind), chain_seq=0)
-    mind.graph.link(1, own, EdgeType.FOLLOWS, 0.5, created_at=0, chain_seq=0)
+    own = mind.nodes.add_node("x", created_at=0, universal_id=_third(mind))
+    mind.graph.link(1, own, EdgeType.FOLLOWS, 0.5, created_at=0)
     result = mind.tick.tick(MUCH)
     assert (result.edges_refused, result.edges_added, result.impulses_done) == (2, 0, 1)
     assert len(mind.refs) == 3
@@ -475,8 +474,7 @@ def test_removed_nodes_are_no_neighbours(mind: Mind) -> None:
     mind.emit(1, 0)
     mind.tick.tick(MUCH)
     (one,) = mind.index.rows
-    assert mind.nodes.remove_node(one)
-    assert not mind.nodes.remove_node(one)
+    assert mind.graph.remove_node(mind.nodes.number_of(one)) == 0
     mind.emit(1, 0)
     assert mind.tick.tick(MUCH).ghosts == 1
 

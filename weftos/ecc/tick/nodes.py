@@ -18,47 +18,31 @@ class NodesByUniversalId:
     """What a tick asks of a graph (:class:`weftos.ecc.tick.ports.Graph`), over a store.
 
     Args:
-        store: the graph. Nodes are added through this object alone while it is used.
+        store: the graph.
     """
 
     def __init__(self, store: GraphStore) -> None:
         self._store = store
-        self._numbers = {node.universal_id: node.id for node in store.graph.all_nodes()}
 
     def number_of(self, universal_id: bytes) -> int | None:
         """Return the number of a node, if it is there."""
-        return self._numbers.get(universal_id)
+        return self._store.find(universal_id)
 
-    def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int) -> int:
+    def add_node(self, label: str, *, created_at: int, universal_id: bytes) -> int:
         """Add a node unless one with its universal id is there; return its number.
 
         Raises:
             GraphRefused: the label is too long, or the graph is full.
             JournalFailed: an earlier call on the files failed; open the store again.
         """
-        number = self._numbers.get(universal_id)
+        number = self._store.find(universal_id)
         if number is None:
             # Exactly bytes: MessagePack takes no subclass.
-            plain = bytes(universal_id)
-            number = self._store.add_node(label, created_at=created_at, universal_id=plain, chain_seq=chain_seq)
-            self._numbers[plain] = number
+            number = self._store.add_node(label, created_at=created_at, universal_id=bytes(universal_id))
         return number
 
-    def remove_node(self, universal_id: bytes) -> bool:
-        """Remove a node with its edges; return whether it was there.
-
-        Raises:
-            JournalFailed: an earlier call on the files failed; open the store again.
-        """
-        number = self._numbers.get(universal_id)
-        if number is None:
-            return False
-        self._store.remove_node(number)
-        del self._numbers[universal_id]
-        return True
-
     def link(self, edges: Sequence[Edge]) -> Linked:
-        """Add edges in one batch, or replace the weight and provenance of those that are there.
+        """Add edges in one batch, or replace the weight and time of those that are there.
 
         In a graph without cycles, those that would close one are left out and counted.
 
@@ -78,8 +62,8 @@ class NodesByUniversalId:
             return Linked(added, refused)
 
     def _link(self, edges: Sequence[Edge]) -> int:
-        rows = [(one.source, one.target, CODES[one.type], one.weight, one.created_at, one.chain_seq) for one in edges]
-        forms = (np.uint64, np.uint64, np.uint8, np.float64, np.uint64, np.uint64)
+        rows = [(one.source, one.target, CODES[one.type], one.weight, one.created_at) for one in edges]
+        forms = (np.uint64, np.uint64, np.uint8, np.float64, np.uint64)
         columns = zip(zip(*rows, strict=True), forms, strict=True)
         return self._store.link_arrays(*(np.array(column, form) for column, form in columns))
 

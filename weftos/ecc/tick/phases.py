@@ -2,15 +2,14 @@
 
 Five phases. SENSE takes impulses from the queue, as many as fit the budget by what the ticks before took. EMBED makes
 vectors of them, SEARCH looks for their neighbours, UPDATE works out what is added; these three go chunk by chunk, and
-the budget is looked at between chunks. COMMIT puts one event on the log, makes the changes with its position, brings
-them onto the disk, and settles the impulses.
+the budget is looked at between chunks. COMMIT puts one event on the log, makes the changes, brings them onto
+the disk, and settles the impulses.
 
 Guaranteed:
 
 - No impulse is lost: until all of COMMIT is done, it is handed out again, by its lease or after a crash. Planned again,
   it gives the same ids, so the structures hold it once. The log may have two events for it; the later one counts.
-- Nothing is in a structure that is not on the log before (a log written ahead), and what is there has the position of
-  its event.
+- Nothing is in a structure that is not on the log before (a log written ahead).
 - A log that cannot be written costs no impulse an attempt: they wait again at once, and the ticks after it wait longer
   each time. What fails in a structure may be the fault of an impulse, so that counts, and only one impulse is tried
   until it works again: one that always fails ends as dead and holds up no others.
@@ -208,7 +207,7 @@ class CognitiveTick:
         numbers = {}
         for item in items:
             own, hlc = bytes(item.universal_id), item.delivery.impulse.hlc
-            numbers[own] = ports.graph.add_node(item.label, created_at=hlc, universal_id=own, chain_seq=seq)
+            numbers[own] = ports.graph.add_node(item.label, created_at=hlc, universal_id=own)
         result.nodes_added = len(items)
         embedded = [(item, item.vector) for item in items if item.vector is not None]
         if embedded:
@@ -217,7 +216,7 @@ class CognitiveTick:
                 np.stack([vector for _, vector in embedded]),
                 [_metadata(item) for item, _ in embedded],
             )
-        edges = [edge for item in items for edge in self._edges(item, numbers, seq)]
+        edges = [edge for item in items for edge in self._edges(item, numbers)]
         if edges:
             result.edges_added, result.edges_refused = ports.graph.link(edges)
         for item in items:
@@ -226,14 +225,14 @@ class CognitiveTick:
         for sync in [*syncs, ports.index.sync] if embedded else syncs:
             sync()
 
-    def _edges(self, item: Planned, numbers: dict[bytes, int], seq: int) -> Iterator[Edge]:
+    def _edges(self, item: Planned, numbers: dict[bytes, int]) -> Iterator[Edge]:
         own, hlc = numbers[item.universal_id], item.delivery.impulse.hlc
         for link in item.links:
             target = numbers.get(link.target)
             if target is None:
                 target = self._ports.graph.number_of(link.target)
                 assert target is not None, "a neighbour was there when the tick was planned"
-            yield Edge(own, target, link.kind, link.weight, hlc, seq)
+            yield Edge(own, target, link.kind, link.weight, hlc)
 
     def _elapsed_us(self, start: int) -> float:
         return (self._clock.mono_ns() - start) / _NS_PER_US

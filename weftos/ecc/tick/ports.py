@@ -94,12 +94,12 @@ class Graph(Protocol):
         """Return the number of a node, if it is there."""
         ...
 
-    def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int) -> int:
+    def add_node(self, label: str, *, created_at: int, universal_id: bytes) -> int:
         """Add a node unless one with its universal id is there; return its number."""
         ...
 
     def link(self, edges: Sequence[Edge]) -> Linked:
-        """Add edges, or replace the weight and provenance of those that are there."""
+        """Add edges, or replace the weight and time of those that are there."""
         ...
 
     def sync(self) -> None:
