@@ -58,6 +58,7 @@ def test_every_figure_is_measured(made: tuple[EccCalibration, Path]) -> None:
     work = found.compute_p95_us + found.append.p95_us
     assert found.headroom_ratio == pytest.approx(work / found.tick_interval_ms / 1000)
     assert found.machine == this_machine()
+    assert 0 < found.cpu_share <= 1
 
 
 def test_nothing_is_left_and_nothing_is_touched(made: tuple[EccCalibration, Path]) -> None:

@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from importlib.metadata import version
 from typing import Final
 
@@ -134,6 +135,8 @@ class EccCalibration(msgspec.Struct, frozen=True):
         spectral_nodes: nodes of that graph.
         dimensions: numbers in a vector.
         complete: whether the index reached all sizes within the time limit.
+        cpu_share: part of the time of the index's measurement in which this process ran; well below 1, others had the
+            processor, and the figures are those of a busy machine.
         duration_s: seconds that all of it took.
         machine: what the figures hold for.
     """
@@ -154,6 +157,7 @@ class EccCalibration(msgspec.Struct, frozen=True):
     spectral_nodes: int
     dimensions: int
     complete: bool
+    cpu_share: float
     duration_s: float
     machine: Machine
 
@@ -215,14 +219,16 @@ def calibrate(settings: CalibrationSettings, clock: Clock | None = None) -> EccC
         raise CalibrationInvalid(f"{folder}: {error.strerror}; name another folder") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    index_begun, cpu_begun = clock.mono_ns(), time.process_time_ns()
     index = impulse_timings(
         clock,
         sizes=settings.sizes,
         dimensions=settings.dimensions,
         seed=settings.seed,
-        until_ns=clock.mono_ns() + int(settings.time_limit_s * _NS_PER_S),
+        until_ns=index_begun + int(settings.time_limit_s * _NS_PER_S),
         **counts,
     )
+    cpu_share = (time.process_time_ns() - cpu_begun) / max(1, clock.mono_ns() - index_begun)
     hashing, signing = blake3_mb_s(clock, settings.seed), ed25519_signs_s(clock)
     spectral_us, edges = spectrum_us(clock, settings.spectral_nodes, settings.seed)
     compute, reached = index[-1].compute, index[-1].vectors
@@ -245,6 +251,7 @@ def calibrate(settings: CalibrationSettings, clock: Clock | None = None) -> EccC
         spectral_nodes=settings.spectral_nodes,
         dimensions=settings.dimensions,
         complete=reached >= settings.sizes[-1],
+        cpu_share=min(1.0, cpu_share),
         duration_s=(clock.mono_ns() - begun) / _NS_PER_S,
         machine=this_machine(),
     )
