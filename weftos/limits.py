@@ -548,7 +548,7 @@ ECC_REFS: Final = 256
 #: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
-ECC_BUILDER_NICE: Final = 10
+ECC_BUILDER_NICE: Final = 5
 #: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
 #: snapshots of a store of any size cost about as much as its journal.
 ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
@@ -678,7 +678,10 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
+#: A segment that will soon be merged is built with fewer, which takes half the time.
 VECTOR_GRAPH_BUILD_EF: Final = 64
+VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40
+VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 #: What the length of the list of candidates is found by: queries, lengths tried, and the recall at ten that is
 #: enough, a little above what is promised.
 VECTOR_CALIBRATION_QUERIES: Final = 200
@@ -687,7 +690,7 @@ VECTOR_CALIBRATION_RECALL: Final = 0.97
 #: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.
-VECTOR_FANOUT: Final = 4
+VECTOR_FANOUT: Final = 8
 #: Rows of a segment that is merged with no other any more: building it takes minutes and its memory twice.
 VECTOR_SEGMENT_ROWS: Final = 4_000_000
 #: Share of dead rows from which a segment is built anew.
