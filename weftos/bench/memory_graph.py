@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from weftos.bench.model import Collector, Settings
 from weftos.bench.samples import percentiles
 from weftos.disk.files import RealFiles
+from weftos.ecc.causal.graph import CODES, EdgeType
 from weftos.ecc.causal.store import GraphStore
 from weftos.ecc.causal.walks import walk
 from weftos.service.memory_steps import node_id
@@ -67,8 +68,12 @@ def _write(collector: Collector, store: GraphStore, edges: NDArray[np.int64]) ->
     for at in range(0, len(edges), _BATCH):
         part = numbers[edges[at : at + _BATCH]]
         columns: tuple[NDArray[Any], ...] = (
-            part[:, 0], part[:, 1], np.zeros(len(part), np.uint8), np.full(len(part), 0.5), np.ones(len(part), np.int64)
-        )  # fmt: skip
+            part[:, 0],
+            part[:, 1],
+            np.full(len(part), CODES[EdgeType.CAUSES]),
+            np.full(len(part), 0.5),
+            np.ones(len(part), np.int64),
+        )
         store.link_arrays(*columns)
         store.sync()
     linked = time.perf_counter()

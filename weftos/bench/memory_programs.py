@@ -65,7 +65,8 @@ class Searches(msgspec.Struct, frozen=True):
         seconds: how long to count.
         pause: seconds of sleep before each question.
         path: named pipe for the answer.
-        found: file for what was found, (questions, ``K``), -1 for what was not asked; none if empty.
+        found: file for what was found, (questions, ``K``): -1 for what was not asked, -2 for what came later; none if
+            empty.
     """
 
     space: str
@@ -174,7 +175,7 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
     if order.found:
         rows = np.full((len(queries), K), -1, np.int64)
         for at, matches in found.items():
-            rows[at] = [int(one.id) for one in matches]
+            rows[at] = [int(one.id) if one.id.isdigit() else -2 for one in matches]
         np.save(order.found, rows)
     return percentiles(samples) | {"rate": len(samples) / (before - began), "longest": max(samples)}
 

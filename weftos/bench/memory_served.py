@@ -150,7 +150,7 @@ class ServedSet:
         for *_, file in given:
             if file:
                 rows = np.load(file)
-                found = np.where(rows >= 0, rows, found)
+                found = np.where(rows != -1, rows, found)
         values = {name: np.median([one[name] for one in answers]) for name in ("p50", "p99")}
         rate, longest = sum(one["rate"] for one in answers), max(one["longest"] for one in answers)
         return Searched(rate, float(values["p50"]), float(values["p99"]), longest, found)
