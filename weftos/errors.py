@@ -25,13 +25,16 @@ __all__ = [
     "BootFailed",
     "BudgetExhausted",
     "BudgetUnknown",
+    "CalibrationInvalid",
     "CapabilityDenied",
     "ChainCorrupted",
     "ChainError",
     "ChannelClosed",
+    "ClockRefused",
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
+    "CrossRefRefused",
     "CycleRefused",
     "DelegationError",
     "DelegationExpired",
@@ -47,6 +50,8 @@ __all__ = [
     "GovernanceDenied",
     "GraphRefused",
     "IdempotencyConflict",
+    "ImpulseQueueFull",
+    "ImpulseRefused",
     "InvalidRequest",
     "InvalidStateTransition",
     "JournalDamaged",
@@ -88,6 +93,7 @@ __all__ = [
     "StorageFailed",
     "TokenRefused",
     "TreeError",
+    "UniversalIdInvalid",
     "VaultDamaged",
     "WeftError",
     "WeftTimeout",
@@ -793,6 +799,52 @@ class MetadataInvalid(EccError):
     """Metadata of an entry has a value that is no finite number, text or boolean."""
 
     code = "ecc.metadata"
+
+
+class ClockRefused(EccError):
+    """A time is none, or that of another node is too far ahead of this one's clock. It was not taken over."""
+
+    code = "ecc.clock"
+
+
+class UniversalIdInvalid(EccError):
+    """Bytes, a text or a number make no universal id or kind of structure."""
+
+    code = "ecc.universal_id"
+
+
+class CrossRefRefused(EccError):
+    """A cross-reference cannot be kept: its type is unknown, it contradicts one that is there, or the store is full."""
+
+    code = "ecc.crossref"
+
+
+class ImpulseRefused(EccError):
+    """An impulse cannot be queued: its payload, strength or type is outside the limits. Nothing was queued."""
+
+    code = "ecc.impulse"
+
+
+class ImpulseQueueFull(ImpulseRefused):
+    """The queue of impulses is full, and nothing in it is weaker than the new one. Emit again when it was worked off.
+
+    Attributes:
+        count: impulses that wait.
+        size: bytes that they have.
+    """
+
+    code = "ecc.impulse_queue_full"
+
+    def __init__(self, message: str, *, count: int = 0, size: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
+        self.size = size
+
+
+class CalibrationInvalid(EccError):
+    """A calibration cannot be made with these settings, or a stored one is damaged or of another machine."""
+
+    code = "ecc.calibration"
 
 
 class BenchFailed(WeftError):

@@ -530,7 +530,7 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 #: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
 #: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
-ECC_TICK_S: Final = 0.25
+ECC_COMMIT_S: Final = 0.25
 #: Characters of the name of a memory space.
 ECC_SPACE_CHARS: Final = 160
 #: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.
@@ -547,6 +547,54 @@ ECC_WALK_NODES: Final = 1000
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 10
+#: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
+#: snapshots of a store of any size cost about as much as its journal.
+ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
+ECC_JOURNAL_CUT_RATIO: Final = 2
+#: Changes of a store that make one record of its journal, in bytes; more become several.
+ECC_CHANGES_BYTES: Final = 4 * 1024 * 1024
+#: How far the clock of another node may be ahead, in milliseconds: NTP keeps clocks within some tens; a minute is a
+#: clock that was never set.
+HLC_DRIFT_MS: Final = 60_000
+#: Cross-references of one store: about a kilobyte each in memory, with their indexes.
+CROSSREFS: Final = 4_000_000
+#: Impulses that wait in one queue, and their bytes: some minutes of a busy node; beyond that nobody works them off.
+IMPULSES: Final = 100_000
+IMPULSES_BYTES: Final = 64 * 1024 * 1024
+#: Bytes that an impulse counts beside its payload: about what its fields have on the disk.
+IMPULSE_OVERHEAD_BYTES: Final = 96
+#: Payload of one impulse, in bytes of JSON, and how deep it nests: it says what happened, content is an artifact.
+IMPULSE_PAYLOAD_BYTES: Final = 64 * 1024
+IMPULSE_PAYLOAD_DEPTH: Final = 32
+#: Milliseconds until an impulse that was handed out and not done is handed out again: a hundred ticks of 50 ms.
+IMPULSE_LEASE_MS: Final = 5_000
+#: How often an impulse is handed out before it is dead: what kills its consumer kills it this often at most.
+IMPULSE_ATTEMPTS: Final = 5
+#: Dead impulses that are kept for a look.
+IMPULSES_DEAD: Final = 1_000
+#: Milliseconds in which the strength of an impulse halves, and the strength below which it expires: an impulse of full
+#: strength waits for about an hour and a half.
+IMPULSE_HALF_LIFE_MS: Final = 10 * 60 * 1000
+IMPULSE_FLOOR: Final = 0.002
+#: Milliseconds between cognitive ticks at the start, at least and at most, and the share of them that a tick may take:
+#: twenty ticks a second are quick for a person; a thousand leave no time for anything else on two cores.
+TICK_INTERVAL_MS: Final = 50.0
+TICK_MIN_MS: Final = 1.0
+TICK_MAX_MS: Final = 1_000.0
+TICK_BUDGET_RATIO: Final = 0.3
+#: Seconds of ticks that one adaptation of the interval looks at.
+TICK_WINDOW_S: Final = 30.0
+#: Impulses that one tick works off at most, those that are embedded in one call, and neighbours that each is linked to.
+TICK_IMPULSES: Final = 64
+TICK_CHUNK: Final = 16
+TICK_NEIGHBOURS: Final = 5
+#: Cosine from which two impulses correlate, and below which they are not linked at all.
+TICK_CORRELATION: Final = 0.7
+TICK_LINK_FLOOR: Final = 0.3
+#: Milliseconds that ticks do nothing after one that failed; doubled for each in a row, up to the second figure. Without
+#: it a log that is away for a minute would use up the attempts of every impulse.
+TICK_RETRY_MS: Final = 100
+TICK_RETRY_MAX_MS: Final = 30_000
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000

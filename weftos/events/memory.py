@@ -37,15 +37,49 @@ class Committed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: Bytes32
 
 
-class Tick(Event, frozen=True, kw_only=True):
+class Commit(Event, frozen=True, kw_only=True):
     """What was changed in memory since the record before: this one vouches for it."""
 
-    kind: ClassVar[str] = "ecc.tick"
-    tick: Natural
+    kind: ClassVar[str] = "ecc.commit"
+    number: Natural
     changes: list[Committed]
     counts: dict[str, Natural]
     by: dict[str, Natural]
     took_us: Natural
+
+
+class Tick(Event, frozen=True, kw_only=True):
+    """A cognitive tick: how many impulses it works off, what it adds for them, and the Merkle root over that."""
+
+    kind: ClassVar[str] = "ecc.tick"
+    space: str
+    first_op: Natural
+    last_op: Natural
+    impulses: Natural
+    nodes: Natural
+    vectors: Natural
+    edges: Natural
+    crossrefs: Natural
+    hlc: Natural
+    root: Bytes32
+
+
+class CrossRefsCreate(Event, frozen=True, kw_only=True):
+    """Cross-references were added to a memory space; the Merkle root is over their rows."""
+
+    kind: ClassVar[str] = "ecc.crossref.create"
+    space: str
+    count: Natural
+    root: Bytes32
+
+
+class CrossRefsRemove(Event, frozen=True, kw_only=True):
+    """Cross-references were taken out of a memory space; the Merkle root is over their rows."""
+
+    kind: ClassVar[str] = "ecc.crossref.remove"
+    space: str
+    count: Natural
+    root: Bytes32
 
 
 class Roots(Event, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
     requests ──▶ stores ──▶ one sync for a round ──▶ answers
                    │
-                   └── now and then: one record ``ecc.tick`` over all changes since the last
+                   └── now and then: one record ``ecc.commit`` over all changes since the last
                    └── when there is enough: a segment, built by a process of its own and taken in between two rounds
 
 Why it is as it is: a record for each change would cost more than the change. So changes are numbered, answered when
@@ -10,7 +10,7 @@ they are on the disk of the store, and vouched for together. A segment takes sec
 work of another process, which reads files that do not change any more.
 
 Guaranteed: a change that was answered is there after any crash. Every change is under a record of the log within
-``limits.ECC_TICK_S`` of it and one round. A store that is damaged is left as it is, reported once, and refuses; log and
+``limits.ECC_COMMIT_S`` of it and one round. A store that is damaged is left as it is, reported once, and refuses; log and
 gate go on. Not guaranteed: that a record exists at once; ``chain_seq`` is 0 until then.
 Single-threaded: the thread of the loop.
 """
@@ -68,9 +68,9 @@ class Cognition:
         self._by: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._changed: set[str] = set()
-        self._next_tick = 0.0
+        self._next_commit = 0.0
         self._sealing = Sealing(SideWork(wake))
-        self.ticks = 0
+        self.commits = 0
         self.failed: EccError | None = None
         self.sync_wanted = False
 
@@ -102,7 +102,7 @@ class Cognition:
             left |= {f"causal:{space}" for space in self.graph_spaces() if self.graph(space).commitment.waiting}
             self._changed |= left
             if left:
-                self._next_tick = began
+                self._next_commit = began
         except (EccError, OSError) as error:
             self._fail(error)
             raise EccUnavailable(f"memory cannot be used: {error}") from error
@@ -158,8 +158,8 @@ class Cognition:
         self._counts.update(counts)
         self._changed.add(store)
         self.sync_wanted = True
-        if not self._next_tick:
-            self._next_tick = time.monotonic() + limits.ECC_TICK_S
+        if not self._next_commit:
+            self._next_commit = time.monotonic() + limits.ECC_COMMIT_S
 
     def sync(self) -> None:
         """Bring all changes onto the disk. A failure is remembered in ``failed``."""
@@ -187,7 +187,7 @@ class Cognition:
             return
         try:
             self._sealing.turn(self._vectors)
-            if self._next_tick and now >= self._next_tick:
+            if self._next_commit and now >= self._next_commit:
                 self.commit()
         except EccError as error:
             self._fail(error)
@@ -195,7 +195,7 @@ class Cognition:
     @property
     def wake_at(self) -> float | None:
         """Monotonic time at which ``turn`` has something to do, in seconds."""
-        return self._next_tick or None
+        return self._next_commit or None
 
     def commit(self) -> int | None:
         """Vouch for all changes so far with one record.
@@ -207,7 +207,7 @@ class Cognition:
             StorageFailed: the log cannot be written.
             EccError: a store cannot be written.
         """
-        self._next_tick = 0.0
+        self._next_commit = 0.0
         began = time.monotonic_ns()
         waiting = [(name, self._waiting(name)) for name in sorted(self._changed)]
         changes = [
@@ -222,16 +222,16 @@ class Cognition:
         if self.failed is not None:
             return None
         payload = {
-            "tick": self.ticks + 1,
+            "number": self.commits + 1,
             "changes": changes,
             "counts": dict(self._counts),
             "by": dict(self._by),
             "took_us": (time.monotonic_ns() - began) // 1000,
         }
-        ack = self._put("ecc.tick", payload)
+        ack = self._put("ecc.commit", payload)
         # The stores must not name a record that a power failure can still take back.
         self._journal.sync()
-        self.ticks += 1
+        self.commits += 1
         for name, one in waiting:
             if one.count:
                 self._note(name, one.last, ack.seq)
@@ -278,7 +278,7 @@ class Cognition:
             "graphs": len(graphs),
             "nodes": sum(graph.node_count for graph in graphs),
             "edges": sum(graph.edge_count for graph in graphs),
-            "ticks": self.ticks,
+            "commits": self.commits,
             "waiting": sum(self._waiting(name).count for name in self._changed) if self.failed is None else 0,
             "building": self._sealing.busy,
             "built": self._sealing.built,
@@ -310,7 +310,7 @@ class Cognition:
         if self._vectors is not None and self.failed is None:
             try:
                 self.commit()
-                if self.ticks:
+                if self.commits:
                     self.put_roots()
             except EccError as error:
                 self._fail(error)
