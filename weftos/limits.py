@@ -544,6 +544,8 @@ ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 #: Nodes that one answer about a graph may hold.
 ECC_WALK_NODES: Final = 1000
 #: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+ECC_PAGE_BYTES: Final = 32 * 1024
+ECC_PAGE_ROW_BYTES: Final = 64
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 10

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -148,6 +149,45 @@ def _find(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     return {"nodes": _nodes(graph, found[:limit]), "total": len(found)}
 
 
+def _behind(graph: GraphStore, params: Params) -> Iterator[Node]:
+    """The nodes whose label begins with a text, behind a number."""
+    prefix, after = params.get("prefix", ""), params.get("after", 0)
+    if not isinstance(prefix, str) or type(after) is not int:
+        raise InvalidRequest("prefix is how labels begin, and after is the number of a node")
+    numbers = graph.graph.nodes()
+    nodes = (graph.graph.node(number) for number in numbers[bisect_right(numbers, after) :])
+    return (node for node in nodes if node.label.startswith(prefix))
+
+
+def _all_nodes(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """A page of the nodes whose label begins with a text, by their numbers."""
+    graph, room = cognition.graph(space), limits.ECC_PAGE_BYTES
+    rows: list[tuple[int, bytes, str]] = []
+    for node in _behind(graph, params):
+        room -= limits.ECC_PAGE_ROW_BYTES + len(node.label.encode("utf-8", "surrogatepass"))
+        if room < 0 and rows:
+            return {"nodes": rows, "more": True}
+        rows.append((node.id, node.universal_id, node.label))
+    return {"nodes": rows, "more": False}
+
+
+def _all_edges(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """A page of the edges that leave such nodes, by their sources; the first ``skip`` were read before."""
+    graph, skip, types = cognition.graph(space), params.get("skip", 0), _types(params)
+    if type(skip) is not int or skip < 0:
+        raise InvalidRequest("skip is how many edges of the node behind `after` were read before")
+    most = limits.ECC_PAGE_BYTES // limits.ECC_PAGE_ROW_BYTES
+    rows: list[tuple[int, int, str]] = []
+    for node in _behind(graph, params):
+        found = graph.graph.edges(node.id, types=types)[skip:]
+        fit = found[: most - len(rows)]
+        rows += [(edge.source, edge.target, edge.type.value) for edge in fit]
+        if len(fit) < len(found):
+            return {"edges": rows, "more": True, "after": node.id - 1, "skip": skip + len(fit)}
+        skip = 0
+    return {"edges": rows, "more": False}
+
+
 def _graph_counts(cognition: Cognition, space: str) -> dict[str, int]:
     try:
         graph = cognition.graph(space)
@@ -231,6 +271,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "ends": Question(_ends, "ecc.causal.query"),
     "path": Question(_path, "ecc.causal.query"),
     "find": Question(_find, "ecc.causal.query"),
+    "nodes": Question(_all_nodes, "ecc.causal.query"),
+    "edges": Question(_all_edges, "ecc.causal.query"),
     "ids": Question(_ids, "ecc.search"),
     "fields": Question(_fields, "ecc.search"),
     "entries": Question(_entries, "ecc.search"),

@@ -20,7 +20,14 @@ from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.passages.model import universal_id
 from weftos.ecc.vectors.filters import And, Eq, Filter, Value
-from weftos.errors import CollectionNotFound, InvalidRequest, MessageTooLarge, ServiceUnavailable, WeftError
+from weftos.errors import (
+    CollectionNotFound,
+    GraphNotFound,
+    InvalidRequest,
+    MessageTooLarge,
+    ServiceUnavailable,
+    WeftError,
+)
 from weftos.service.ecc_protocol import (
     AskMemory,
     EccRequest,
@@ -36,7 +43,7 @@ from weftos.service.ecc_protocol import (
 )
 from weftos.service.protocol import Done
 
-__all__ = ["CausalSteps", "MemorySteps", "Named", "Recalled", "Steps", "Where", "node_id"]
+__all__ = ["CausalSteps", "GraphContent", "MemorySteps", "Named", "Recalled", "Steps", "Where", "node_id"]
 
 R = TypeVar("R")
 #: A node is named by its label, or by its universal id and label.
@@ -49,6 +56,8 @@ Steps: TypeAlias = Generator[list[EccRequest], list[Any], R]
 _ENTRY_BYTES: Final = 64
 #: Requests under way at once: the service carries out one batch while the next is embedded.
 _UNDER_WAY: Final = 4
+#: Of requests of a hundred bytes: they share one sync of the disk.
+_SMALL_UNDER_WAY: Final = 256
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -73,6 +82,18 @@ class Recalled(msgspec.Struct, frozen=True):
     text: str
     metadata: dict[str, Value]
     record: int
+
+
+class GraphContent(msgspec.Struct, frozen=True):
+    """Part of a causal graph.
+
+    Attributes:
+        labels: of its nodes, by universal id.
+        edges: between them: source, target, type.
+    """
+
+    labels: dict[bytes, str]
+    edges: set[tuple[bytes, bytes, str]]
 
 
 def condition_of(where: Where) -> Filter | None:
@@ -292,6 +313,38 @@ class CausalSteps:
         end = _named(target)[0] if target is not None else None
         return (yield from _one(UnlinkCauses(space, _named(source)[0], end, kind), Remembered)).count
 
+    def unlink_many(self, ends: Iterable[tuple[bytes, bytes | None, str | None]], space: str) -> Steps[int]:
+        """Remove edges and nodes, a few hundred at a time."""
+        requests = [UnlinkCauses(space, source, target, kind) for source, target, kind in ends]
+        done = yield from _all(requests, Remembered, _SMALL_UNDER_WAY)
+        return sum(one.count for one in done)
+
+    def content(self, prefix: str, types: Sequence[str], space: str) -> Steps[GraphContent]:
+        """Ask for all nodes whose label begins with a text and for the edges among them."""
+        labels: dict[bytes, str] = {}
+        names: dict[int, bytes] = {}
+        asked: dict[str, Any] = {"prefix": prefix, "after": 0}
+        more = True
+        while more:
+            values = yield from _graph_page("nodes", space, asked)
+            for number, universal, label in values["nodes"]:
+                names[number], labels[universal] = universal, label
+                asked["after"] = number
+            more = values["more"]
+        edges: set[tuple[bytes, bytes, str]] = set()
+        asked = {"prefix": prefix, "types": list(types), "after": 0, "skip": 0}
+        more = bool(names)
+        while more:
+            values = yield from _graph_page("edges", space, asked)
+            edges |= {
+                (names[source], names[target], kind)
+                for source, target, kind in values["edges"]
+                if source in names and target in names
+            }
+            more = values["more"]
+            asked |= {"after": values.get("after", 0), "skip": values.get("skip", 0)}
+        return GraphContent(labels, edges)
+
     def around(
         self, node: Named, depth: int, direction: str, types: Sequence[str], limit: int, space: str
     ) -> Steps[dict[str, Any]]:
@@ -327,11 +380,11 @@ class CausalSteps:
             yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
 
 
-def _all(requests: Sequence[EccRequest], kind: type[R]) -> Steps[list[R]]:
+def _all(requests: Sequence[EccRequest], kind: type[R], together: int = _UNDER_WAY) -> Steps[list[R]]:
     """Ask several things, a few at a time."""
     done: list[R] = []
-    for begin in range(0, len(requests), _UNDER_WAY):
-        group = list(requests[begin : begin + _UNDER_WAY])
+    for begin in range(0, len(requests), together):
+        group = list(requests[begin : begin + together])
         outcomes = yield group
         done += [_checked(request, outcome, kind) for request, outcome in zip(group, outcomes, strict=True)]
     return done
@@ -344,6 +397,13 @@ def _page(question: str, space: str, where: Where, params: dict[str, Any]) -> St
         return (yield from _one(AskMemory(question, space, params), Done)).values
     except CollectionNotFound:
         return {}
+
+
+def _graph_page(question: str, space: str, params: dict[str, Any]) -> Steps[dict[str, Any]]:
+    try:
+        return (yield from _one(AskMemory(question, space, dict(params)), Done)).values
+    except GraphNotFound:
+        return {"nodes": [], "edges": [], "more": False}
 
 
 def _named(node: Named) -> tuple[bytes, str]:
