@@ -31,6 +31,8 @@ __all__ = [
     "ChainError",
     "ChannelClosed",
     "ClockRefused",
+    "CollectionExists",
+    "CollectionNotFound",
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
@@ -42,14 +44,19 @@ __all__ = [
     "DelegationRevoked",
     "DeltaInvalid",
     "DeltaRefused",
+    "DimensionMismatch",
     "DoorbellLost",
     "EccError",
+    "EccUnavailable",
+    "EmbeddingRefused",
     "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "GraphNotFound",
     "GraphRefused",
     "IdempotencyConflict",
+    "IdentityMismatch",
     "ImpulseQueueFull",
     "ImpulseRefused",
     "InvalidRequest",
@@ -66,6 +73,7 @@ __all__ = [
     "NodeInvalid",
     "NodeNotEmpty",
     "NodeNotFound",
+    "PassageRefused",
     "PathInvalid",
     "PayloadRefused",
     "PeerRefused",
@@ -78,6 +86,8 @@ __all__ = [
     "ResourceLimitExceeded",
     "RingCorrupted",
     "RingFull",
+    "SandboxFailed",
+    "SealFailed",
     "SealGap",
     "SealInvalid",
     "SegmentInvalid",
@@ -91,10 +101,13 @@ __all__ = [
     "SpawnFailed",
     "SplitView",
     "StorageFailed",
+    "TileProcessLost",
     "TokenRefused",
     "TreeError",
     "UniversalIdInvalid",
     "VaultDamaged",
+    "VectorRefused",
+    "VectorsDamaged",
     "WeftError",
     "WeftTimeout",
     "WitnessUnavailable",
@@ -743,6 +756,12 @@ class GraphNotFound(EccError):
     code = "ecc.graph_not_found"
 
 
+class SealFailed(EccError):
+    """A segment of the vector index could not be built. The index is as it was."""
+
+    code = "ecc.seal_failed"
+
+
 class IdentityMismatch(EccError):
     """Vectors of one model were to be compared or kept with those of another."""
 
@@ -845,6 +864,37 @@ class CalibrationInvalid(EccError):
     """A calibration cannot be made with these settings, or a stored one is damaged or of another machine."""
 
     code = "ecc.calibration"
+
+
+class VectorRefused(EccError):
+    """A spec, an entry or a search is outside what a collection of vectors takes. Nothing was changed."""
+
+    code = "ecc.vector"
+    exit_code = 2
+
+
+class DimensionMismatch(VectorRefused):
+    """Vectors have another number of dimensions, or another type of numbers, than their collection."""
+
+    code = "ecc.dimension"
+
+
+class CollectionNotFound(EccError):
+    """There is no collection of vectors with this name."""
+
+    code = "ecc.collection_not_found"
+
+
+class CollectionExists(EccError):
+    """There is a collection of this name, and it was made with another spec."""
+
+    code = "ecc.collection_exists"
+
+
+class VectorsDamaged(JournalDamaged):
+    """A file of the store of vectors is missing, altered, shortened or another's. Nothing was changed."""
+
+    code = "ecc.vectors_damaged"
 
 
 class BenchFailed(WeftError):

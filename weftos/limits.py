@@ -543,10 +543,13 @@ ECC_ROUND_S: Final = 0.005
 ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 #: Nodes that one answer about a graph may hold.
 ECC_WALK_NODES: Final = 1000
+#: Cross-references, or impulses, of one request.
+ECC_REFS: Final = 256
 #: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+ECC_PAGE_IDS: Final = 4096
+#: A page of the nodes or edges of a graph, in bytes, and what a row of it takes beside its label: it fits an answer.
 ECC_PAGE_BYTES: Final = 32 * 1024
 ECC_PAGE_ROW_BYTES: Final = 64
-ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 10
 #: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
@@ -635,3 +638,49 @@ PASSAGE_DEPTH: Final = 16
 #: Conditions and values in one filter over the metadata of vectors: each condition is one pass over all slots, and they
 #: nest no deeper than this, which the interpreter's stack has to bear.
 VECTOR_FILTER_TERMS: Final = 256
+#: Collections in one store, and numbers in one vector: each collection has a delta that every pass looks at.
+VECTOR_COLLECTIONS: Final = 1024
+VECTOR_DIMENSION_MAX: Final = 4096
+#: Bytes of an entry's id in UTF-8, of its metadata as MessagePack, of its document.
+VECTOR_ID_BYTES: Final = 256
+VECTOR_METADATA_BYTES: Final = 16 * 1024
+VECTOR_DOCUMENT_BYTES: Final = 256 * 1024
+#: Entries and bytes of one batch, which is one record of the journal.
+VECTOR_BATCH_ENTRIES: Final = 16_384
+VECTOR_BATCH_BYTES: Final = 32 * 1024 * 1024
+#: Queries of one search, results of one query, and the list of candidates of a graph (ef).
+VECTOR_QUERIES: Final = 4096
+VECTOR_RESULTS: Final = 1024
+VECTOR_EF_MAX: Final = 4096
+#: Largest length of a vector that is not normalised: the square of twice of it still fits 32 bits of floating point.
+VECTOR_LENGTH_MAX: Final = 1e18
+#: Rows of a delta that call for sealing it: an exact scan of as many takes about a third of a millisecond.
+VECTOR_DELTA_ROWS: Final = 8192
+#: Bytes of metadata and documents in a delta that call for sealing it, for they are in memory until then.
+VECTOR_DELTA_BYTES: Final = 64 * 1024 * 1024
+#: Bytes of all journals after which deltas are sealed, however small, so that a start need not read more.
+VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
+#: Rows from which a segment has a graph; fewer are scanned as fast.
+VECTOR_GRAPH_ROWS: Final = 4096
+#: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
+VECTOR_GRAPH_LINKS: Final = 16
+VECTOR_GRAPH_BUILD_EF: Final = 64
+#: What the length of the list of candidates is found by: queries, lengths tried, and the recall at ten that is
+#: enough, a little above what is promised.
+VECTOR_CALIBRATION_QUERIES: Final = 200
+VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+VECTOR_CALIBRATION_RECALL: Final = 0.97
+#: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
+VECTOR_SCAN_PER_CANDIDATE: Final = 32
+#: Segments of about one size that are merged into one of the next, and how many times larger that is.
+VECTOR_FANOUT: Final = 4
+#: Rows of a segment that is merged with no other any more: building it takes minutes and its memory twice.
+VECTOR_SEGMENT_ROWS: Final = 4_000_000
+#: Share of dead rows from which a segment is built anew.
+VECTOR_DEAD_SHARE: Final = 0.3
+#: How long a collection must not have been changed before its segments are merged as far as it pays, in seconds.
+VECTOR_QUIET_S: Final = 30.0
+#: Rows of a delta that are worth a segment once the collection is quiet.
+VECTOR_QUIET_ROWS: Final = 1024
+#: The largest segment of a quiet collection is built again when all else has at least one row for so many of its.
+VECTOR_REBUILD_SHARE: Final = 8

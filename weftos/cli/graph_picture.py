@@ -87,7 +87,7 @@ def _places(found: e.CausalView) -> dict[int, tuple[int, float]]:
     for node in found.nodes:
         columns[node.depth].append(node)
     tallest = max((len(column) for column in columns.values()), default=0)
-    places = {}
+    places: dict[int, tuple[int, float]] = {}
     for place, depth in enumerate(sorted(columns)):
         column = sorted(columns[depth], key=lambda node: node.label)
         above = (tallest - len(column)) / 2

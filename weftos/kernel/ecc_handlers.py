@@ -78,7 +78,8 @@ class EccHandlers:
             )
             for row in found["entries"]
         ]
-        return e.EccPage(entries=rows, more=found["more"])
+        after = found["entries"][-1]["op"] if rows else params.after
+        return e.EccPage(entries=rows, after=after, more=found["more"])
 
     async def put(self, params: e.EccPutParams) -> e.EccPutResult:
         width = params.dimension * 4

@@ -167,18 +167,19 @@ class EccSearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EccEntriesParams(_Params, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A page of the entries of a space, in the order of their ids."""
+    """A page of the entries of a space, in the order in which they were written, after a change."""
 
     space: _Space
-    after: str = ""
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=limits.ECC_SEARCH_K)] = 100
     vectors: bool = True
 
 
 class EccPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries; ``more`` says whether others follow."""
+    """Entries; ``more`` says whether others follow, after the change ``after``."""
 
     entries: list[EccEntry]
+    after: int
     more: bool
 
 

@@ -185,7 +185,7 @@ _TABLE: Final = (
     Method("ecc.status", _READ, t.NoParams, e.EccStatus, "State of memory: collections, graphs, ticks."),
     Method("ecc.collections", _READ, t.NoParams, list[e.SpaceView], "The memory spaces, and what is in them."),
     Method("ecc.search", _READ, e.EccSearchParams, e.EccSearchResult, "What in a space is nearest to a vector."),
-    Method("ecc.entries", _READ, e.EccEntriesParams, e.EccPage, "Entries of a space, in the order of their ids."),
+    Method("ecc.entries", _READ, e.EccEntriesParams, e.EccPage, "Entries of a space, in the order of writing."),
     Method("ecc.put", _OPERATE, e.EccPutParams, e.EccPutResult, "Write entries into a space."),
     Method("ecc.drop", _ADMIN, e.EccSpaceParams, e.EccPutResult, "Remove the collection of a space."),
     Method("ecc.causal", _READ, e.EccCausalParams, e.CausalView, "What leads to what in a space."),

@@ -3,6 +3,7 @@
     requests ──▶ stores ──▶ one sync for a round ──▶ answers
                    │
                    └── now and then: one record ``ecc.commit`` over all changes since the last
+                   └── when impulses wait: a cognitive tick, see ``ecc_ticks``
                    └── when there is enough: a segment, built by a process of its own and taken in between two rounds
 
 Why it is as it is: a record for each change would cost more than the change. So changes are numbered, answered when
@@ -10,8 +11,8 @@ they are on the disk of the store, and vouched for together. A segment takes sec
 work of another process, which reads files that do not change any more.
 
 Guaranteed: a change that was answered is there after any crash. Every change is under a record of the log within
-``limits.ECC_COMMIT_S`` of it and one round. A store that is damaged is left as it is, reported once, and refuses; log and
-gate go on. Not guaranteed: that a record exists at once; ``chain_seq`` is 0 until then.
+``limits.ECC_COMMIT_S`` of it and one round. A store that is damaged is left as it is, reported once, and refuses; log
+and gate go on. Not guaranteed: that a record exists at once; ``chain_seq`` is 0 until then.
 Single-threaded: the thread of the loop.
 """
 
@@ -20,10 +21,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote, unquote
+from typing import Any, Final
 
 from weftos import limits
 from weftos.chain import Ack, NewEvent
@@ -31,8 +30,11 @@ from weftos.disk.files import Files, RealFiles
 from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.commitment import Uncommitted
 from weftos.ecc.vectors.store import VectorStore
-from weftos.errors import EccError, EccUnavailable, GraphNotFound, StorageFailed, WeftError
+from weftos.errors import EccError, EccUnavailable, GraphNotFound, StorageFailed
+from weftos.service.ecc_changes import Changes
 from weftos.service.ecc_seals import Sealing
+from weftos.service.ecc_spaces import Spaces
+from weftos.service.ecc_ticks import Ticks
 from weftos.service.journal import Journal
 from weftos.service.side_work import SideWork
 
@@ -41,7 +43,8 @@ __all__ = ["ECC_SOURCE", "Cognition"]
 log = logging.getLogger(__name__)
 
 #: What stands as the source of the records about memory.
-ECC_SOURCE = "ecc"
+ECC_SOURCE: Final = "ecc"
+_CAUSAL: Final = "causal:"
 
 
 class Cognition:
@@ -56,6 +59,7 @@ class Cognition:
     Attributes:
         failed: why the stores cannot be used any more, or ``None``.
         sync_wanted: an answer waits for the disk; reset by ``sync``.
+        commits: records that vouch for changes, since the start.
     """
 
     def __init__(self, folder: str, journal: Journal, wake: Callable[[], object], fs: Files | None = None) -> None:
@@ -64,11 +68,11 @@ class Cognition:
         self._fs = fs or RealFiles()
         self._lock = -1
         self._vectors: VectorStore | None = None
-        self._graphs: dict[str, GraphStore] = {}
-        self._by: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
-        self._changed: set[str] = set()
-        self._next_commit = 0.0
+        self._spaces: Spaces | None = None
+        self._ticks: Ticks | None = None
+        self._changes = Changes()
+        self._emitted: set[str] = set()
+        self._looked = False
         self._sealing = Sealing(SideWork(wake))
         self.commits = 0
         self.failed: EccError | None = None
@@ -81,36 +85,28 @@ class Cognition:
         """The collections of vectors.
 
         Raises:
-            EccError: the stores cannot be opened, or failed before.
+            EccUnavailable: the stores cannot be opened, or failed before.
         """
-        if self.failed is not None:
-            raise EccUnavailable(f"memory cannot be used: {self.failed}") from self.failed
-        if self._vectors is None:
-            self._open()
+        self._use()
         assert self._vectors is not None
         return self._vectors
 
-    def _open(self) -> None:
-        began = time.monotonic()
-        try:
-            for folder in (self._folder, self._graph_root):
-                self._fs.make_dir(folder)
-            self._lock = self._fs.lock_dir(self._folder)
-            self._vectors = VectorStore.open(self._fs, os.path.join(self._folder, "vectors"))
-            # What was changed just before an end without a goodbye, and no record vouches for.
-            left = {"vectors"} if self._vectors.uncommitted().count else set()
-            left |= {f"causal:{space}" for space in self.graph_spaces() if self.graph(space).commitment.waiting}
-            self._changed |= left
-            if left:
-                self._next_commit = began
-        except (EccError, OSError) as error:
-            self._fail(error)
-            raise EccUnavailable(f"memory cannot be used: {error}") from error
-        log.info("memory is open after %.0f ms", (time.monotonic() - began) * 1000)
+    @property
+    def spaces(self) -> Spaces:
+        """Graphs, cross-references and impulses; errors as for ``vectors``."""
+        self._use()
+        assert self._spaces is not None
+        return self._spaces
 
     @property
-    def _graph_root(self) -> str:
-        return os.path.join(self._folder, "causal")
+    def ticks(self) -> Ticks:
+        """The cognitive ticks; errors as for ``vectors``."""
+        self._use()
+        if self._ticks is None:
+            assert self._spaces is not None
+            assert self._vectors is not None
+            self._ticks = Ticks(self._spaces, self._vectors, self._changes, self.put_now)
+        return self._ticks
 
     def graph(self, space: str, *, make: bool = False) -> GraphStore:
         """Return the causal graph of a space.
@@ -121,45 +117,62 @@ class Cognition:
 
         Raises:
             GraphNotFound: there is none.
-            EccError: as for ``vectors``.
+            EccUnavailable: as for ``vectors``.
         """
-        found = self._graphs.get(space)
-        if found is not None:
-            return found
-        _ = self.vectors  # opens, or says why not
-        folder = os.path.join(self._graph_root, quote(space, safe=""))
-        if not os.path.isdir(folder):
-            if not make:
-                raise GraphNotFound(f"the memory space {space!r} has no causal graph; nothing was linked there yet")
-            self._fs.make_dir(folder)
+        shelf = self.spaces.graphs
         try:
-            found = self._graphs[space] = GraphStore(self._fs, folder)
+            found = shelf.make(space) if make else shelf.get(space)
         except (EccError, OSError) as error:
-            self._fail(error)
-            raise EccUnavailable(f"memory cannot be used: {error}") from error
+            raise self._fail(error) from error
+        if found is None:
+            raise GraphNotFound(f"the memory space {space!r} has no causal graph; nothing was linked there yet")
         return found
 
-    def graph_spaces(self) -> list[str]:
-        """Return the names of all spaces with a causal graph, in order."""
-        _ = self.vectors
-        return sorted(unquote(name) for name in os.listdir(self._graph_root))
+    def _use(self) -> None:
+        if self.failed is not None:
+            raise EccUnavailable(f"memory cannot be used: {self.failed}") from self.failed
+        if self._vectors is not None:
+            return
+        began = time.monotonic()
+        try:
+            self._fs.make_dir(self._folder)
+            self._lock = self._fs.lock_dir(self._folder)
+            self._spaces = Spaces(self._fs, self._folder)
+            self._vectors = VectorStore.open(self._fs, os.path.join(self._folder, "vectors"))
+            self._find_unvouched(self._vectors, self._spaces)
+        except (EccError, OSError) as error:
+            raise self._fail(error) from error
+        log.info("memory is open after %.0f ms", (time.monotonic() - began) * 1000)
+
+    def _find_unvouched(self, vectors: VectorStore, spaces: Spaces) -> None:
+        """Find what was changed just before an end without a goodbye, and no record vouches for."""
+        if vectors.uncommitted().count:
+            self._changes.note(ECC_SOURCE, "vectors")
+        for space in spaces.graphs.names():
+            if spaces.graphs.make(space).commitment.waiting:
+                self._changes.note(ECC_SOURCE, _CAUSAL + space)
+
+    def look(self) -> None:
+        """Open what an earlier start left, if it left something. A failure is remembered in ``failed``."""
+        if not os.path.isdir(self._folder):
+            return
+        try:
+            _ = self.ticks
+        except EccUnavailable:
+            log.debug("memory stays closed")
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def changed(self, source: str, store: str, **counts: int) -> None:
-        """Note a change, for the next record and the next sync.
-
-        Args:
-            source: who asked for it.
-            store: ``vectors``, or ``causal:`` and the space.
-            counts: what it was, as it stands in the record.
-        """
-        self._by[source] += 1
-        self._counts.update(counts)
-        self._changed.add(store)
+        """Note a change, for the next record and the next sync; arguments as for ``Changes.note``."""
+        self._changes.note(source, store, **counts)
         self.sync_wanted = True
-        if not self._next_commit:
-            self._next_commit = time.monotonic() + limits.ECC_COMMIT_S
+
+    def emitted(self, space: str) -> None:
+        """Note that impulses wait in a space, for the next sync and the next tick."""
+        self._emitted.add(space)
+        self.sync_wanted = True
+        self.ticks.wake(space)
 
     def sync(self) -> None:
         """Bring all changes onto the disk. A failure is remembered in ``failed``."""
@@ -167,15 +180,21 @@ class Cognition:
         if self.failed is not None:
             return
         try:
-            if "vectors" in self._changed:
-                self.vectors.sync()
-            for store in self._changed - {"vectors"}:
-                self._graphs[store.removeprefix("causal:")].sync()
-        except EccError as error:
+            self._sync_all()
+        except (EccError, OSError) as error:
             self._fail(error)
 
+    def _sync_all(self) -> None:
+        for store in self._changes.stores:
+            if store == "vectors":
+                self.vectors.sync()
+            else:
+                self.graph(store.removeprefix(_CAUSAL)).sync()
+        while self._emitted:
+            self.spaces.impulses.make(self._emitted.pop()).sync()
+
     def turn(self, now: float) -> None:
-        """Do what is due: take in finished segments, have new ones built, vouch for changes.
+        """Do what is due: take in finished segments, have new ones built, tick, vouch for changes.
 
         Args:
             now: monotonic time, in seconds.
@@ -183,19 +202,25 @@ class Cognition:
         Raises:
             StorageFailed: the log cannot be written.
         """
+        if not self._looked:
+            self._looked = True
+            self.look()
         if self._vectors is None or self.failed is not None:
             return
         try:
             self._sealing.turn(self._vectors)
-            if self._next_commit and now >= self._next_commit:
+            if self._ticks is not None:
+                self._ticks.turn()
+            if self._changes.due is not None and now >= self._changes.due:
                 self.commit()
-        except EccError as error:
+        except (EccError, OSError) as error:
             self._fail(error)
 
     @property
     def wake_at(self) -> float | None:
         """Monotonic time at which ``turn`` has something to do, in seconds."""
-        return self._next_commit or None
+        times = [self._changes.due, self._ticks.wake_at if self._ticks is not None else None]
+        return None if self.failed is not None else min((one for one in times if one is not None), default=None)
 
     def commit(self) -> int | None:
         """Vouch for all changes so far with one record.
@@ -207,50 +232,47 @@ class Cognition:
             StorageFailed: the log cannot be written.
             EccError: a store cannot be written.
         """
-        self._next_commit = 0.0
         began = time.monotonic_ns()
-        waiting = [(name, self._waiting(name)) for name in sorted(self._changed)]
-        changes = [
-            {"store": name, "first": one.first, "last": one.last, "root": one.root}
-            for name, one in waiting
-            if one.count
-        ]
-        if not changes:
-            self._changed.clear()
+        waiting = [(name, one) for name in sorted(self._changes.stores) if (one := self._waiting(name)).count]
+        if not waiting:
+            self._changes.clear()
             return None
-        self.sync()
-        if self.failed is not None:
-            return None
+        self._sync_all()
         payload = {
             "number": self.commits + 1,
-            "changes": changes,
-            "counts": dict(self._counts),
-            "by": dict(self._by),
+            "changes": [
+                {"store": name, "first": one.first, "last": one.last, "root": one.root} for name, one in waiting
+            ],
+            "counts": dict(self._changes.counts),
+            "by": dict(self._changes.by),
             "took_us": (time.monotonic_ns() - began) // 1000,
         }
-        ack = self._put("ecc.commit", payload)
-        # The stores must not name a record that a power failure can still take back.
-        self._journal.sync()
+        seq = self.put_now("ecc.commit", payload)
         self.commits += 1
         for name, one in waiting:
-            if one.count:
-                self._note(name, one.last, ack.seq)
-        self._changed.clear()
-        self._counts.clear()
-        self._by.clear()
-        return ack.seq
+            self._vouched(name, one.last, seq)
+        self._changes.clear()
+        return seq
 
     def roots(self) -> dict[str, bytes]:
-        """Return the content root of every collection (``vectors:SPACE``) and causal graph (``causal:SPACE``)."""
-        found = {
-            f"vectors:{one.spec.name}": self.vectors.content_root(one.spec.name) for one in self.vectors.collections()
-        }
-        return found | {f"causal:{space}": content_root(self.graph(space).graph) for space in self.graph_spaces()}
+        """Return the content root of each collection (``vectors:SPACE``), graph (``causal:``) and cross-references."""
+        found = {f"vectors:{one.spec.name}": one.content_root for one in self.vectors.collections()}
+        found |= {_CAUSAL + space: content_root(self.graph(space).graph) for space in self.spaces.graphs.names()}
+        shelf = self.spaces.crossrefs
+        return found | {f"crossrefs:{space}": shelf.make(space).content_root() for space in shelf.names()}
 
     def put_roots(self) -> int:
-        """Put the content roots on the log; returns the number of the record."""
+        """Put the content roots on the log; returns the number of the record. Errors as for ``commit``."""
         self.commit()
-        seq = self._put("ecc.roots", {"roots": self.roots()}).seq
+        return self.put_now("ecc.roots", {"roots": self.roots()})
+
+    def put_now(self, kind: str, payload: dict[str, Any]) -> int:
+        """Put an event on the log and onto the disk, so that a store may name it; returns its number.
+
+        Raises:
+            StorageFailed: the log cannot be written.
+        """
+        seq = self._put(kind, payload).seq
         self._journal.sync()
         return seq
 
@@ -258,18 +280,19 @@ class Cognition:
         """Have spaces brought into one segment each, beside the loop; returns their names."""
         spaces = [space] if space is not None else [one.spec.name for one in self.vectors.collections()]
         for name in spaces:
-            self.vectors.want_compaction(name)
+            self.vectors.compact(name)
         return spaces
 
     def status(self) -> dict[str, Any]:
         """Return the state of the layer, as plain values."""
-        if self._vectors is None and self.failed is None and os.path.isdir(self._folder):
-            _ = self.vectors
-        collections = self._vectors.collections() if self._vectors is not None else []
-        spaces = self.graph_spaces() if self._vectors is not None else []
-        graphs = [self.graph(space).graph for space in spaces]
+        self.look()
+        ready = self._vectors is not None and self.failed is None
+        collections = self.vectors.collections() if ready else []
+        graphs = [self.graph(space).graph for space in self.spaces.graphs.names()] if ready else []
+        queues = [self.spaces.impulses.make(space) for space in self.spaces.impulses.names()] if ready else []
+        shelf = self.spaces.crossrefs if ready else None
         return {
-            "state": "failed" if self.failed is not None else "open" if self._vectors is not None else "empty",
+            "state": "failed" if self.failed is not None else "open" if ready else "empty",
             "reason": str(self.failed) if self.failed is not None else "",
             "collections": len(collections),
             "entries": sum(one.live for one in collections),
@@ -278,57 +301,65 @@ class Cognition:
             "graphs": len(graphs),
             "nodes": sum(graph.node_count for graph in graphs),
             "edges": sum(graph.edge_count for graph in graphs),
+            "crossrefs": sum(len(shelf.make(space)) for space in shelf.names()) if shelf is not None else 0,
+            "impulses": sum(len(queue) for queue in queues),
             "commits": self.commits,
-            "waiting": sum(self._waiting(name).count for name in self._changed) if self.failed is None else 0,
+            "waiting": sum(self._waiting(name).count for name in self._changes.stores) if ready else 0,
             "building": self._sealing.busy,
             "built": self._sealing.built,
             "build_failures": self._sealing.failures,
+            "tick_interval_ms": self.ticks.controller.interval_ms if ready else limits.TICK_INTERVAL_MS,
         }
 
-    def _put(self, kind: str, payload: dict[str, object]) -> Ack:
+    def _put(self, kind: str, payload: dict[str, Any]) -> Ack:
         return self._journal.put(NewEvent(ECC_SOURCE, kind, payload))
 
     def _waiting(self, store: str) -> Uncommitted:
         if store == "vectors":
-            return self.vectors.uncommitted()
-        return self._graphs[store.removeprefix("causal:")].commitment.uncommitted()
+            found = self.vectors.uncommitted()
+            return Uncommitted(found.first_op, found.last_op, found.root)
+        return self.graph(store.removeprefix(_CAUSAL)).commitment.uncommitted()
 
-    def _note(self, store: str, last: int, seq: int) -> None:
+    def _vouched(self, store: str, last: int, seq: int) -> None:
         if store == "vectors":
             self.vectors.committed(last, seq)
-        else:
-            graph = self._graphs[store.removeprefix("causal:")]
-            graph.committed(last, seq)
-            if graph.journal_bytes > limits.ECC_GRAPH_JOURNAL_BYTES:
-                graph.snapshot()
+            return
+        graph = self.graph(store.removeprefix(_CAUSAL))
+        graph.committed(last, seq)
+        if graph.journal_bytes > limits.ECC_GRAPH_JOURNAL_BYTES:
+            graph.snapshot()
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Vouch for what is left, say what the stores hold, and close them. Errors as for ``commit``."""
         self._sealing.close()
-        if self._vectors is not None and self.failed is None:
-            try:
+        try:
+            if self._vectors is not None and self.failed is None:
                 self.commit()
                 if self.commits:
                     self.put_roots()
-            except EccError as error:
-                self._fail(error)
-        for store in (*self._graphs.values(), *([self._vectors] if self._vectors is not None else [])):
-            store.close()
-        self._graphs.clear()
-        self._vectors = None
-        if self._lock >= 0:
-            self._fs.close(self._lock)
-            self._lock = -1
+                self._vectors.sync()
+        except (EccError, OSError) as error:
+            self._fail(error)
+        finally:
+            if self._spaces is not None:
+                self._spaces.close()
+            if self._vectors is not None:
+                self._vectors.close()
+            self._vectors = self._spaces = self._ticks = None
+            if self._lock >= 0:
+                self._fs.close(self._lock)
+                self._lock = -1
 
-    def _fail(self, error: WeftError | OSError) -> None:
-        """Give the stores up and say so on the log, once. They are left as they are."""
-        if self.failed is not None:
-            return
-        self.failed = error if isinstance(error, EccError) else EccUnavailable(f"{self._folder}: {error.strerror}")
-        log.error("memory cannot be used any more: %s", error)
-        try:
-            self._put("ecc.failed", {"reason": str(error)})
-        except StorageFailed:
-            log.error("nor could that be put on the log")
+    def _fail(self, error: EccError | OSError) -> EccUnavailable:
+        """Give the stores up and say so on the log, once. They are left as they are. Returns what to raise."""
+        if self.failed is None:
+            text = str(error) if isinstance(error, EccError) else f"{self._folder}: {error.strerror}"
+            self.failed = error if isinstance(error, EccError) else EccUnavailable(text)
+            log.error("memory cannot be used any more: %s", text)
+            try:
+                self._put("ecc.failed", {"reason": text})
+            except StorageFailed:
+                log.error("nor could that be put on the log")
+        return EccUnavailable(f"memory cannot be used: {self.failed}")

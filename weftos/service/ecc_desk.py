@@ -11,7 +11,6 @@ what was taken away before counts as 0 the second time.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,8 +20,11 @@ from numpy.typing import NDArray
 from weftos import limits
 from weftos.ecc.causal.graph import CODES, EdgeType
 from weftos.ecc.causal.store import GraphStore
+from weftos.ecc.crossrefs.model import CrossRef, CrossRefType, to_row
 from weftos.ecc.embedding.provider import EmbeddingIdentity
-from weftos.ecc.vectors.model import CollectionSpec
+from weftos.ecc.impulses.model import ImpulseType
+from weftos.ecc.universal import StructureTag, UniversalNodeId
+from weftos.ecc.vectors.model import CollectionSpec, is_name
 from weftos.errors import (
     CollectionNotFound,
     DimensionMismatch,
@@ -32,6 +34,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Permit, require
 from weftos.governance.permissions import PRIVATE_SPACES
+from weftos.merkle.frontier import Frontier, leaf_hash
 from weftos.service import protocol as p
 from weftos.service.clients import Caller, only_kernel
 from weftos.service.ecc_orders import ORDERS
@@ -39,9 +42,11 @@ from weftos.service.ecc_protocol import (
     AskMemory,
     DropCollection,
     EmbedMemory,
+    EmitImpulses,
     ForgetMemory,
     GetMemory,
     LinkCauses,
+    LinkCrossRefs,
     MakeCollection,
     Remembered,
     RunMemory,
@@ -208,14 +213,9 @@ def _drop(desk: Desk, caller: Caller, position: int, request: DropCollection) ->
 # --- causes -----------------------------------------------------------------------------------------------------------
 
 
-def _now() -> int:
-    """Milliseconds in the upper 48 bits, as a hybrid logical clock has them."""
-    return (time.time_ns() // 1_000_000) << 16
-
-
 def _link(desk: Desk, caller: Caller, position: int, request: LinkCauses) -> p.Reply:
     allowed = permitted(desk, caller, position, "ecc.causal.link", request.space, request.permit)
-    if not desk.cognition.vectors.is_name(request.space):
+    if not is_name(request.space):
         raise InvalidRequest(f"{request.space!r} is no name of a memory space")
     places = range(len(request.nodes))
     wrong = next((one for one in request.edges if one[0] not in places or one[1] not in places), None)
@@ -229,7 +229,7 @@ def _link(desk: Desk, caller: Caller, position: int, request: LinkCauses) -> p.R
         source == target or request.nodes[source][0] == request.nodes[target][0] for source, target, *_ in request.edges
     ):
         raise GraphRefused("a node cannot be linked with itself")
-    graph, now = desk.cognition.graph(request.space, make=True), _now()
+    graph, now = desk.cognition.graph(request.space, make=True), desk.cognition.spaces.hlc.now()
     made = 0
     numbers: list[int] = []
     for universal_id, label in request.nodes:
@@ -279,6 +279,58 @@ def _number(graph: GraphStore, universal_id: bytes) -> int:
     if number is None:
         raise GraphRefused(f"there is no node {universal_id.hex()[:16]}…; it was removed or never added")
     return number
+
+
+# --- cross-references and impulses ------------------------------------------------------------------------------------
+
+
+def _crossrefs(desk: Desk, caller: Caller, position: int, request: LinkCrossRefs) -> p.Reply:
+    allowed = permitted(desk, caller, position, "ecc.crossref.create", request.space, request.permit)
+    if not is_name(request.space) or not 0 < len(request.refs) <= limits.ECC_REFS:
+        raise InvalidRequest(f"one request adds 1 to {limits.ECC_REFS} cross-references to a space with a name")
+    store, now = desk.cognition.spaces.crossrefs.make(request.space), desk.cognition.spaces.hlc.now()
+    refs = [
+        CrossRef(
+            UniversalNodeId(source), StructureTag(source_tag), UniversalNodeId(target), StructureTag(target_tag),
+            CrossRefType(kind), now, 0,
+        )
+        for source, source_tag, target, target_tag, kind in request.refs
+    ]  # fmt: skip
+    rows = Frontier()
+    rows.extend(leaf_hash(to_row(ref)) for ref in refs)
+    told = {"space": request.space, "count": len(refs), "root": rows.root()}
+    verb = "remove" if request.remove else "create"
+    record = desk.journal.append(caller, position, f"ecc.crossref.{verb}", told, subject=f"memory:{request.space}")
+    # The store must not name a record that a power failure can still take back.
+    desk.journal.sync()
+    if request.remove:
+        count = sum(store.remove(ref.source, ref.target, ref.ref_type) for ref in refs)
+    else:
+        count = sum(store.insert(msgspec.structs.replace(ref, chain_seq=record.seq)) for ref in refs)
+    store.sync()
+    return _done(desk, caller, position, allowed, Remembered(record.seq, count))
+
+
+def _emit(desk: Desk, caller: Caller, position: int, request: EmitImpulses) -> p.Reply:
+    allowed = permitted(desk, caller, position, "ecc.impulse.emit", request.space, request.permit)
+    if not is_name(request.space) or not 0 < len(request.impulses) <= limits.ECC_REFS:
+        raise InvalidRequest(f"one request emits 1 to {limits.ECC_REFS} impulses into a space with a name")
+    queue = desk.cognition.spaces.impulses.make(request.space)
+    number = count = 0
+    try:
+        for kind, source_tag, source, target_tag, payload in request.impulses:
+            number = queue.emit(
+                ImpulseType(kind),
+                source_structure=StructureTag(source_tag),
+                source_node=UniversalNodeId(source),
+                target_structure=StructureTag(target_tag),
+                payload=payload,
+            )
+            count += 1
+    finally:
+        if count:
+            desk.cognition.emitted(request.space)
+    return _done(desk, caller, position, allowed, Remembered(number, count))
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -340,6 +392,8 @@ ECC_HANDLERS: dict[type[Any], Handler] = {
     DropCollection: _drop,
     LinkCauses: _link,
     UnlinkCauses: _unlink,
+    LinkCrossRefs: _crossrefs,
+    EmitImpulses: _emit,
     AskMemory: _ask,
     RunMemory: _run,
 }

@@ -14,9 +14,9 @@ Params = dict[str, Any]
 
 
 def _tick(cognition: Cognition, _params: Params) -> dict[str, Any]:
-    """Vouch for what waits, now."""
-    record = cognition.commit()
-    return {"record": record, "ticks": cognition.ticks}
+    """Do a cognitive tick in every space where impulses wait, and vouch for what changed, now."""
+    ticks = cognition.ticks.tick()
+    return {"record": cognition.commit(), "commits": cognition.commits, "ticks": ticks}
 
 
 def _compact(cognition: Cognition, params: Params) -> dict[str, Any]:

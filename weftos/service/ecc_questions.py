@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ from weftos import limits
 from weftos.ecc.causal.graph import Edge, EdgeType, Node
 from weftos.ecc.causal.store import GraphStore
 from weftos.ecc.causal.walks import effects, roots, shortest_path, strongest_path, walk
+from weftos.ecc.universal import UniversalNodeId
 from weftos.ecc.vectors.filters import Filter
 from weftos.errors import FilterInvalid, GraphNotFound, GraphRefused, InvalidRequest
 from weftos.service.cognition import Cognition
@@ -200,7 +202,7 @@ def _spaces(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any
     """Every space, with what its collection and its graph hold."""
     collections = {one.spec.name: one for one in cognition.vectors.collections()}
     rows: list[dict[str, Any]] = []
-    for space in sorted({*collections, *cognition.graph_spaces()}):
+    for space in sorted({*collections, *cognition.spaces.graphs.names()}):
         row: dict[str, Any] = {"space": space, **_graph_counts(cognition, space), "collection": None}
         one = collections.get(space)
         if one is not None:
@@ -214,25 +216,32 @@ def _condition(params: Params) -> Filter | None:
     if raw is None:
         return None
     try:
-        return msgspec.convert(raw, Filter)
+        found: Filter = msgspec.convert(raw, Filter)
+        return found
     except (msgspec.ValidationError, RecursionError) as error:
         raise FilterInvalid(f"the condition is no filter: {error}") from error
 
 
+def _after(params: Params) -> int:
+    after = params.get("after", 0)
+    if type(after) is not int or after < 0:
+        raise InvalidRequest("after is the number of a change")
+    return after
+
+
 def _entries(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
-    """Entries behind an id, in the order of their ids."""
-    after, limit = params.get("after", ""), _whole(params, "limit", 100, limits.ECC_SEARCH_K)
-    if not isinstance(after, str):
-        raise InvalidRequest("after is an id, a text")
+    """Entries that were written after a change, in the order of writing."""
+    limit = _whole(params, "limit", 100, limits.ECC_SEARCH_K)
     store = cognition.vectors
-    ids = store.select(space, _condition(params), after=after, limit=limit + 1)
-    found = [one for one in store.get(space, ids[:limit]) if one is not None]
+    ids = store.select(space, _condition(params), after=_after(params), limit=limit + 1)
+    found = [one for one in store.get(space, [name for _, name in ids[:limit]]) if one is not None]
     rows = []
     for one in found:
         row = {
             "id": one.id,
             "metadata": dict(one.metadata),
             "document": one.document,
+            "op": one.op,
             "chain_seq": one.chain_seq,
         }
         if params.get("vectors"):
@@ -242,12 +251,11 @@ def _entries(cognition: Cognition, space: str, params: Params) -> dict[str, Any]
 
 
 def _ids(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
-    """Ids behind one, of what meets a condition."""
-    after, limit = params.get("after", ""), _whole(params, "limit", 1000, limits.ECC_PAGE_IDS)
-    if not isinstance(after, str):
-        raise InvalidRequest("after is an id, a text")
-    ids = cognition.vectors.select(space, _condition(params), after=after, limit=limit + 1)
-    return {"ids": ids[:limit], "more": len(ids) > limit}
+    """Ids of what was written after a change and meets a condition, in the order of writing."""
+    limit = _whole(params, "limit", 1000, limits.ECC_PAGE_IDS)
+    ids = cognition.vectors.select(space, _condition(params), after=_after(params), limit=limit + 1)
+    last = ids[:limit][-1][0] if ids else 0
+    return {"ids": [name for _, name in ids[:limit]], "after": last, "more": len(ids) > limit}
 
 
 def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
@@ -265,6 +273,40 @@ def _status(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any
     return cognition.status()
 
 
+def _crossrefs(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """Cross-references from and to a node, or how many there are by type."""
+    store = cognition.spaces.crossrefs.get(space)
+    if store is None:
+        return {"refs": [], "total": 0, "types": {}}
+    node, limit = params.get("node"), _whole(params, "limit", 100, limits.ECC_WALK_NODES)
+    if isinstance(node, str) and node:
+        node = UniversalNodeId.parse(node)
+    if not node:
+        types = Counter(str(ref.ref_type) for ref in store)
+        return {"refs": [], "total": len(store), "types": dict(sorted(types.items()))}
+    if not isinstance(node, bytes):
+        raise InvalidRequest("node is a universal id: 32 bytes, or 64 hexadecimal digits")
+    found = store.both(node)
+    rows = [
+        {
+            "source": ref.source.hex(),
+            "source_structure": str(ref.source_structure),
+            "target": ref.target.hex(),
+            "target_structure": str(ref.target_structure),
+            "type": str(ref.ref_type),
+            "created_at": ref.created_at >> 16,
+            "chain_seq": ref.chain_seq,
+        }
+        for ref in found[:limit]
+    ]
+    return {"refs": rows, "total": len(found), "types": dict(Counter(row["type"] for row in rows))}
+
+
+def _ticks(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
+    """The pace of cognitive ticks, and what waits for them."""
+    return cognition.ticks.statistics()
+
+
 #: Every question there is.
 QUESTIONS: Final[dict[str, Question]] = {
     "walk": Question(_walk, "ecc.causal.query"),
@@ -276,6 +318,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "ids": Question(_ids, "ecc.search"),
     "fields": Question(_fields, "ecc.search"),
     "entries": Question(_entries, "ecc.search"),
+    "crossrefs": Question(_crossrefs, "ecc.crossref.query"),
+    "ticks": Question(_ticks, None),
     "spaces": Question(_spaces, None),
     "status": Question(_status, None),
 }

@@ -75,10 +75,11 @@ class Sealing:
     def _job(self, store: VectorStore, order: SealOrder) -> Job:
         try:
             sealed = yield lambda: self._build(order)
+            loaded = yield lambda: store.load(sealed)
         except WeftError:
             store.give_up(order)
             raise
-        store.adopt(sealed)
+        store.adopt(sealed, loaded)
 
     def _done(self, _result: object, error: WeftError | None) -> None:
         self._busy = False

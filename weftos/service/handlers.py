@@ -34,6 +34,7 @@ from weftos.service.clients import Caller, only_kernel
 from weftos.service.cognition import Cognition
 from weftos.service.credential_desk import ACCESS_HANDLERS
 from weftos.service.ecc_desk import ECC_HANDLERS
+from weftos.service.ecc_protocol import Remembered
 from weftos.service.gate_desk import GATE_HANDLERS
 from weftos.service.governance import Governance
 from weftos.service.governance_desk import GOVERNANCE_HANDLERS
@@ -112,7 +113,7 @@ def refusal(error: WeftError) -> p.Failed:
 
 def waits_for_disk(reply: p.Reply) -> bool:
     """Return whether an answer may be given only when what it says is on disk."""
-    return (type(reply) is p.Appended and reply.durable) or type(reply) is p.Remembered
+    return (type(reply) is p.Appended and reply.durable) or type(reply) is Remembered
 
 
 def without_storage(reply: p.Reply, failed: str | None, memory_failed: WeftError | None = None) -> p.Reply:
@@ -123,7 +124,7 @@ def without_storage(reply: p.Reply, failed: str | None, memory_failed: WeftError
         failed: why the log cannot be written, or ``None``.
         memory_failed: why memory cannot be written, or ``None``.
     """
-    if memory_failed is not None and isinstance(reply, p.Remembered):
+    if memory_failed is not None and isinstance(reply, Remembered):
         return refusal(memory_failed)
     if failed is None:
         return reply

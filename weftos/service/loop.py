@@ -309,8 +309,8 @@ class ServiceLoop:
             return
         encode, frame = self._encode, p.ReplyFrame
         if failed is not None or self._cognition.failed is not None:
-            lost = self._cognition.failed
-            replies = [(position, without_storage(reply, failed, lost)) for position, reply in replies]
+            gone = self._cognition.failed
+            replies = [(position, without_storage(reply, failed, gone)) for position, reply in replies]
         try:
             lost = client.deliver([encode(frame(position, reply)) for position, reply in replies])
         except WeftError as error:

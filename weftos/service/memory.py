@@ -16,7 +16,7 @@ then, for a quarter of a second or so).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
@@ -25,9 +25,10 @@ from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
-from weftos.service.client import ServiceClient
+from weftos.service.causal_steps import CausalSteps, GraphContent
+from weftos.service.client import Pending, ServiceClient
 from weftos.service.ecc_protocol import DropCollection, Match, Remembered
-from weftos.service.memory_steps import CausalSteps, GraphContent, MemorySteps, Named, Recalled, Steps, Where, node_id
+from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where, node_id
 
 __all__ = ["Causal", "GraphContent", "Memory", "Recalled", "node_id"]
 
@@ -43,15 +44,15 @@ def _run(client: ServiceClient, steps: Steps[R], timeout_s: float) -> R:
         while True:
             pending = [client.submit(request, timeout_s) for request in requests]
             client.look_for(pending[0])
-            requests = steps.send([_outcome(lambda one=one: one.result(timeout_s)) for one in pending])
+            requests = steps.send([_outcome(one, timeout_s) for one in pending])
     except StopIteration as end:
         result: R = end.value
         return result
 
 
-def _outcome(result: Callable[[], Any]) -> Any:
+def _outcome(pending: Pending, timeout_s: float) -> Any:
     try:
-        return result()
+        return pending.result(timeout_s)
     except WeftError as error:
         return error
 
@@ -199,8 +200,8 @@ class Memory:
         return _run(self._client, self._steps.get(ids, space), timeout_s)
 
     def ids(self, where: Where = None, *, space: str = "", timeout_s: float = _S) -> list[str]:
-        """Return the ids of all entries that have these fields, or meet this filter, in order; none if there is no
-        such space.
+        """Return the ids of all entries that have these fields, or meet this filter, in the order of
+        writing; none if there is no such space.
         """
         return _run(self._client, self._steps.ids(where, space), timeout_s)
 

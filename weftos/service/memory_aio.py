@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
+from weftos.service.causal_steps import CausalSteps, GraphContent
 from weftos.service.ecc_protocol import DropCollection, EccRequest, Match
-from weftos.service.memory_steps import CausalSteps, GraphContent, MemorySteps, Named, Recalled, Steps, Where
+from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where
 from weftos.service.protocol import Reply
 
 __all__ = ["AsyncCausal", "AsyncMemory"]
