@@ -253,6 +253,10 @@ SCRATCH_BYTES: Final = 1024 * 1024 * 1024
 SCRATCH_ENTRIES: Final = 1000
 #: Memory of an inventory's recorder, which holds every entry until the end: some ten million files.
 INVENTORY_MEMORY_BYTES: Final = 8 * 1024 * 1024 * 1024
+#: Memory of the keeper of `weaver run memory`, which holds the outline of a folder until it is linked (about a kilobyte
+#: for each passage), and of a reader: the largest file with the vectors of its passages, and what it knows of words.
+MEMORY_KEEPER_BYTES: Final = 8 * 1024 * 1024 * 1024
+MEMORY_READER_BYTES: Final = 1024 * 1024 * 1024
 
 # --- chain ------------------------------------------------------------------------------------------------------------
 
