@@ -48,7 +48,9 @@ def status(as_json: bool) -> None:
         ("Segments", f"{f.number(found.segments)}, {f.number(found.built)} built since the start"),
         ("Causes", f"{f.count(found.nodes, 'node')}, {f.count(found.edges, 'edge')}"),
         ("Searches", f.number(found.searches)),
-        ("Ticks", f"{f.number(found.ticks)}; {f.count(found.waiting, 'change')} not on the log yet"),
+        ("Cross-references", f.number(found.crossrefs)),
+        ("Impulses", f"{f.number(found.impulses)} wait; a tick each {found.tick_interval_ms:g} ms while any do"),
+        ("On the log", f"{f.count(found.commits, 'record')}; {f.count(found.waiting, 'change')} not yet"),
     ]
     if found.building:
         pairs.append(("Building", "a segment, in a process of its own"))
@@ -174,12 +176,20 @@ def graph(node: str, dot: Path | None, svg: Path | None, **options: Any) -> None
 @ecc.command()
 @json_option
 def tick(as_json: bool) -> None:
-    """Put on the log what changed in memory since the last tick, now rather than in a moment."""
+    """Take up the impulses that wait, and put on the log what changed in memory, now rather than in a moment."""
     found: e.EccTickResult = call("ecc.tick")
     if as_json:
         emit_json(found)
-    elif found.record is None:
-        write_line("nothing had changed")
+        return
+    for one in found.ticks:
+        write_line(
+            f"{one['space']}: {f.count(one['impulses_done'], 'impulse')} became {f.count(one['nodes_added'], 'node')} "
+            f"and {f.count(one['edges_added'], 'edge')} in {one['duration_us'] / 1e3:.1f} ms"
+        )
+        if one["failure"]:
+            write_line(f"{one['space']}: failed: {one['failure']}", "bad")
+    if found.record is None:
+        write_line("nothing had changed" if not found.ticks else "all changes are on the log")
     else:
         write_line(f"record {found.record} vouches for all changes; `weaver chain local` shows it")
 

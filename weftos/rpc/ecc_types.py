@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -51,11 +51,14 @@ class EccStatus(msgspec.Struct, frozen=True, kw_only=True):
         graphs: causal graphs.
         nodes: in all of them.
         edges: in all of them.
-        ticks: records that vouch for changes, since the service started.
+        crossrefs: cross-references in all spaces.
+        impulses: that wait for a cognitive tick.
+        commits: records that vouch for changes, since the service started.
         waiting: changes that no record vouches for yet.
         building: whether a segment is being built.
         built: segments built since the service started.
         build_failures: segments that could not be built.
+        tick_interval_ms: between cognitive ticks while impulses wait, in milliseconds.
     """
 
     state: str
@@ -67,11 +70,14 @@ class EccStatus(msgspec.Struct, frozen=True, kw_only=True):
     graphs: int
     nodes: int
     edges: int
-    ticks: int
+    crossrefs: int
+    impulses: int
+    commits: int
     waiting: int
     building: bool
     built: int
     build_failures: int
+    tick_interval_ms: float
 
 
 class CollectionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,10 +277,17 @@ class CausalView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EccTickResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The record that vouches for what had waited; ``None`` if nothing had."""
+    """What was done: the record that vouches for what had waited (``None`` if nothing had), and what each tick did.
+
+    Attributes:
+        record: number of the record.
+        commits: such records since the service started.
+        ticks: for each space in which impulses waited what its tick did.
+    """
 
     record: int | None
-    ticks: int
+    commits: int
+    ticks: list[dict[str, Any]]
 
 
 class EccCompactParams(_Params, frozen=True, kw_only=True, forbid_unknown_fields=True):

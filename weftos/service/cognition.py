@@ -22,7 +22,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weftos import limits
 from weftos.chain import Ack, NewEvent
@@ -34,9 +34,11 @@ from weftos.errors import EccError, EccUnavailable, GraphNotFound, StorageFailed
 from weftos.service.ecc_changes import Changes
 from weftos.service.ecc_seals import Sealing
 from weftos.service.ecc_spaces import Spaces
-from weftos.service.ecc_ticks import Ticks
 from weftos.service.journal import Journal
 from weftos.service.side_work import SideWork
+
+if TYPE_CHECKING:
+    from weftos.service.ecc_ticks import Ticks
 
 __all__ = ["ECC_SOURCE", "Cognition"]
 
@@ -103,6 +105,9 @@ class Cognition:
         """The cognitive ticks; errors as for ``vectors``."""
         self._use()
         if self._ticks is None:
+            # Here, because it loads scipy: the kernel imports this module, and forks agents that have no use for it.
+            from weftos.service.ecc_ticks import Ticks
+
             assert self._spaces is not None
             assert self._vectors is not None
             self._ticks = Ticks(self._spaces, self._vectors, self._changes, self.put_now)
@@ -135,7 +140,8 @@ class Cognition:
             return
         began = time.monotonic()
         try:
-            self._fs.make_dir(self._folder)
+            if not os.path.isdir(self._folder):
+                self._fs.make_dir(self._folder)
             self._lock = self._fs.lock_dir(self._folder)
             self._spaces = Spaces(self._fs, self._folder)
             self._vectors = VectorStore.open(self._fs, os.path.join(self._folder, "vectors"))

@@ -206,7 +206,8 @@ def _spaces(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any
         row: dict[str, Any] = {"space": space, **_graph_counts(cognition, space), "collection": None}
         one = collections.get(space)
         if one is not None:
-            row["collection"] = msgspec.to_builtins(one, builtin_types=(bytes,))
+            told: dict[str, Any] = msgspec.to_builtins(one, builtin_types=(bytes,))
+            row["collection"] = told | told.pop("spec") | {"content_root": one.content_root.hex()}
         rows.append(row)
     return {"spaces": rows}
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from weftos.ecc.vectors.sealing import Sealed, SealOrder
+from weftos.ecc.vectors.orders import Sealed, SealOrder
 from weftos.ecc.vectors.store import VectorStore
 from weftos.errors import SealFailed, WeftError
 from weftos.service.side_work import Job, SideWork

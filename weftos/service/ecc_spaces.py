@@ -105,7 +105,8 @@ class Spaces:
         self.hlc = HybridClock(now)
         paths = [os.path.join(folder, name) for name in _NAMES]
         for path in paths:
-            fs.make_dir(path)
+            if not os.path.isdir(path):
+                fs.make_dir(path)
         self.graphs = Shelf(fs, paths[0], lambda path: GraphStore(fs, path))
         self.crossrefs = Shelf(fs, paths[1], lambda path: CrossRefStore.open(fs, path))
         self.impulses = Shelf(fs, paths[2], lambda path: ImpulseQueue.open(fs, path, now, self.hlc))

@@ -11,7 +11,7 @@ remember that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -22,9 +22,11 @@ from weftos.disk.files import ReadFile
 from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
 from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value, fields_of
-from weftos.ecc.vectors.graph import GraphSearch, flat_storage
 from weftos.ecc.vectors.layout import RECORD_HEAD_BYTES, Head, read_array, read_segment_head, unpack_record
 from weftos.errors import MetadataInvalid, VectorsDamaged
+
+if TYPE_CHECKING:
+    from weftos.ecc.vectors.graph import GraphSearch
 
 __all__ = ["Segment"]
 
@@ -48,6 +50,9 @@ class Segment:
     """
 
     def __init__(self, file: ReadFile, head: Head, digest: bytes, *, with_graph: bool) -> None:
+        # Here, because it loads faiss: the kernel imports this module, and forks agents that have no use for it.
+        from weftos.ecc.vectors.graph import GraphSearch, flat_storage
+
         self.head, self.digest, self.size = head, digest, file.size
         self._file = file
         rows, sections = head.rows, head.sections
