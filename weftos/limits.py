@@ -549,11 +549,8 @@ ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 ECC_WALK_NODES: Final = 1000
 #: Cross-references, or impulses, of one request.
 ECC_REFS: Final = 256
-#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+#: Ids, or rows of values, that one page may hold; it ends sooner where the answer is full.
 ECC_PAGE_IDS: Final = 4096
-#: A page of the nodes or edges of a graph, in bytes, and what a row of it takes beside its label: it fits an answer.
-ECC_PAGE_BYTES: Final = 32 * 1024
-ECC_PAGE_ROW_BYTES: Final = 64
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 10
 #: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
-from weftos.ecc.passages.linking import FolderLinks, LinkType
 
 from weftos import limits
+from weftos.ecc.passages.linking import FolderLinks, LinkType
 from weftos.ecc.passages.model import Document, universal_id
 from weftos.service.memory import GraphContent
 

@@ -29,9 +29,10 @@ from .siblings import Siblings
 
 __all__ = ["main"]
 
-#: A piece of work ends at this many files or bytes, whichever comes first: a reader takes about a second for it.
-_WORK_FILES: Final = 32
-_WORK_BYTES: Final = 512 * 1024
+#: A piece of work ends at this many files or bytes, whichever comes first: a reader takes some tenths of a second for
+#: it, so that all end at about the same time.
+_WORK_FILES: Final = 16
+_WORK_BYTES: Final = 128 * 1024
 #: Between two reports of progress, in seconds.
 _REPORT_S: Final = 0.1
 #: Files named in the answer, of each kind.
@@ -219,7 +220,7 @@ class _Keeper:
         """Put on the log what was done, and return it."""
         results = self._results.values()
         of = Counter(result.status for result in results)
-        why = Counter(one.why for one in self._left_out)
+        why: Counter[str] = Counter(one.why for one in self._left_out)
         why.update(result.reason for result in results if result.status == "left out")
         if self._counts["name"]:
             why["name"] = self._counts["name"]
@@ -248,10 +249,10 @@ class _Keeper:
         ack = self._ctx.service.append("app.memory.run", payload, key=f"memory-{self._run}", durable=True)
         failed = sorted((one.file, one.reason) for one in results if one.status == "failed")
         # Links, pipes and what was excluded are meant to be left out; what cannot be read is worth a name.
-        named = sorted((one.file, one.why) for one in self._left_out if one.why in KEPT)
-        named += sorted((one.file, one.reason) for one in results if one.status == "left out" and one.reason in KEPT)
+        named: list[tuple[str, str]] = [(one.file, one.why) for one in self._left_out if one.why in KEPT]
+        named += [(one.file, one.reason) for one in results if one.status == "left out" and one.reason in KEPT]
         return payload | {
-            "problems": [list(row) for row in (failed + named)[:_NAMES]],
+            "problems": [list(row) for row in (failed + sorted(named))[:_NAMES]],
             "first_seq": self._first_seq,
             "last_seq": ack.seq,
         }

@@ -21,7 +21,7 @@ from weftos.ecc.passages.model import Document, Passage
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import EmbeddingRefused, MessageTooLarge, MetadataInvalid, PassageRefused, VectorRefused
 
-from .memory_files import Asked, Result, embedded_text, metadata_of, outline_of, passage_id, source_of
+from .memory_files import Asked, Result, Status, embedded_text, metadata_of, outline_of, passage_id, source_of
 from .memory_graph import Mark
 from .pieces import work_off
 
@@ -71,7 +71,7 @@ class _Reader:
         except _OF_A_FILE as error:
             return Result(asked.file, "failed", str(error), source, len(data))
         removed = self._forget_others(document) if asked.there else 0
-        status = "read" if document.passages or removed else "empty"
+        status: Status = "read" if document.passages or removed else "empty"
         counts = len(document.passages), removed
         return Result(asked.file, status, "", source, len(data), *counts, outline_of(document))
 

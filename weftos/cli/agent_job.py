@@ -9,22 +9,24 @@ cannot be answered: then the agents finish the job, and a kernel that was starte
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from weftos import limits
 from weftos.cli.session import instance
-from weftos.errors import AgentExited, KernelNotRunning, ServiceError, WeftTimeout, error_for_code
+from weftos.errors import AgentExited, InvalidRequest, KernelNotRunning, ServiceError, WeftTimeout, error_for_code
 
 if TYPE_CHECKING:
     from weftos.rpc.client import RpcClient
 
-__all__ = ["AgentJob", "JobResult", "Progress", "kernel_for_job"]
+__all__ = ["AgentJob", "JobResult", "Progress", "kernel_for_job", "readable_folder"]
 
 #: How often the coordinator is asked how far it is, in seconds.
 _POLL_S: Final = 0.1
@@ -81,6 +83,22 @@ def kernel_for_job() -> Iterator[RpcClient]:
             # One that is gone already is what the error on its way says.
             with suppress(KernelNotRunning):
                 stop_kernel(_END_S, force=True)
+
+
+def readable_folder(path: Path) -> Path:
+    """Return a folder that a job is to read, absolute and without links.
+
+    Raises:
+        InvalidRequest: it cannot be read.
+    """
+    try:
+        root = path.resolve(strict=True)
+        os.listdir(root)
+    except (OSError, RuntimeError) as error:
+        # RuntimeError: links that lead in a circle, as Python 3.11 says it.
+        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        raise InvalidRequest(f"{path} cannot be read as a folder: {reason}") from error
+    return root
 
 
 class AgentJob:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from itertools import islice, pairwise
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,10 @@ from weftos.service.cognition import Cognition
 
 __all__ = ["QUESTIONS", "Question"]
 
+#: As they were asked, and ``room``: bytes of an answer at most.
 Params = dict[str, Any]
+R = TypeVar("R")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Question(NamedTuple):
@@ -161,33 +164,42 @@ def _behind(graph: GraphStore, params: Params) -> Iterator[Node]:
     return (node for node in nodes if node.label.startswith(prefix))
 
 
+def _fitting(rows: Iterable[R], params: Params) -> tuple[list[R], bool]:
+    """As many rows as fit an answer, and whether these are all."""
+    room, fit = params["room"] - limits.SERVICE_ANSWER_HEAD_BYTES, list[R]()
+    for row in rows:
+        size = len(_encode(row))
+        if size > room and not fit:
+            raise InvalidRequest(f"a row of the answer has {size} bytes and {room} fit")
+        if size > room:
+            return fit, False
+        room -= size
+        fit.append(row)
+    return fit, True
+
+
 def _all_nodes(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
-    """A page of the nodes whose label begins with a text, by their numbers."""
-    graph, room = cognition.graph(space), limits.ECC_PAGE_BYTES
-    rows: list[tuple[int, bytes, str]] = []
-    for node in _behind(graph, params):
-        room -= limits.ECC_PAGE_ROW_BYTES + len(node.label.encode("utf-8", "surrogatepass"))
-        if room < 0 and rows:
-            return {"nodes": rows, "more": True}
-        rows.append((node.id, node.universal_id, node.label))
-    return {"nodes": rows, "more": False}
+    """A page of the nodes whose label begins with a text: number, universal id, label."""
+    nodes = ((node.id, node.universal_id, node.label) for node in _behind(cognition.graph(space), params))
+    rows, all_of_them = _fitting(nodes, params)
+    return {"nodes": rows, "more": not all_of_them}
 
 
 def _all_edges(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
-    """A page of the edges that leave such nodes, by their sources; the first ``skip`` were read before."""
+    """A page of the edges that leave such nodes: source, target, type. The first ``skip`` of the first were read."""
     graph, skip, types = cognition.graph(space), params.get("skip", 0), _types(params)
     if type(skip) is not int or skip < 0:
         raise InvalidRequest("skip is how many edges of the node behind `after` were read before")
-    most = limits.ECC_PAGE_BYTES // limits.ECC_PAGE_ROW_BYTES
-    rows: list[tuple[int, int, str]] = []
-    for node in _behind(graph, params):
-        found = graph.graph.edges(node.id, types=types)[skip:]
-        fit = found[: most - len(rows)]
-        rows += [(edge.source, edge.target, edge.type.value) for edge in fit]
-        if len(fit) < len(found):
-            return {"edges": rows, "more": True, "after": node.id - 1, "skip": skip + len(fit)}
-        skip = 0
-    return {"edges": rows, "more": False}
+    first = next((node.id for node in _behind(graph, params)), 0)
+    found = (edge for node in _behind(graph, params) for edge in graph.graph.edges(node.id, types=types))
+    rows, all_of_them = _fitting(
+        ((one.source, one.target, one.type.value) for one in islice(found, skip, None)), params
+    )
+    if all_of_them or not rows:
+        return {"edges": rows, "more": False}
+    last = rows[-1][0]
+    of_last = sum(source == last for source, *_ in rows) + (skip if last == first else 0)
+    return {"edges": rows, "more": True, "after": last - 1, "skip": of_last}
 
 
 def _graph_counts(cognition: Cognition, space: str) -> dict[str, int]:
@@ -255,8 +267,9 @@ def _ids(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     """Ids of what was written after a change and meets a condition, in the order of writing."""
     limit = _whole(params, "limit", 1000, limits.ECC_PAGE_IDS)
     ids = cognition.vectors.select(space, _condition(params), after=_after(params), limit=limit + 1)
-    last = ids[:limit][-1][0] if ids else 0
-    return {"ids": [name for _, name in ids[:limit]], "after": last, "more": len(ids) > limit}
+    rows, all_of_them = _fitting(ids[:limit], params)
+    last = rows[-1][0] if rows else 0
+    return {"ids": [name for _, name in rows], "after": last, "more": len(ids) > limit or not all_of_them}
 
 
 def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
@@ -267,7 +280,8 @@ def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     if not named or type(skip) is not int or skip < 0:
         raise InvalidRequest("names are 1 to 8 fields, and skip is how many rows were read before")
     rows = cognition.vectors.facets(space, tuple(names or ()), _condition(params))
-    return {"rows": [[list(values), count] for values, count in rows[skip : skip + limit]], "total": len(rows)}
+    fit, _ = _fitting(([list(values), count] for values, count in rows[skip : skip + limit]), params)
+    return {"rows": fit, "total": len(rows)}
 
 
 def _status(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
