@@ -16,6 +16,7 @@ from weftos.ecc.causal.store import GraphStore
 from weftos.ecc.causal.walks import effects, roots, shortest_path, strongest_path, walk
 from weftos.ecc.universal import UniversalNodeId
 from weftos.ecc.vectors.filters import Filter
+from weftos.ecc.vectors.model import Stored
 from weftos.errors import FilterInvalid, GraphNotFound, GraphRefused, InvalidRequest
 from weftos.service.cognition import Cognition
 
@@ -248,19 +249,19 @@ def _entries(cognition: Cognition, space: str, params: Params) -> dict[str, Any]
     store = cognition.vectors
     ids = store.select(space, _condition(params), after=_after(params), limit=limit + 1)
     found = [one for one in store.get(space, [name for _, name in ids[:limit]]) if one is not None]
-    rows = []
-    for one in found:
-        row = {
-            "id": one.id,
-            "metadata": dict(one.metadata),
-            "document": one.document,
-            "op": one.op,
-            "chain_seq": one.chain_seq,
-        }
-        if params.get("vectors"):
-            row["vector"] = one.vector.astype("<f4").tobytes()
-        rows.append(row)
-    return {"entries": rows, "more": len(ids) > limit}
+    rows, all_of_them = _fitting((_entry(one, bool(params.get("vectors"))) for one in found), params)
+    return {"entries": rows, "more": len(ids) > limit or not all_of_them}
+
+
+def _entry(one: Stored, vectors: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": one.id,
+        "metadata": dict(one.metadata),
+        "document": one.document,
+        "op": one.op,
+        "chain_seq": one.chain_seq,
+    }
+    return row | {"vector": one.vector.astype("<f4").tobytes()} if vectors else row
 
 
 def _ids(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
