@@ -19,10 +19,11 @@ from weftos.ecc.passages.linking import FolderLinks, LinkType
 from weftos.ecc.passages.model import Document, universal_id
 from weftos.service.memory import GraphContent
 
-__all__ = ["TYPES", "Difference", "Mark", "difference", "wanted"]
+__all__ = ["LINKS", "TYPES", "Difference", "Mark", "difference", "ends_of", "is_of", "wanted"]
 
 #: Types of the edges that are made here; a document's order is in its passages' lines.
-TYPES: Final = (LinkType.CONTAINS.value, LinkType.IMPORTS.value, LinkType.REFERENCES.value)
+LINKS: Final = (LinkType.IMPORTS.value, LinkType.REFERENCES.value)
+TYPES: Final = (LinkType.CONTAINS.value, *LINKS)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def wanted(documents: Iterable[Document]) -> GraphContent:
-    """The nodes and edges of a folder, from all its documents; those without any edge are left out."""
+    """The edges of a folder, and the labels of all that could be their ends, from all its documents."""
     labels: dict[bytes, str] = {}
     # The document as a whole and its first section, which is the same, are one node; and what a thing is a part of.
     same: dict[bytes, bytes] = {}
@@ -91,35 +92,55 @@ def wanted(documents: Iterable[Document]) -> GraphContent:
             target = whole[target]
         if kind in TYPES and source != target:
             edges.add((source, target, kind))
-    ends = {end for source, target, _ in edges for end in (source, target)}
-    return GraphContent({node: labels[node] for node in ends}, edges)
+    return GraphContent(labels, edges)
 
 
-def difference(there: GraphContent, should: GraphContent, mark: Mark, keep: Collection[str] = ()) -> Difference:
-    """Tell what to remove and to add.
+def ends_of(edges: Iterable[tuple[bytes, bytes, str]]) -> set[bytes]:
+    """The nodes that edges have as their ends."""
+    return {end for source, target, _ in edges for end in (source, target)}
+
+
+def is_of(label: str, files: Collection[str]) -> bool:
+    """Whether a node is one of some files, or of files in some folders."""
+    return label in files or any(label[:place] in files for place, char in enumerate(label) if char in "#:/")
+
+
+def difference(
+    there: GraphContent,
+    should: GraphContent,
+    mark: Mark,
+    keep: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> Difference:
+    """Tell what to remove and to add. A node is there as long as it has an edge.
 
     Args:
-        there: what the graph holds of the folder.
-        should: as ``wanted`` gives it.
+        there: what the graph holds: of all the folder; or of ``only``, with all imports and references.
+        should: all of the folder, as ``wanted`` gives it.
         mark: stays.
         keep: paths, as they are shown, of files and folders that could not be read: what is there of them stays, with
             its edges.
+        only: paths, as they are shown, of the files that changed, came or went since the graph was in step.
     """
-    marks = {node for node, _ in mark.edge[:2]}
-    kept = marks | {node for node, label in there.labels.items() if keep and _is_of(label, keep)}
-    gone = [node for node, label in there.labels.items() if node not in kept and should.labels.get(node) != label]
-    removed = set(gone)
+    present = ends_of(should.edges)
+    kept = {node for node, _ in mark.edge[:2]}
+    kept |= {node for node, label in there.labels.items() if keep and is_of(label, keep)}
+    removed = {
+        node
+        for node, label in there.labels.items()
+        if node not in kept and (node not in present or should.labels[node] != label)
+    }
     left = {edge for edge in there.edges if not removed.intersection(edge[:2])}
-    edges_gone = [edge for edge in left - should.edges if not kept.intersection(edge[:2])]
+    ours = should.labels.keys() | there.labels.keys()
+    # What somebody else linked to a document is not ours to take away.
+    gone = [edge for edge in left - should.edges if not kept.intersection(edge[:2]) and ours.issuperset(edge[:2])]
+    removed |= (ends_of(there.edges - left) | ends_of(gone)) & should.labels.keys() - present - kept
     new = [
         ((source, should.labels[source]), (target, should.labels[target]), kind, 1.0)
         for source, target, kind in sorted(should.edges - left)
+        if only is None or kind in LINKS or is_of(should.labels[source], only)
     ]
-    return Difference(gone, edges_gone, new)
-
-
-def _is_of(label: str, files: Collection[str]) -> bool:
-    return any(label == file or (label.startswith(file) and label[len(file)] in "#:/") for file in files)
+    return Difference(sorted(removed), sorted(gone), new)
 
 
 def _short(label: str) -> str:

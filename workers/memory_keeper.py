@@ -17,13 +17,15 @@ from typing import Any, Final
 
 import msgspec
 
+from weftos import limits
 from weftos.agent.context import Context
 from weftos.ecc.passages.folder import LeftOut, list_folder
 from weftos.ecc.passages.model import Document
 from weftos.errors import AgentExited, GraphNotFound, GraphRefused, InvalidRequest, WeftError
+from weftos.service.memory import GraphContent
 
 from .memory_files import FIELDS, KEPT, Asked, Known, Result, content_digest, document_of, known_files
-from .memory_graph import TYPES, Mark, difference, wanted
+from .memory_graph import LINKS, TYPES, Mark, difference, ends_of, is_of, wanted
 from .pieces import PATIENCE_S, Pieces
 from .siblings import Siblings
 
@@ -33,6 +35,8 @@ __all__ = ["main"]
 #: it, so that all end at about the same time.
 _WORK_FILES: Final = 16
 _WORK_BYTES: Final = 128 * 1024
+#: Files that changed up to which only their part of the graph is asked for.
+_FEW: Final = 64
 #: Between two reports of progress, in seconds.
 _REPORT_S: Final = 0.1
 #: Files named in the answer, of each kind.
@@ -56,8 +60,11 @@ class _Keeper:
         self._not_outlined: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._linked: dict[str, int] = {}
-        self._changed = False
+        # Whether something differs from what was there, and whether an earlier run ended in the middle.
+        self._changed = self._left = False
         self._phase = "reading"
+        self._seconds: dict[str, float] = {}
+        self._since = time.monotonic()
         self._bytes = 0
         self._first_seq = 0
         self.pieces = Pieces(ctx)
@@ -80,7 +87,7 @@ class _Keeper:
         # Refuses a space with vectors of another provider before anything is read.
         memory.create(self._space, memory.provider.identity.dimension, texts=True)
         self._known = known_files(memory.fields(FIELDS, {"root": self._root}, space=self._space))
-        self._changed = self._was_left()
+        self._changed = self._left = self._was_left()
         self._first_seq = int(self._ctx.service.head()["head_seq"]) + 1
         work: list[Any] = []
         size = 0
@@ -139,13 +146,18 @@ class _Keeper:
         if self._phase == "reading":
             self._changed |= bool(self._gone())
             if self._changed and self._ask_outlines():
-                self._phase = "outlining"
+                self._enter("outlining")
                 return None
         if self._changed:
-            self._phase = "linking"
+            self._enter("linking")
             self._link()
             self._forget()
         return self._end()
+
+    def _enter(self, phase: str) -> None:
+        now = time.monotonic()
+        self._seconds[self._phase] = round(now - self._since, 3)
+        self._phase, self._since = phase, now
 
     def _ask_outlines(self) -> bool:
         """Have the files cut that did not change, for the links of all; says whether there are any."""
@@ -178,17 +190,40 @@ class _Keeper:
         # Also where no reader changed anything, but something is gone.
         causal.link_many([self._mark.edge], space=space)
         should = wanted(self._outlines[file] for file in sorted(self._outlines))
-        there = causal.content(f"{self._name}/", types=TYPES, space=space)
-        found = difference(there, should, self._mark, self._kept())
+        only = self._touched()
+        there = causal.content(f"{self._name}/", types=TYPES, space=space) if only is None else self._there(only)
+        found = difference(there, should, self._mark, self._kept(), only)
         causal.unlink_many([(node, None, None) for node in found.nodes_gone], space=space)
         causal.unlink_many(found.edges_gone, space=space)
         self._linked = {
-            "nodes": len(should.labels),
+            "nodes": len(ends_of(should.edges)),
             "edges": len(should.edges),
             "nodes_removed": len(found.nodes_gone),
             "edges_removed": len(found.edges_gone),
             "edges_added": causal.link_many(found.edges_new, space=space),
         }
+
+    def _touched(self) -> set[str] | None:
+        """Paths, as they are shown, of what changed, if the rest of the graph is in step; ``None`` for all."""
+        if self._left or not self._known:
+            return None
+        touched = {self._shown(file) for file, result in self._results.items() if result.status == "read"}
+        touched |= set(self._gone())
+        # Longer paths do not fit a label, so what is of them could not be asked for.
+        few = len(touched) <= _FEW and all(len(file.encode()) < limits.CAUSAL_LABEL_BYTES // 2 for file in touched)
+        return touched if few else None
+
+    def _there(self, files: set[str]) -> GraphContent:
+        """What the graph holds of some files, and all imports and references of the folder."""
+        causal, space = self._ctx.causal, self._space
+        labels: dict[bytes, str] = {}
+        edges = causal.edges(f"{self._name}/", types=LINKS, space=space)
+        for file in sorted(files):
+            found = causal.content(file, types=TYPES, space=space)
+            own = {node: label for node, label in found.labels.items() if is_of(label, {file})}
+            labels |= own
+            edges |= {edge for edge in found.edges if edge[0] in own}
+        return GraphContent(labels, edges)
 
     def _forget(self) -> None:
         """Forget the passages of what is gone, and take the mark away."""
@@ -198,7 +233,7 @@ class _Keeper:
             self._counts["removed_files"] += 1
             self._counts["removed"] += memory.forget(ids, space=space) if ids else 0
         node, by = self._mark.edge[:2]
-        there = self._ctx.causal.content(f"{self._name}/", types=("TriggeredBy",), space=space).edges
+        there = self._ctx.causal.edges(node[1], types=("TriggeredBy",), space=space)
         marks = {end for source, target, _ in there if source == node[0] for end in (source, target)} | {by[0]}
         # The mark itself goes last: until then the next run sees it.
         self._ctx.causal.unlink_many([(one, None, None) for one in sorted(marks - {node[0]})], space=space)
@@ -247,12 +282,14 @@ class _Keeper:
             **counts,
         }
         ack = self._ctx.service.append("app.memory.run", payload, key=f"memory-{self._run}", durable=True)
+        self._enter("done")
         failed = sorted((one.file, one.reason) for one in results if one.status == "failed")
         # Links, pipes and what was excluded are meant to be left out; what cannot be read is worth a name.
         named: list[tuple[str, str]] = [(one.file, one.why) for one in self._left_out if one.why in KEPT]
         named += [(one.file, one.reason) for one in results if one.status == "left out" and one.reason in KEPT]
         return payload | {
             "problems": [list(row) for row in (failed + sorted(named))[:_NAMES]],
+            "phases": self._seconds,
             "first_seq": self._first_seq,
             "last_seq": ack.seq,
         }

@@ -6,7 +6,6 @@ stands before the first change, so a run that ends in the middle is seen by the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from weftos.agent.context import Context
 from weftos.ecc.passages.cutting import cut
 from weftos.ecc.passages.folder import LeftOut, read_data, text_of
-from weftos.ecc.passages.model import Document, Passage
+from weftos.ecc.passages.model import Document
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import EmbeddingRefused, MessageTooLarge, MetadataInvalid, PassageRefused, VectorRefused
 
@@ -27,7 +26,7 @@ from .pieces import work_off
 
 __all__ = ["main"]
 
-#: Passages that are embedded and written together: some MB of vectors.
+#: Passages that are embedded together: some MB of vectors.
 _TOGETHER: Final = 512
 #: Errors that are about one passage: its file is reported and the others go on.
 _OF_A_FILE: Final = (EmbeddingRefused, MessageTooLarge, MetadataInvalid, PassageRefused, VectorRefused)
@@ -36,10 +35,25 @@ _OF_A_FILE: Final = (EmbeddingRefused, MessageTooLarge, MetadataInvalid, Passage
 class _Rows(msgspec.Struct):
     """Passages that are ready to be written."""
 
-    ids: list[str]
-    vectors: NDArray[np.float32]
-    metadata: list[dict[str, Value]]
-    documents: list[bytes]
+    ids: list[str] = []
+    vectors: list[NDArray[np.float32]] = []
+    metadata: list[dict[str, Value]] = []
+    documents: list[bytes] = []
+
+    def add(self, other: _Rows) -> None:
+        """Take in those of another file."""
+        self.ids += other.ids
+        self.vectors += other.vectors
+        self.metadata += other.metadata
+        self.documents += other.documents
+
+
+class _Ready(msgspec.Struct):
+    """A file whose passages are embedded."""
+
+    asked: Asked
+    result: Result
+    rows: _Rows
 
 
 class _Reader:
@@ -52,8 +66,26 @@ class _Reader:
         self._mark = mark
         self._marked = False
 
-    def read(self, asked: Asked) -> Result:
-        """Bring a file into memory, if its content is not there."""
+    def read(self, files: list[Asked]) -> list[Result]:
+        """Bring files into memory, those whose content is not there."""
+        found = [self._prepare(asked) for asked in files]
+        ready = [one for one in found if isinstance(one, _Ready)]
+        whole = _Rows()
+        for one in ready:
+            whole.add(one.rows)
+        try:
+            # Together they share requests, and waits for the disk.
+            self._write(whole)
+        except _OF_A_FILE:
+            done = [self._write_one(one) for one in ready]
+        else:
+            done = [one.result for one in ready]
+        for one, result in zip(ready, done, strict=True):
+            one.result = result if result.status == "failed" else self._without_others(one)
+        return [one.result if isinstance(one, _Ready) else one for one in found]
+
+    def _prepare(self, asked: Asked) -> Result | _Ready:
+        """Read a file, cut it and embed its passages. What is refused leaves the earlier version as it is."""
         data = read_data(self._root, asked.file)
         if isinstance(data, LeftOut):
             return Result(asked.file, "left out", data.why)
@@ -65,15 +97,38 @@ class _Reader:
             return Result(asked.file, "left out", text.why, source, len(data))
         try:
             document = self._cut(asked.file, text.text)
-            # All is embedded before anything is written: what is refused leaves the earlier version as it is.
-            parts = list(self._embedded(document, source))
-            self._write(parts)
+            rows = self._embed(document, source)
         except _OF_A_FILE as error:
             return Result(asked.file, "failed", str(error), source, len(data))
-        removed = self._forget_others(document) if asked.there else 0
-        status: Status = "read" if document.passages or removed else "empty"
-        counts = len(document.passages), removed
-        return Result(asked.file, status, "", source, len(data), *counts, outline_of(document))
+        status: Status = "read" if rows.ids else "empty"
+        outline = outline_of(document)
+        return _Ready(asked, Result(asked.file, status, "", source, len(data), len(rows.ids), 0, outline), rows)
+
+    def _write(self, rows: _Rows) -> None:
+        if not rows.ids:
+            return
+        if not self._marked:
+            self._ctx.causal.link_many([self._mark.edge], space=self._space)
+            self._marked = True
+        matrix = np.vstack(rows.vectors)
+        self._ctx.memory.put(rows.ids, matrix, rows.metadata, rows.documents, space=self._space, texts=True)
+
+    def _write_one(self, one: _Ready) -> Result:
+        try:
+            self._write(one.rows)
+        except _OF_A_FILE as error:
+            result = one.result
+            return Result(result.file, "failed", str(error), result.source, result.size)
+        return one.result
+
+    def _without_others(self, one: _Ready) -> Result:
+        """Take out the passages of a file that its new version does not have."""
+        if not one.asked.there:
+            return one.result
+        where = {"root": str(self._root), "file": self._shown(one.asked.file)}
+        gone = sorted(set(self._ctx.memory.ids(where, space=self._space)) - set(one.rows.ids))
+        removed = self._ctx.memory.forget(gone, space=self._space) if gone else 0
+        return msgspec.structs.replace(one.result, status="read", removed=removed)
 
     def outline(self, file: str) -> Result:
         """Cut a file whose content is in memory, for the links of the folder alone."""
@@ -93,36 +148,28 @@ class _Reader:
             PassageRefused: it cannot be cut.
         """
         try:
-            return cut(f"{self._root.name}/{file}", text)
+            return cut(self._shown(file), text)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             # Parsers of foreign formats stumble over foreign texts; one text must not end the job.
             raise PassageRefused(f"{file} cannot be cut: {type(error).__name__}: {error}"[:300]) from error
 
-    def _embedded(self, document: Document, source: str) -> Iterator[_Rows]:
-        for begin in range(0, len(document.passages), _TOGETHER):
-            part: tuple[Passage, ...] = document.passages[begin : begin + _TOGETHER]
-            yield _Rows(
-                [passage_id(one) for one in part],
-                self._ctx.memory.provider.embed([embedded_text(one) for one in part]),
-                [metadata_of(document, one, str(self._root), source) for one in part],
-                [one.text.encode("utf-8", "surrogatepass") for one in part],
-            )
+    def _embed(self, document: Document, source: str) -> _Rows:
+        """Embed the passages of a document.
 
-    def _write(self, parts: list[_Rows]) -> None:
-        self._set_mark()
-        for rows in parts:
-            self._ctx.memory.put(rows.ids, rows.vectors, rows.metadata, rows.documents, space=self._space, texts=True)
+        Raises:
+            EmbeddingRefused: one of them cannot be embedded.
+        """
+        passages, provider = document.passages, self._ctx.memory.provider
+        parts = [passages[begin : begin + _TOGETHER] for begin in range(0, len(passages), _TOGETHER)]
+        return _Rows(
+            [passage_id(one) for one in passages],
+            [provider.embed([embedded_text(one) for one in part]) for part in parts],
+            [metadata_of(document, one, str(self._root), source) for one in passages],
+            [one.text.encode("utf-8", "surrogatepass") for one in passages],
+        )
 
-    def _forget_others(self, document: Document) -> int:
-        """Take out the passages of a file that its new version does not have."""
-        there = self._ctx.memory.ids({"root": str(self._root), "file": document.file}, space=self._space)
-        gone = sorted(set(there) - {passage_id(one) for one in document.passages})
-        return self._ctx.memory.forget(gone, space=self._space) if gone else 0
-
-    def _set_mark(self) -> None:
-        if not self._marked:
-            self._ctx.causal.link_many([self._mark.edge], space=self._space)
-            self._marked = True
+    def _shown(self, file: str) -> str:
+        return f"{self._root.name}/{file}"
 
 
 def main(ctx: Context) -> None:
@@ -136,7 +183,7 @@ def main(ctx: Context) -> None:
     def do(piece: list[Any]) -> dict[str, Any]:
         kind, files = piece
         if kind == "read":
-            results = [reader.read(one) for one in msgspec.convert(files, list[Asked])]
+            results = reader.read(msgspec.convert(files, list[Asked]))
         else:
             results = [reader.outline(file) for file in files]
         return {"results": msgspec.msgpack.encode(results)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from weftos_workers.memory_files import Known, content_digest, document_of, embedded_text, known_files, outline_of
-from weftos_workers.memory_graph import Mark, difference, wanted
+from weftos_workers.memory_graph import LINKS, Mark, difference, ends_of, is_of, wanted
 
 from weftos.ecc.passages.cutting import cut
 from weftos.service.memory import GraphContent
@@ -33,7 +33,13 @@ def applied(there, found):
 
 
 def graph_of(folder):
+    """The graph of a folder, with its edge-less documents."""
     return wanted([cut(name, text) for name, text in sorted(folder.items())])
+
+
+def bare(graph):
+    """Without what has no edge: as a store has it."""
+    return GraphContent({node: graph.labels[node] for node in ends_of(graph.edges)}, graph.edges)
 
 
 def with_mark(graph):
@@ -43,20 +49,43 @@ def with_mark(graph):
 
 @given(_folders, _folders)
 def test_a_difference_leads_from_any_folder_to_any_other(before, after):
-    there, should = with_mark(graph_of(before)), graph_of(after)
+    there, should = with_mark(bare(graph_of(before))), graph_of(after)
     found = difference(there, should, MARK)
-    assert applied(there, found) == with_mark(should)
-    assert difference(with_mark(should), should, MARK) == type(found)([], [], [])
+    assert applied(there, found) == with_mark(bare(should))
+    assert difference(with_mark(bare(should)), should, MARK) == type(found)([], [], [])
+
+
+@given(_folders, _folders)
+def test_the_part_that_changed_is_enough(before, after):
+    touched = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    there, should = with_mark(bare(graph_of(before))), graph_of(after)
+    own = {node for node, label in there.labels.items() if is_of(label, touched)}
+    asked = GraphContent(
+        {node: there.labels[node] for node in own},
+        {edge for edge in there.edges if edge[2] in LINKS or edge[0] in own},
+    )
+    assert applied(there, difference(asked, should, MARK, (), touched)) == with_mark(bare(should))
+
+
+@given(_folders, _folders)
+def test_what_others_linked_stays(before, after):
+    there = with_mark(bare(graph_of(before)))
+    foreign = b"f" * 32
+    there.labels[foreign] = "somebody's"
+    there.edges.update({(node, foreign, "References") for node in list(there.labels) if node != foreign})
+    seen = GraphContent({node: label for node, label in there.labels.items() if node != foreign}, there.edges)
+    found = difference(seen, graph_of(after), MARK)
+    assert foreign not in found.nodes_gone
+    assert not [edge for edge in found.edges_gone if foreign in edge]
 
 
 @given(_folders, _folders, _names)
 def test_what_could_not_be_read_stays_with_its_edges(before, after, name):
     after.pop(name, None)
-    there = with_mark(graph_of(before))
+    there = with_mark(bare(graph_of(before)))
     found = applied(there, difference(there, graph_of(after), MARK, {name}))
     own = {node: label for node, label in there.labels.items() if label.partition("#")[0].partition(":")[0] == name}
     assert own.items() <= found.labels.items()
-    assert {edge for edge in there.edges if own.keys() & set(edge[:2]) == own.keys() & set(edge[:1])} >= set()
     inside = {edge for edge in there.edges if {edge[0], edge[1]} <= own.keys()}
     assert inside <= found.edges
 

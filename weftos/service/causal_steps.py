@@ -15,8 +15,9 @@ from weftos.service.protocol import Done
 
 __all__ = ["CausalSteps", "GraphContent"]
 
-#: Bytes of an edge or a node in a request around its label.
-_NODE_BYTES: Final = 64
+#: Bytes of a node in a request around its label, and of an edge.
+_NODE_BYTES: Final = 48
+_EDGE_BYTES: Final = 48
 #: Requests of a hundred bytes that are under way at once: they share one sync of the disk.
 _SMALL_UNDER_WAY: Final = 256
 
@@ -26,7 +27,7 @@ class GraphContent(msgspec.Struct, frozen=True):
 
     Attributes:
         labels: of its nodes, by universal id.
-        edges: between them: source, target, type.
+        edges: that leave them: source, target, type.
     """
 
     labels: dict[bytes, str]
@@ -60,30 +61,29 @@ class CausalSteps:
         return sum(one.count for one in done)
 
     def content(self, prefix: str, types: Sequence[str], space: str) -> Steps[GraphContent]:
-        """Ask for all nodes whose label begins with a text and for the edges among them."""
+        """Ask for the nodes whose label begins with a text, and for the edges that leave them."""
         labels: dict[bytes, str] = {}
-        names: dict[int, bytes] = {}
         asked: dict[str, Any] = {"prefix": prefix, "after": 0}
         more = True
         while more:
             values = yield from _graph_page("nodes", space, asked)
             for number, universal, label in values["nodes"]:
-                names[number], labels[universal] = universal, label
+                labels[universal] = label
                 asked["after"] = number
             more = values["more"]
+        return GraphContent(labels, (yield from self.edges(prefix, types, space)))
+
+    def edges(self, prefix: str, types: Sequence[str], space: str) -> Steps[set[tuple[bytes, bytes, str]]]:
+        """Ask for the edges that leave such nodes."""
         edges: set[tuple[bytes, bytes, str]] = set()
         asked = {"prefix": prefix, "types": list(types), "after": 0, "skip": 0}
-        more = bool(names)
+        more = True
         while more:
             values = yield from _graph_page("edges", space, asked)
-            edges |= {
-                (names[source], names[target], kind)
-                for source, target, kind in values["edges"]
-                if source in names and target in names
-            }
+            edges |= {(source, target, kind) for source, target, kind in values["edges"]}
             more = values["more"]
             asked |= {"after": values.get("after", 0), "skip": values.get("skip", 0)}
-        return GraphContent(labels, edges)
+        return edges
 
     def around(
         self, node: Named, depth: int, direction: str, types: Sequence[str], limit: int, space: str
@@ -109,15 +109,20 @@ class CausalSteps:
         size = 0
         for source, target, kind, weight in edges:
             ends = _named(source), _named(target)
-            own = _NODE_BYTES + sum(_NODE_BYTES + 4 * len(label) for _, label in ends)
+            own = _EDGE_BYTES + sum(_node_bytes(label) for name, label in ends if name not in nodes)
             if rows and size + own > self._room:
                 yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
                 nodes, rows, size = {}, [], 0
+                own = _EDGE_BYTES + sum(_node_bytes(label) for _, label in ends)
             places = [nodes.setdefault(name, (len(nodes), label))[0] for name, label in ends]
             rows.append((places[0], places[1], kind, float(weight)))
             size += own
         if rows:
             yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
+
+
+def _node_bytes(label: str) -> int:
+    return _NODE_BYTES + len(label.encode("utf-8", "surrogatepass"))
 
 
 def _graph_page(question: str, space: str, params: dict[str, Any]) -> Steps[dict[str, Any]]:

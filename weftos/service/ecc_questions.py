@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -187,20 +187,23 @@ def _all_nodes(cognition: Cognition, space: str, params: Params) -> dict[str, An
 
 
 def _all_edges(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
-    """A page of the edges that leave such nodes: source, target, type. The first ``skip`` of the first were read."""
+    """A page of the edges that leave such nodes: ids of both ends, type. The first ``skip`` of the first were read."""
     graph, skip, types = cognition.graph(space), params.get("skip", 0), _types(params)
     if type(skip) is not int or skip < 0:
         raise InvalidRequest("skip is how many edges of the node behind `after` were read before")
-    first = next((node.id for node in _behind(graph, params)), 0)
-    found = (edge for node in _behind(graph, params) for edge in graph.graph.edges(node.id, types=types))
-    rows, all_of_them = _fitting(
-        ((one.source, one.target, one.type.value) for one in islice(found, skip, None)), params
-    )
-    if all_of_them or not rows:
-        return {"edges": rows, "more": False}
-    last = rows[-1][0]
-    of_last = sum(source == last for source, *_ in rows) + (skip if last == first else 0)
-    return {"edges": rows, "more": True, "after": last - 1, "skip": of_last}
+    place = [0, 0]
+
+    def found() -> Iterator[tuple[bytes, bytes, str]]:
+        for number, node in enumerate(_behind(graph, params)):
+            first = 0 if number else skip
+            edges = graph.graph.edges(node.id, types=types)
+            for count, edge in enumerate(edges[first:], first):
+                # Where the next page begins if this edge does not fit.
+                place[:] = node.id - 1, count
+                yield node.universal_id, graph.graph.node(edge.target).universal_id, edge.type.value
+
+    rows, all_of_them = _fitting(found(), params)
+    return {"edges": rows, "more": not all_of_them, "after": place[0], "skip": place[1]}
 
 
 def _graph_counts(cognition: Cognition, space: str) -> dict[str, int]:

@@ -289,7 +289,7 @@ class Causal:
     def content(
         self, prefix: str, *, types: Sequence[str] = (), space: str = "", timeout_s: float = _S
     ) -> GraphContent:
-        """Return all nodes whose label begins with a text and the edges among them; none if there is no such graph.
+        """Return all nodes whose label begins with a text and the edges that leave them; none if there is no graph.
 
         Args:
             prefix: how the labels begin; empty for the whole graph.
@@ -298,6 +298,12 @@ class Causal:
             timeout_s: in seconds, for each page.
         """
         return _run(self._client, self._steps.content(prefix, types, space), timeout_s)
+
+    def edges(
+        self, prefix: str, *, types: Sequence[str] = (), space: str = "", timeout_s: float = _S
+    ) -> set[tuple[bytes, bytes, str]]:
+        """As ``content``, the edges alone: universal ids of source and target, and type."""
+        return _run(self._client, self._steps.edges(prefix, types, space), timeout_s)
 
     def why(
         self, node: Named, depth: int = 3, *, types: Sequence[str] = (), limit: int = 100, space: str = ""

@@ -157,6 +157,10 @@ class AsyncCausal:
         """As ``Causal.content``."""
         return await _run(self._ask, self._steps.content(prefix, types, space))
 
+    async def edges(self, prefix: str, *, types: Sequence[str] = (), space: str = "") -> set[tuple[bytes, bytes, str]]:
+        """As ``Causal.edges``."""
+        return await _run(self._ask, self._steps.edges(prefix, types, space))
+
     async def why(
         self, node: Named, depth: int = 3, *, types: Sequence[str] = (), limit: int = 100, space: str = ""
     ) -> list[dict[str, Any]]:
