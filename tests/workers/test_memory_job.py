@@ -49,7 +49,7 @@ def kernel(weftos_home):
     subprocess.run([*WEAVER, "kernel", "stop"], capture_output=True, timeout=60)
 
 
-def run(root, space="docs", exclude=(), readers=2):
+def run(root, space="docs", exclude=(), readers=1):
     return MemoryJob(root, space=space, readers=readers, exclude=list(exclude), profile="standard").run(
         show_progress=False
     )
@@ -150,27 +150,22 @@ def test_links_of_unchanged_files_follow_what_appears_and_goes(kernel, tmp_path)
         assert run(root, exclude=["c.*"])["passages_removed"] == 1
 
 
-def test_two_folders_of_one_name_are_told_apart_or_refused(kernel, tmp_path):
+def test_what_a_space_or_a_file_cannot_take_is_said(kernel, tmp_path):
     one, other = fill(tmp_path / "one" / "data"), fill(tmp_path / "other" / "data")
-    run(one)
+    # A line that is read, and does not fit a request in UTF-8.
+    (one / "wide.txt").write_text("界" * 30_000 + "\n")
+    summary = run(one)
+    assert (summary["read"], summary["failed"], summary["problems"][0][0]) == (5, 1, "wide.txt")
     with pytest.raises(InvalidRequest, match="--space"):
         run(other)
-    assert run(other, "second")["read"] == 5
+    with RpcClient(kernel.socket, timeout=20) as client:
+        entry = {"id": "x", "vector": b"\0\0\x80?" * 2, "metadata": {}}
+        client.call("ecc.put", {"space": "other", "dimension": 2, "entries": [entry]})
+    with pytest.raises(CollectionExists):
+        run(other, "other")
+    # Below another name it is another folder.
     assert run(tmp_path / "other")["read"] == 5
     assert run(one)["unchanged"] == 5
-
-
-def test_a_space_of_other_vectors_is_refused_before_anything_is_read(kernel, tmp_path):
-    root = fill(tmp_path / "data")
-    with RpcClient(kernel.socket, timeout=20) as client:
-        params = {
-            "space": "other",
-            "dimension": 2,
-            "entries": [{"id": "x", "vector": b"\0\0\x80?" * 2, "metadata": {}}],
-        }
-        client.call("ecc.put", params)
-    with pytest.raises(CollectionExists):
-        run(root, "other")
 
 
 class Killer:
@@ -210,13 +205,13 @@ def many(root):
     return fill(root, {f"f{n}.md": f"# File {n}\n" + f"words of {n} [next](f{n + 1}.md)\n\n" * 60 for n in range(120)})
 
 
-@pytest.mark.parametrize("victim", ["memory-reader", "memory-keeper"])
+@pytest.mark.parametrize("victim", ["memory-reader", pytest.param("memory-keeper", marks=pytest.mark.slow)])
 def test_a_killed_agent_leaves_nothing_wrong(kernel, tmp_path, victim):
     """A reader is restarted and does its piece again; without its keeper the job fails, and the next makes it good."""
     root = many(tmp_path / "data")
     with Killer(kernel, victim, 2 if victim == "memory-reader" else 1) as killer:
         if victim == "memory-reader":
-            summary = run(root)
+            summary = run(root, readers=2)
             assert sum(agent["restarts"] for agent in summary["agents"]) == len(killer.killed) >= 1
             assert (summary["read"], summary["failed"]) == (120, 0)
         else:
@@ -231,15 +226,6 @@ def test_a_killed_agent_leaves_nothing_wrong(kernel, tmp_path, victim):
         assert entries(client, "docs") == entries(client, "fresh")
     kept, fresh = graphs(kernel, "docs", "fresh")
     assert kept == fresh
-
-
-def test_a_passage_that_cannot_be_embedded_is_reported(kernel, tmp_path):
-    root = fill(tmp_path / "data")
-    # A line that is read, and does not fit a request in UTF-8.
-    (root / "wide.txt").write_text("界" * 30_000 + "\n")
-    summary = run(root)
-    assert (summary["read"], summary["failed"]) == (5, 1)
-    assert summary["problems"][0][0] == "wide.txt"
 
 
 def test_the_docs_of_this_project_on_the_command_line(weftos_home):
