@@ -275,6 +275,10 @@ SCRATCH_BYTES: Final = 1024 * 1024 * 1024
 SCRATCH_ENTRIES: Final = 1000
 #: Memory of an inventory's recorder, which holds every entry until the end: some ten million files.
 INVENTORY_MEMORY_BYTES: Final = 8 * 1024 * 1024 * 1024
+#: Memory of the keeper of `weaver run memory`, which holds the outline of a folder until it is linked (about a kilobyte
+#: for each passage), and of a reader: the largest file with the vectors of its passages, and what it knows of words.
+MEMORY_KEEPER_BYTES: Final = 8 * 1024 * 1024 * 1024
+MEMORY_READER_BYTES: Final = 1024 * 1024 * 1024
 
 # --- chain ------------------------------------------------------------------------------------------------------------
 
@@ -567,7 +571,7 @@ ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 ECC_WALK_NODES: Final = 1000
 #: Cross-references, or impulses, of one request.
 ECC_REFS: Final = 256
-#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+#: Ids, or rows of values, that one page may hold; it ends sooner where the answer is full.
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 5

@@ -61,19 +61,14 @@ def inventory(
     the log is verified first; then the folder is compared with what was recorded, leaving out what was left out then:
     exit 0 if nothing differs, 1 if something does, 2 if nothing was recorded, 5 if the log was changed.
     """
+    from weftos.cli.agent_job import readable_folder
     from weftos.cli.inventory_digests import check_target
     from weftos.cli.inventory_job import InventoryJob
     from weftos.errors import InvalidRequest
 
     if check and digests:
         raise click.UsageError("--digests writes what is recorded now; it does not go with --check")
-    try:
-        root = path.resolve(strict=True)
-        os.listdir(root)
-    except (OSError, RuntimeError) as error:
-        # RuntimeError: links that lead in a circle, as Python 3.11 says it.
-        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
-        raise InvalidRequest(f"{path} cannot be read as a folder: {reason}") from error
+    root = readable_folder(path)
     if digests is not None:
         check_target(digests)
     job = InventoryJob(root, hashers=hashers or os.cpu_count() or 1, exclude=list(exclude) or None, profile=profile)

@@ -1,4 +1,4 @@
-"""The progress bar of an inventory, on standard error and only on a terminal."""
+"""The progress bar of a job that reads a folder, on standard error and only on a terminal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def progress(wanted: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
 
     columns = (TextColumn("{task.fields[files]:,} files"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("hashing", total=None, files=0)
+        task = bar.add_task("reading", total=None, files=0)
 
         def update(found: dict[str, Any]) -> None:
             if found:
-                # Known once the scanner has seen the whole folder; until then the bar only shows that work goes on.
+                # Known once the whole folder was listed; until then the bar only shows that work goes on.
                 bar.update(task, completed=found["bytes"], files=found["files"], total=found["total_bytes"])
 
         yield update
