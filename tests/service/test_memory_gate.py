@@ -89,7 +89,7 @@ def test_rules_count_for_memory_at_once(kernel):
     client = kernel.agent(1).client()
     memory = Memory(client)
     memory.remember("before")
-    supersede(kernel, Draft(added=(rule("deny", "ecc.embed", "ecc.search"),)))
+    supersede(kernel, Draft(reason="r", rules=(rule("deny", "ecc.embed", "ecc.search"),)))
     with pytest.raises(GovernanceDenied, match="OPS-007"):
         memory.remember("after")
     with pytest.raises(GovernanceDenied, match="OPS-007"):
@@ -102,12 +102,12 @@ def test_what_a_person_approved_is_done_once_and_on_the_log(kernel):
     client = kernel.agent(1, scope="keeper").client()
     memory = Memory(client)
     ids = memory.remember(["one", "two"])
-    supersede(kernel, Draft(added=(rule("require_approval", "ecc.forget"),)))
+    supersede(kernel, Draft(reason="r", rules=(rule("require_approval", "ecc.forget"),)))
     with pytest.raises(GateDeferred):
         memory.forget(ids[0])
     waiting = ask(kernel, "pending")["requests"]
     assert [(one["action"], one["context"]) for one in waiting] == [("ecc.forget", {"space": "agent/keeper"})]
-    number = waiting[0]["id"]
+    number = client.gate("ecc.forget", {"space": "agent/keeper"}).request
     kernel.ask(p.ChangeGovernance(p.ApproveRequest(number, 600.0), "user:ann", 1000, "it is old"))
     held = client.require("ecc.forget", {"space": "agent/keeper"}, wait_s=10)
     client.held = held
