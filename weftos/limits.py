@@ -599,6 +599,8 @@ VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 VECTOR_CALIBRATION_QUERIES: Final = 200
 VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 VECTOR_CALIBRATION_RECALL: Final = 0.97
+#: How many times longer the list is made than was found: rows of the segment are easier queries than others.
+VECTOR_CALIBRATION_MARGIN: Final = 2
 #: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.

@@ -116,13 +116,14 @@ class Table:
         matrix = self.vectors[:rows]
         return exact_top(matrix, queries, k, metric, None if allowed.all() else np.flatnonzero(allowed))
 
-    def id_at(self, slot: int) -> bytes:
-        """Return the id in a slot."""
-        return self.ids[slot].encode()
-
     def record(self, slot: int, *, whole: bool = True) -> tuple[bytes, bytes]:
         """Return metadata and document of a slot; the document is empty if the record is not read ``whole``."""
         return self.raw[slot], self.documents[slot] if whole else b""
+
+    def entries(self, slots: list[int], *, whole: bool) -> list[tuple[str, int, bytes, bytes]]:
+        """Return id, number of the mutation, metadata and document of slots; documents are empty if not ``whole``."""
+        ops = self.ops[slots].tolist()
+        return [(self.ids[slot], op, *self.record(slot, whole=whole)) for slot, op in zip(slots, ops, strict=True)]
 
     def _slot(self) -> int:
         if self._free:
