@@ -25,15 +25,18 @@ __all__ = [
     "BootFailed",
     "BudgetExhausted",
     "BudgetUnknown",
+    "CalibrationInvalid",
     "CapabilityDenied",
     "ChainCorrupted",
     "ChainError",
     "ChannelClosed",
+    "ClockRefused",
     "CollectionExists",
     "CollectionNotFound",
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
+    "CrossRefRefused",
     "CycleRefused",
     "DelegationError",
     "DelegationExpired",
@@ -44,12 +47,22 @@ __all__ = [
     "DimensionMismatch",
     "DoorbellLost",
     "EccError",
+    "EccUnavailable",
+    "EmbeddingDenied",
+    "EmbeddingInvalid",
+    "EmbeddingNotInstalled",
+    "EmbeddingRefused",
+    "EmbeddingUnavailable",
     "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "GraphNotFound",
     "GraphRefused",
     "IdempotencyConflict",
+    "IdentityMismatch",
+    "ImpulseQueueFull",
+    "ImpulseRefused",
     "InvalidRequest",
     "InvalidStateTransition",
     "JournalDamaged",
@@ -64,6 +77,7 @@ __all__ = [
     "NodeInvalid",
     "NodeNotEmpty",
     "NodeNotFound",
+    "PassageRefused",
     "PathInvalid",
     "PayloadRefused",
     "PeerRefused",
@@ -76,6 +90,8 @@ __all__ = [
     "ResourceLimitExceeded",
     "RingCorrupted",
     "RingFull",
+    "SandboxFailed",
+    "SealFailed",
     "SealGap",
     "SealInvalid",
     "SegmentInvalid",
@@ -89,8 +105,10 @@ __all__ = [
     "SpawnFailed",
     "SplitView",
     "StorageFailed",
+    "TileProcessLost",
     "TokenRefused",
     "TreeError",
+    "UniversalIdInvalid",
     "VaultDamaged",
     "VectorRefused",
     "VectorsDamaged",
@@ -730,6 +748,31 @@ class EccError(WeftError):
     code = "ecc"
 
 
+class EccUnavailable(EccError):
+    """The stores of the cognitive layer cannot be used: damaged, without room, or failed before. Log and gate go on."""
+
+    code = "ecc.unavailable"
+
+
+class GraphNotFound(EccError):
+    """A memory space has no causal graph."""
+
+    code = "ecc.graph_not_found"
+
+
+class SealFailed(EccError):
+    """A segment of the vector index could not be built. The index is as it was."""
+
+    code = "ecc.seal_failed"
+
+
+class IdentityMismatch(EccError):
+    """Vectors of one model were to be compared or kept with those of another."""
+
+    code = "ecc.identity"
+    exit_code = 2
+
+
 class JournalDamaged(EccError):
     """A file of the cognitive layer is not what was written: altered, shortened, or another's. Nothing was changed."""
 
@@ -762,6 +805,32 @@ class EmbeddingRefused(EccError):
     exit_code = 2
 
 
+class EmbeddingUnavailable(EccError):
+    """A server of embeddings cannot be reached, takes too long, or has no capacity. The same call may work later."""
+
+    code = "ecc.embedding_unavailable"
+
+
+class EmbeddingDenied(EccError):
+    """A server of embeddings does not take the key, or the key cannot be read. The message never holds the key."""
+
+    code = "ecc.embedding_denied"
+    exit_code = 3
+
+
+class EmbeddingInvalid(EccError):
+    """What a server or a model gave is no answer to what was asked: another count, dimension, or no finite numbers."""
+
+    code = "ecc.embedding_invalid"
+    exit_code = 5
+
+
+class EmbeddingNotInstalled(EccError):
+    """A provider of embeddings needs packages that are not installed. The message names the extra to install."""
+
+    code = "ecc.embedding_not_installed"
+
+
 class PassageRefused(EccError):
     """A folder or a document cannot be cut into passages: it cannot be read, or is larger than the limits."""
 
@@ -779,6 +848,52 @@ class MetadataInvalid(EccError):
     """Metadata of an entry has a value that is no finite number, text or boolean."""
 
     code = "ecc.metadata"
+
+
+class ClockRefused(EccError):
+    """A time is none, or that of another node is too far ahead of this one's clock. It was not taken over."""
+
+    code = "ecc.clock"
+
+
+class UniversalIdInvalid(EccError):
+    """Bytes, a text or a number make no universal id or kind of structure."""
+
+    code = "ecc.universal_id"
+
+
+class CrossRefRefused(EccError):
+    """A cross-reference cannot be kept: its type is unknown, it contradicts one that is there, or the store is full."""
+
+    code = "ecc.crossref"
+
+
+class ImpulseRefused(EccError):
+    """An impulse cannot be queued: its payload, strength or type is outside the limits. Nothing was queued."""
+
+    code = "ecc.impulse"
+
+
+class ImpulseQueueFull(ImpulseRefused):
+    """The queue of impulses is full, and nothing in it is weaker than the new one. Emit again when it was worked off.
+
+    Attributes:
+        count: impulses that wait.
+        size: bytes that they have.
+    """
+
+    code = "ecc.impulse_queue_full"
+
+    def __init__(self, message: str, *, count: int = 0, size: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
+        self.size = size
+
+
+class CalibrationInvalid(EccError):
+    """A calibration cannot be made with these settings, or a stored one is damaged or of another machine."""
+
+    code = "ecc.calibration"
 
 
 class VectorRefused(EccError):

@@ -235,6 +235,28 @@ SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.
 LIMIT_WARNING_RATIO: Final = 0.8
 
+# --- what the system refuses to agents --------------------------------------------------------------------------------
+
+#: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
+REFUSAL_KINDS_MAX: Final = 64
+#: How often what was refused again is put on the log, in seconds, for each agent.
+REFUSALS_SUM_S: Final = 3.0
+#: Refused calls that the kernel answers for one agent without a pause; then it is kept waiting.
+REFUSALS_BURST: Final = 128
+#: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. With
+#: those, floods cost the kernel some 4 % of a processor, whoever makes them (``python -m weftos.bench gate``).
+REFUSALS_PER_S: Final = 640
+#: Of those, how many in one turn of the kernel's loop for one agent.
+REFUSALS_PER_TURN: Final = 16
+#: What a record says of a refused path, in characters: a sum over all kinds fits a frame to the service.
+REFUSAL_ABOUT_CHARS: Final = 200
+#: Messages of the system's audit taken in one turn of the kernel's loop.
+AUDIT_PER_TURN: Final = 64
+#: How long the system may take to tell whether its audit is on, in seconds; it takes less than a millisecond.
+AUDIT_ANSWER_S: Final = 1.0
+#: Denials kept until the system has told whose they are, and ended agents to whom late ones can still belong.
+AUDIT_WAITING_MAX: Final = 256
+
 # --- default limits of an agent ---------------------------------------------------------------------------------------
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
@@ -518,6 +540,9 @@ BUDGET_LOOP_ACTIONS: Final = 256
 #: How long who asks the service one thing looks for the answer before sleeping, in seconds: the service decides and
 #: writes within 60 microseconds, and to be woken takes as long again.
 SERVICE_SPIN_S: Final = 200e-6
+#: Bytes of an answer around its content, and characters of the text of a refusal: both must fit a record of any ring.
+SERVICE_ANSWER_HEAD_BYTES: Final = 256
+SERVICE_REFUSAL_CHARS: Final = 800
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16
@@ -526,6 +551,91 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 
 #: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
+#: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
+ECC_COMMIT_S: Final = 0.25
+#: Characters of the name of a memory space.
+ECC_SPACE_CHARS: Final = 160
+#: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.
+ECC_SEARCH_VECTORS: Final = 256
+ECC_SEARCH_K: Final = 1000
+ECC_SEARCH_EF: Final = 4096
+#: What the searches of one agent may take of a round, in seconds: everybody else waits meanwhile.
+ECC_ROUND_S: Final = 0.005
+#: Size of a graph's journal at which a snapshot takes its place, in bytes: a start reads half a second at most.
+ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
+#: Nodes that one answer about a graph may hold.
+ECC_WALK_NODES: Final = 1000
+#: Cross-references, or impulses, of one request.
+ECC_REFS: Final = 256
+#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+ECC_PAGE_IDS: Final = 4096
+#: How far the builder of segments stands back behind everybody else; see nice(2).
+ECC_BUILDER_NICE: Final = 5
+#: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
+#: snapshots of a store of any size cost about as much as its journal.
+ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
+ECC_JOURNAL_CUT_RATIO: Final = 2
+#: Changes of a store that make one record of its journal, in bytes; more become several.
+ECC_CHANGES_BYTES: Final = 4 * 1024 * 1024
+#: How far the clock of another node may be ahead, in milliseconds: NTP keeps clocks within some tens; a minute is a
+#: clock that was never set.
+HLC_DRIFT_MS: Final = 60_000
+#: Cross-references of one store: about a kilobyte each in memory, with their indexes.
+CROSSREFS: Final = 4_000_000
+#: Impulses that wait in one queue, and their bytes: some minutes of a busy node; beyond that nobody works them off.
+IMPULSES: Final = 100_000
+IMPULSES_BYTES: Final = 64 * 1024 * 1024
+#: Bytes that an impulse counts beside its payload: about what its fields have on the disk.
+IMPULSE_OVERHEAD_BYTES: Final = 96
+#: Payload of one impulse, in bytes of JSON, and how deep it nests: it says what happened, content is an artifact.
+IMPULSE_PAYLOAD_BYTES: Final = 64 * 1024
+IMPULSE_PAYLOAD_DEPTH: Final = 32
+#: Milliseconds until an impulse that was handed out and not done is handed out again: a hundred ticks of 50 ms.
+IMPULSE_LEASE_MS: Final = 5_000
+#: How often an impulse is handed out before it is dead: what kills its consumer kills it this often at most.
+IMPULSE_ATTEMPTS: Final = 5
+#: Dead impulses that are kept for a look.
+IMPULSES_DEAD: Final = 1_000
+#: Milliseconds in which the strength of an impulse halves, and the strength below which it expires: an impulse of full
+#: strength waits for about an hour and a half.
+IMPULSE_HALF_LIFE_MS: Final = 10 * 60 * 1000
+IMPULSE_FLOOR: Final = 0.002
+#: Milliseconds between cognitive ticks at the start, at least and at most, and the share of them that a tick may take:
+#: twenty ticks a second are quick for a person; a thousand leave no time for anything else on two cores.
+TICK_INTERVAL_MS: Final = 50.0
+TICK_MIN_MS: Final = 1.0
+TICK_MAX_MS: Final = 1_000.0
+TICK_BUDGET_RATIO: Final = 0.3
+#: Seconds of ticks that one adaptation of the interval looks at.
+TICK_WINDOW_S: Final = 30.0
+#: Impulses that one tick works off at most, those that are embedded in one call, and neighbours that each is linked to.
+TICK_IMPULSES: Final = 64
+TICK_CHUNK: Final = 16
+TICK_NEIGHBOURS: Final = 5
+#: Cosine from which two impulses correlate, and below which they are not linked at all.
+TICK_CORRELATION: Final = 0.7
+TICK_LINK_FLOOR: Final = 0.3
+#: Milliseconds that ticks do nothing after one that failed; doubled for each in a row, up to the second figure. Without
+#: it a log that is away for a minute would use up the attempts of every impulse.
+TICK_RETRY_MS: Final = 100
+TICK_RETRY_MAX_MS: Final = 30_000
+#: What a calibration measures: vectors in the index, numbers in a vector, runs, and runs before them that do not count.
+CALIBRATION_SIZES: Final = (1_000, 10_000)
+CALIBRATION_DIMENSIONS: Final = 384
+CALIBRATION_RUNS: Final = 100
+CALIBRATION_WARM_UP: Final = 10
+#: Most vectors that one calibration takes: 384 numbers each make 1.5 GB.
+CALIBRATION_VECTORS: Final = 1_000_000
+#: Links of a node, candidates and results of a search in the index that is measured.
+CALIBRATION_HNSW_LINKS: Final = 16
+CALIBRATION_HNSW_SEARCH: Final = 64
+CALIBRATION_NEIGHBOURS: Final = 10
+#: Nodes of the graph whose spectrum is measured.
+CALIBRATION_SPECTRAL_NODES: Final = 1_000
+#: Seconds after which the index stops growing, so that a busy machine does not wait for it.
+CALIBRATION_TIME_S: Final = 2.0
+#: Largest file of a calibration that is read, in bytes.
+CALIBRATION_FILE_BYTES: Final = 64 * 1024
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000
@@ -548,6 +658,30 @@ EMBED_WORD_CHARS: Final = 40
 #: Dimensions that a provider may be set to.
 EMBED_DIMENSION_MIN: Final = 16
 EMBED_DIMENSION_MAX: Final = 4096
+#: Texts in one request to a server of embeddings: the usual servers take 32 to 2048.
+EMBED_HTTP_BATCH: Final = 64
+EMBED_HTTP_BATCH_MAX: Final = 2048
+#: Time for one request and its answer as a whole, in seconds; the most that may be set.
+EMBED_HTTP_SECS: Final = 30.0
+EMBED_HTTP_SECS_MAX: Final = 600.0
+#: Times that one request is sent; the wait after the first, doubled after each; the longest wait, also when the server
+#: asks for one (Retry-After), in seconds.
+EMBED_HTTP_TRIES: Final = 4
+EMBED_HTTP_TRIES_MAX: Final = 10
+EMBED_HTTP_WAIT_SECS: Final = 0.5
+EMBED_HTTP_WAIT_MAX_SECS: Final = 30.0
+#: Bytes of an answer for one number of a vector (a double takes up to 24 in JSON, with blanks), and besides.
+EMBED_HTTP_NUMBER_BYTES: Final = 40
+EMBED_HTTP_EXTRA_BYTES: Final = 64 * 1024
+#: Largest key of a server, in bytes.
+EMBED_HTTP_KEY_BYTES: Final = 4096
+#: Characters of a server's own words that go into an error.
+EMBED_HTTP_WORDS: Final = 200
+#: Windows of one model that are computed at once: 32 of 256 tokens take some 100 MB.
+EMBED_LOCAL_WINDOWS: Final = 32
+#: Largest file of a model that is loaded, in bytes, and largest of its small ones (settings, tokenizer).
+EMBED_LOCAL_MODEL_BYTES: Final = 4 * 1024**3
+EMBED_LOCAL_FILE_BYTES: Final = 64 * 1024 * 1024
 #: Largest document that is cut into passages, in bytes, and files of one folder.
 PASSAGE_FILE_BYTES: Final = 4 * 1024 * 1024
 PASSAGE_FILES: Final = 1_000_000

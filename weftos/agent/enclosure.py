@@ -6,6 +6,7 @@ A strict agent that lacks something ends here; any other one goes on, and what i
 from __future__ import annotations
 
 import os
+import time
 from typing import Final
 
 from weftos.agent import confine
@@ -38,10 +39,12 @@ def enclose(boot: AgentBoot, control: FrameChannel[f.ToAgent]) -> list[str]:
     rollup = _rollup() if plan.confined and plan.hand_over else -1
     try:
         in_force = confine.apply_limits(boot.spec.limits)
-        failed = apply.confine(plan)
+        failed = apply.confine(plan, hand_over=lambda listener: control.send_wait(f.Listening(), [listener]))
+        unheard = failed.get("refused calls", "")
         measures = probe.probe(plan, failed, in_force)
         lacking = probe.lacking(plan, measures)
-        control.send_wait(f.Confined(measures, lacking), [rollup] if rollup >= 0 else [])
+        found = f.Confined(measures, lacking, unheard, _coarse_time())
+        control.send_wait(found, [rollup] if rollup >= 0 else [])
     finally:
         if rollup >= 0:
             os.close(rollup)
@@ -51,6 +54,11 @@ def enclose(boot: AgentBoot, control: FrameChannel[f.ToAgent]) -> list[str]:
             f"the profile {plan.profile} demands what is not in force here: {wanting}; `weaver doctor` says what to do"
         )
     return in_force
+
+
+def _coarse_time() -> float:
+    """By the clock with which the system's audit stamps what it tells."""
+    return time.clock_gettime(time.CLOCK_REALTIME_COARSE) if hasattr(time, "CLOCK_REALTIME_COARSE") else time.time()
 
 
 def _rollup() -> int:

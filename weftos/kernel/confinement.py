@@ -51,6 +51,7 @@ def plan(core: Core, agent: Agent) -> Plan:
     if parent is not None and program is not None and not may_read(_plan(core, parent), program):
         raise SandboxFailed(f"agent {parent.pid} may not start {program}: it may not read it")
     apply.prepare(made)
+    core.refusals.begin(agent)
     return made
 
 
@@ -68,7 +69,8 @@ def _plan(core: Core, entry: ProcessEntry) -> Plan:
         program=parse_program(entry.spec.program).path,
     )
     name = process_name(instance_tag(str(home.root)))
-    return plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name)
+    audited = core.refusals.audit.open
+    return plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name, audited=audited)
 
 
 def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
@@ -79,8 +81,9 @@ def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
         return
     entry.measures = [
         msgspec.structs.replace(one, name=one.name[:64], detail=one.detail[: limits.RIGHTS_NAME_CHARS])
-        for one in frame.measures[:64]
+        for one in frame.measures[:62]
     ]
+    entry.measures += core.refusals.confined(agent, frame.unheard, frame.tried_at)
     if fds and agent.rollup < 0:
         agent.rollup = fds.pop(0)
     close_all(fds)
@@ -94,8 +97,9 @@ def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
     core.record("agent.confined", payload, source="supervisor", subject=entry.agent_id)
 
 
-def close(agent: Agent) -> None:
-    """Forget what belonged to the incarnation that has ended."""
+def close(core: Core, agent: Agent, os_pid: int) -> None:
+    """Forget what belonged to the incarnation that has ended, when what it was refused is on the log."""
+    core.refusals.end(agent, os_pid)
     if agent.rollup >= 0:
         os.close(agent.rollup)
         agent.rollup = -1

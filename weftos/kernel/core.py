@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,6 +29,7 @@ from weftos.kernel.fork import ChildHandle
 from weftos.kernel.gatekeeper import Gatekeeper
 from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
+from weftos.kernel.listener import Listener
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.scratch import ScratchFolders
@@ -38,6 +39,9 @@ from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
 from weftos.kernel.token_table import TokenTable
 from weftos.kernel.topics import TopicTable
 from weftos.service import protocol as p
+
+if TYPE_CHECKING:
+    from weftos.kernel.refusals import RefusalDesk
 
 __all__ = ["Agent", "Core"]
 
@@ -75,6 +79,8 @@ class Agent:
     broken_rings: int = 0
     #: Tells how much memory the process uses, where the kernel may not ask by itself; -1 for none.
     rollup: int = -1
+    #: Answers the calls that its filter refuses, where the kernel is shown them.
+    listener: Listener | None = None
     artifacts: ArtifactShare = field(default_factory=ArtifactShare)
 
     @property
@@ -138,6 +144,7 @@ class Core:
         self.changing = asyncio.Lock()
         self.tokens: TokenTable
         self.settings: SettingsKeeper
+        self.refusals: RefusalDesk
         self.unclean_shutdown = False
         self.scratch = ScratchFolders(home.scratch)
         #: The configuration file that was named at the start, if one was.

@@ -38,6 +38,7 @@ from weftos.kernel.ledgers import ledger_settings
 from weftos.kernel.letters import bury_unread, settle_dead_reader
 from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
+from weftos.kernel.refusals import RefusalDesk
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.retention import retention_policy
@@ -71,6 +72,7 @@ class Kernel:
 
     def __init__(self, home: Home, config: Config, log_fd: int = 2) -> None:
         self.core = core = Core(home, config)
+        core.refusals = RefusalDesk(core)
         self._log_fd = log_fd
         self._lock = InstanceLock(home.lock)
         self.registry = ServiceRegistry()
@@ -142,7 +144,7 @@ class Kernel:
             core.emit(log, LogLevel.WARN, line)
         soft, hard = getrlimit(RLIMIT_NOFILE)
         if soft < hard:
-            # One descriptor for each ring and five for each agent; the agents get limits of their own.
+            # One descriptor for each ring and six for each agent; the agents get limits of their own.
             setrlimit(RLIMIT_NOFILE, (hard, hard))
 
     async def _boot_config(self) -> None:
@@ -168,6 +170,7 @@ class Kernel:
             "retention": retention_policy(core.home, core.config.chain),
             "cedar_policies": str(core.home.cedar_policies),
             "vault": vault_settings(core),
+            "ecc_dir": str(core.home.ecc),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))
@@ -218,6 +221,8 @@ class Kernel:
 
     async def _boot_agents(self) -> None:
         prepare_agents()
+        self.core.refusals.open()
+        self._undo.append(("the reader of refusals", self.core.refusals.close))
         left = confinement.begin(self.core)
         self._say("Supervisor ready" + (f"; {left} scratch folders of an earlier boot are removed" if left else ""))
 

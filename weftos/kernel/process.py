@@ -22,6 +22,7 @@ from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableF
 from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
 from weftos.sandbox.measure import Measure
+from weftos.sandbox.refusals import Tally
 from weftos.service.keyed import scope_of
 
 __all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
@@ -81,6 +82,12 @@ class ProcessEntry:
     isolation: list[str] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     cpu_before: float = 0.0
+
+    # written by the desk of refusals; of the present incarnation, or the last
+    tally: Tally = field(default_factory=Tally)
+    unheard: str = ""
+    paths_heard: bool = False
+    tried_at: float = 0.0
 
     # written by the agent's own notes, claims and nothing more
     note: tuple[str, str, str] | None = None

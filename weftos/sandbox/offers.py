@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from weftos.sandbox import landlock, seccomp
+from weftos.sandbox.audit_state import why_not
 
 __all__ = ["Offers", "controllers", "offers"]
 
@@ -26,6 +27,8 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
         machine: name of the processor.
         landlock: newest ABI of Landlock that is used; 0 without it.
         seccomp: whether system calls can be filtered.
+        notices: whether refused calls can be shown to the kernel.
+        unread: why what Landlock refuses cannot be read from the system's audit; empty if it can.
         cgroup_controllers: controllers of cgroup v2 that the kernel could use for agents; empty without it.
         user_namespaces: whether an unprivileged process may make one.
         root: whether this process is root.
@@ -35,6 +38,8 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     landlock: int
     seccomp: bool
+    notices: bool
+    unread: str
     cgroup_controllers: list[str]
     user_namespaces: bool
     root: bool
@@ -47,6 +52,8 @@ def offers() -> Offers:
         machine=platform.machine(),
         landlock=landlock.abi(),
         seccomp=seccomp.offered(),
+        notices=seccomp.notifies(),
+        unread=why_not(),
         cgroup_controllers=controllers(),
         user_namespaces=_number(_USER_NAMESPACES) > 0,
         root=sys.platform == "linux" and os.geteuid() == 0,

@@ -55,6 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         fork: whether it may have processes of its own.
         name: short name of the process.
         hand_over: whether the kernel needs a descriptor to see how much memory it uses.
+        audited: whether the kernel reads what the system's audit says of refused paths; it is then to say it of
+            programs that the agent executes as well.
     """
 
     profile: Profile
@@ -66,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fork: bool = True
     name: str = ""
     hand_over: bool = False
+    audited: bool = False
 
     @property
     def confined(self) -> bool:
@@ -73,7 +76,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.profile != "trusted"
 
 
-def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: Places, *, name: str = "") -> Plan:
+def plan_for(
+    capabilities: AgentCapabilities,
+    amounts: ResourceLimits,
+    places: Places,
+    *,
+    name: str = "",
+    audited: bool = False,
+) -> Plan:
     """Make the plan for an agent.
 
     Args:
@@ -81,6 +91,7 @@ def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: P
         amounts: its limits.
         places: its folders and its program.
         name: short name for the process.
+        audited: whether the kernel reads the system's audit.
     """
     sandbox = capabilities.sandbox
     return Plan(
@@ -93,4 +104,5 @@ def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: P
         fork=amounts.processes != 1,
         name=name,
         hand_over=os.geteuid() != 0,
+        audited=audited,
     )

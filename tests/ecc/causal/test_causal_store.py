@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dying_files import DyingFiles
 
 from weftos.disk.files import RealFiles
 from weftos.ecc.causal.graph import Edge, EdgeType
 from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.journal import HEADER_BYTES
 from weftos.errors import CycleRefused, GraphRefused, JournalDamaged, JournalFailed
-
-CALLS = ("create", "open_append", "write", "sync_data", "sync_file", "sync_dir", "truncate", "rename", "unlink")
-
-
-class DyingFiles(RealFiles):
-    """Every call from the n-th on fails, as if the process were gone."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def __getattribute__(self, name: str) -> object:
-        if name in CALLS:
-            self.left -= 1
-            if self.left < 0:
-                raise OSError(errno.EIO, "gone")
-        return object.__getattribute__(self, name)
 
 
 def _work(store: GraphStore, roots: list[bytes]) -> None:

@@ -34,6 +34,9 @@ class EdgeType(enum.Enum):
     CONTRADICTS = "Contradicts"
     TRIGGERED_BY = "TriggeredBy"
     EVIDENCE_FOR = "EvidenceFor"
+    CONTAINS = "Contains"
+    IMPORTS = "Imports"
+    REFERENCES = "References"
 
 
 _TYPES: Final = tuple(EdgeType)

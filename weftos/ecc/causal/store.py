@@ -80,8 +80,8 @@ def _apply(graph: CausalGraph, change: _Change, op: int) -> int:
         case _AddNode():
             return graph.add_node(change.label, created_at=change.created_at, universal_id=change.universal_id, op=op)
         case _Link():
-            columns = _unpacked(change.columns, _GIVEN)
-            return graph.link_arrays(*columns, np.full(len(columns[0]), op, np.uint64))
+            sources, targets, kinds, weights, created_at = _unpacked(change.columns, _GIVEN)
+            return graph.link_arrays(sources, targets, kinds, weights, created_at, np.full(len(sources), op, np.uint64))
         case _Unlink():
             return graph.unlink(change.source, change.target, change.kind)
         case _RemoveNode():
@@ -179,6 +179,11 @@ class GraphStore:
             raise GraphRefused(f"change {last} is not one that waits for a record of the log")
         self._write(msgspec.msgpack.encode(_Committed(last, seq)))
         self.commitment.commit(last, seq)
+
+    @property
+    def journal_bytes(self) -> int:
+        """Size of the journal: what a start has to read behind the snapshot."""
+        return self._journal.size
 
     def sync(self) -> None:
         """Bring every change so far onto the disk.

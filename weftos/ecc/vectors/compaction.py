@@ -22,7 +22,7 @@ from weftos.ecc.vectors.orders import Sealed, SealOrder, Source
 from weftos.ecc.vectors.recovery import Opened, load_segment, write_checkpoint
 from weftos.ecc.vectors.segment import Segment
 from weftos.ecc.vectors.table import Table
-from weftos.ecc.vectors.tiers import Plan, Sizes, plan
+from weftos.ecc.vectors.tiers import Plan, Sizes, plan, whole
 from weftos.errors import VectorRefused, VectorsDamaged
 
 __all__ = ["Compaction"]
@@ -48,6 +48,8 @@ class Compaction:
         self._fs, self._folder, self._opened, self._clock = fs, os.path.abspath(folder), opened, clock
         self._orders: dict[int, _UnderWay] = {}
         self._numbers = 0
+        #: Collections that are to become one segment, by their number.
+        self.asked: set[int] = set()
 
     @property
     def under_way(self) -> int:
@@ -61,6 +63,9 @@ class Compaction:
         only_tables = bool(self._orders)
         if only_tables and (not beside or any(one.tables for one in self._orders.values()) or len(self._orders) > 1):
             return None
+        order = None if only_tables else self._asked_order()
+        if order is not None:
+            return order
         crowded = journals.size > limits.VECTOR_JOURNAL_BYTES
         for collection in state.by_uid.values():
             self._drop_empty(collection)
@@ -72,6 +77,17 @@ class Compaction:
         if (crowded or state.dropped) and not only_tables:
             journals.rotate(state.ledger.last_op + 1)
             write_checkpoint(self._fs, self._folder, self._opened)
+        return None
+
+    def _asked_order(self) -> SealOrder | None:
+        for uid in sorted(self.asked):
+            self.asked.discard(uid)
+            collection = self._opened.state.by_uid.get(uid)
+            if collection is None:
+                continue
+            chosen = whole(self._sizes(collection, pinned=False))
+            if chosen is not None:
+                return self._order(collection, chosen)
         return None
 
     def load(self, sealed: Sealed) -> Segment:

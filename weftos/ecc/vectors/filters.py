@@ -252,13 +252,20 @@ class MetadataColumns:
         check_filter(condition)
         return self._mask(condition, rows)
 
+    def column(self, field: str, rows: int) -> tuple[npt.NDArray[np.int64], list[Value]]:
+        """Return the code of one field for each slot, 0 for none, and the values of codes 1, 2, …"""
+        column = self._columns.get(field)
+        codes = np.zeros(rows, dtype=np.int64)
+        if column is None:
+            return codes, []
+        known = column.codes[:rows]
+        codes[: len(known)] = known
+        return codes, [value for _kind, value in column.values]
+
     def exported(self, rows: int) -> Iterator[tuple[str, npt.NDArray[np.int64], list[Value]]]:
         """Yield each field with one code per slot, 0 for none, and the values of codes 1, 2, …"""
-        for field, column in self._columns.items():
-            codes = np.zeros(rows, dtype=np.int64)
-            known = column.codes[:rows]
-            codes[: len(known)] = known
-            yield field, codes, [value for _kind, value in column.values]
+        for field in self._columns:
+            yield field, *self.column(field, rows)
 
     def restore(self, field: str, codes: npt.NDArray[np.int64], values: Sequence[Value]) -> None:
         """Put a field in place as ``exported`` gave it.

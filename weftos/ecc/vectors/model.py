@@ -29,20 +29,22 @@ __all__ = [
     "Stored",
     "Uncommitted",
     "check_spec",
+    "is_name",
 ]
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner"]
 #: 32 bytes.
 Digest: TypeAlias = bytes
 OpKind: TypeAlias = Literal["create", "drop", "upsert", "delete"]
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._/-]{0,63}")
+#: Names of agents, with those of whom they were started by, are part of the names of their spaces.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]{0,159}")
 
 
 class CollectionSpec(msgspec.Struct, frozen=True):
     """What a collection is; fixed when it is made.
 
     Attributes:
-        name: ``[a-z0-9][a-z0-9._/-]{0,63}``.
+        name: ``[A-Za-z0-9][A-Za-z0-9._~/-]{0,159}``.
         dimension: numbers in each vector.
         metric: what is near. For ``cosine`` vectors are normalised once, when they are inserted.
         identity: which vectors these are; None for vectors of the caller's own making.
@@ -183,6 +185,11 @@ class Uncommitted(msgspec.Struct, frozen=True):
     root: bytes
     counts: dict[OpKind, int]
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.last_op - self.first_op + 1
+
 
 class OpProof(msgspec.Struct, frozen=True):
     """That a mutation is under the root of its commitment; for :func:`weftos.merkle.proofs.verify_inclusion`.
@@ -210,13 +217,18 @@ class OpProof(msgspec.Struct, frozen=True):
     content: bytes
 
 
+def is_name(name: str) -> bool:
+    """Return whether a collection can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_spec(spec: CollectionSpec) -> None:
     """Refuse what no collection can be made as.
 
     Raises:
         VectorRefused: name, dimension, metric, identity or owner is not acceptable.
     """
-    if not _NAME.fullmatch(spec.name):
+    if not is_name(spec.name):
         raise VectorRefused(f"{spec.name!r} is no name of a collection; it must match {_NAME.pattern}")
     if not 0 < spec.dimension <= limits.VECTOR_DIMENSION_MAX:
         raise VectorRefused(f"{spec.dimension} dimensions; a collection has 1 to {limits.VECTOR_DIMENSION_MAX}")

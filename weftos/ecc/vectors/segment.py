@@ -11,7 +11,7 @@ remember that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -22,9 +22,11 @@ from weftos.disk.files import ReadFile
 from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
 from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value, fields_of
-from weftos.ecc.vectors.graph import GraphSearch, flat_storage
 from weftos.ecc.vectors.layout import RECORD_HEAD_BYTES, Head, read_array, read_segment_head, unpack_record
 from weftos.errors import MetadataInvalid, VectorsDamaged
+
+if TYPE_CHECKING:
+    from weftos.ecc.vectors.graph import GraphSearch
 
 __all__ = ["Segment"]
 
@@ -48,6 +50,9 @@ class Segment:
     """
 
     def __init__(self, file: ReadFile, head: Head, digest: bytes, *, with_graph: bool) -> None:
+        # Here, because it loads faiss: the kernel imports this module, and forks agents that have no use for it.
+        from weftos.ecc.vectors.graph import GraphSearch, flat_storage
+
         self.head, self.digest, self.size = head, digest, file.size
         self._file = file
         rows, sections = head.rows, head.sections
@@ -211,6 +216,22 @@ class Segment:
         raw, document = self.record(row)
         return expansion(self.id_at(row), self.vectors[row].astype("<f4").tobytes(), raw, document)
 
+    def matching(self, condition: Filter | None) -> NDArray[np.intp]:
+        """Return the rows that count and meet a condition.
+
+        Raises:
+            FilterInvalid: the condition cannot be evaluated.
+        """
+        if condition is None:
+            return np.flatnonzero(self.alive)
+        self._load_fields(fields_of(condition))
+        return np.flatnonzero(self.alive & self._columns.mask(condition, self.head.rows))
+
+    def field(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
+        """Return the code of a field for each row, 0 for none, and the values of codes 1, 2, …"""
+        self._load_fields({name})
+        return self._columns.column(name, self.head.rows)
+
     def search(self, queries: Floats, k: int, condition: Filter | None, ef: int | None) -> Top:
         """Return scores and rows of the best that count and match: always k of them where there are as many.
 
@@ -225,7 +246,7 @@ class Segment:
         """
         rows, allowed = self.head.rows, self.alive
         if condition is not None:
-            self._load_fields(condition)
+            self._load_fields(fields_of(condition))
             allowed = allowed & self._columns.mask(condition, rows)
         matching = self.live if condition is None else int(np.count_nonzero(allowed))
         if not matching:
@@ -256,9 +277,9 @@ class Segment:
             self._bits = np.packbits(allowed, bitorder="little")
         return self._bits
 
-    def _load_fields(self, condition: Filter) -> None:
-        """Read the columns that a filter looks at, if no filter did before."""
-        for name in fields_of(condition) & self._fields.keys():
+    def _load_fields(self, names: set[str]) -> None:
+        """Read the columns of fields, if they were not read before."""
+        for name in names & self._fields.keys():
             field = self._fields[name]
             codes = np.empty(self.head.rows, "<u4")
             read_array(self._file, field.codes, codes)

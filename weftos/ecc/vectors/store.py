@@ -26,6 +26,7 @@ from weftos.ecc.vectors.changes import Commit, Create, Delete, Drop
 from weftos.ecc.vectors.collection import Collection, Place
 from weftos.ecc.vectors.compaction import Compaction
 from weftos.ecc.vectors.filters import Filter, Value, check_filter
+from weftos.ecc.vectors.looking import Facet, facets, select
 from weftos.ecc.vectors.model import (
     CollectionSpec,
     CollectionStatistics,
@@ -217,6 +218,32 @@ class VectorStore:
         places = collection.find(wanted)
         return [None if at is None else self._stored(one, at) for one, at in zip(wanted, places, strict=True)]
 
+    def select(
+        self, name: str, condition: Filter | None = None, *, after: int = 0, limit: int = 1000
+    ) -> list[tuple[int, str]]:
+        """Return mutation and id of the first entries that were written after a mutation, in the order of writing.
+
+        Args:
+            name: of the collection.
+            condition: what the metadata has to meet.
+            after: number of a mutation; that of the last entry of a page gives the next page.
+            limit: how many at most.
+
+        Raises:
+            CollectionNotFound: the collection is not there.
+            FilterInvalid: the condition cannot be evaluated.
+        """
+        return select(self._collection(name), condition, after, limit)
+
+    def facets(self, name: str, fields: Sequence[str], condition: Filter | None = None) -> list[Facet]:
+        """Return which values some fields have together, and in how many entries; errors as for :meth:`select`."""
+        return facets(self._collection(name), fields, condition)
+
+    @property
+    def last_op(self) -> int:
+        """Number of the last mutation."""
+        return self._state.ledger.last_op
+
     def search(
         self,
         name: str,
@@ -325,6 +352,14 @@ class VectorStore:
             JournalFailed: the journal takes nothing more.
         """
         return self._compaction.wanted(beside=beside)
+
+    def compact(self, name: str) -> None:
+        """Have a collection become one segment, as soon as :meth:`wanted` is asked and nothing of it is being built.
+
+        Raises:
+            CollectionNotFound: the collection is not there.
+        """
+        self._compaction.asked.add(self._collection(name).uid)
 
     def load(self, sealed: Sealed) -> Segment:
         """Read and check a segment that was built, for :meth:`adopt`. May run in another thread.

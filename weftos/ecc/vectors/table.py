@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weftos.ecc.vectors.batches import Batch, decode_metadata
 from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
-from weftos.ecc.vectors.filters import Filter, MetadataColumns
+from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value
 from weftos.ecc.vectors.model import Metric
 
 __all__ = ["Table"]
@@ -101,6 +101,20 @@ class Table:
         found = np.flatnonzero((self.ops[: len(self.ids)] == op) & self._alive[: len(self.ids)])
         return int(found[0]) if len(found) else None
 
+    def matching(self, condition: Filter | None) -> NDArray[np.intp]:
+        """Return the slots of the entries that meet a condition.
+
+        Raises:
+            FilterInvalid: the condition cannot be evaluated.
+        """
+        rows = len(self.ids)
+        allowed = self._alive[:rows]
+        return np.flatnonzero(allowed if condition is None else allowed & self._columns.mask(condition, rows))
+
+    def field(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
+        """Return the code of a field for each slot, 0 for none, and the values of codes 1, 2, …"""
+        return self._columns.column(name, len(self.ids))
+
     def search(self, queries: NDArray[np.float32], k: int, metric: Metric, condition: Filter | None) -> Top:
         """Return scores and slots of the best entries.
 
@@ -115,6 +129,10 @@ class Table:
             return empty_top(len(queries))
         matrix = self.vectors[:rows]
         return exact_top(matrix, queries, k, metric, None if allowed.all() else np.flatnonzero(allowed))
+
+    def id_at(self, slot: int) -> bytes:
+        """Return the id in a slot."""
+        return self.ids[slot].encode()
 
     def record(self, slot: int, *, whole: bool = True) -> tuple[bytes, bytes]:
         """Return metadata and document of a slot; the document is empty if the record is not read ``whole``."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from weftos import limits
 
-__all__ = ["Plan", "Sizes", "plan"]
+__all__ = ["Plan", "Sizes", "plan", "whole"]
 
 
 class Sizes(NamedTuple):
@@ -63,6 +63,15 @@ def plan(sizes: Sizes, *, only_tables: bool) -> Plan | None:
         if len(tiers[tier]) >= limits.VECTOR_FANOUT:
             return Plan(False, tiers[tier])
     return _quiet_plan(sizes, free) if sizes.is_quiet else None
+
+
+def whole(sizes: Sizes) -> Plan | None:
+    """Say how all becomes one segment without dead rows, or None if it is one or nothing."""
+    parts = [one for one in sizes.segments if one is not None]
+    dead = sum(dead for _live, dead in parts)
+    if not sizes.delta_rows and not dead and len(parts) <= 1:
+        return None
+    return Plan(sizes.delta_rows > 0, [place for place, one in enumerate(sizes.segments) if one is not None])
 
 
 def _quiet_plan(sizes: Sizes, free: dict[int, tuple[int, int]]) -> Plan | None:
