@@ -1,6 +1,6 @@
 """A sealed segment in memory: vectors, links, ids; metadata and documents stay in the file until a hit needs them.
 
-Why it is as it is: a million ids as objects of the interpreter take 200 MB and a second to make. Here they are one
+Why it is as it is: a million ids as objects of the interpreter take much memory and time to make. Here they are one
 piece of bytes, found by a sorted array of 64-bit hashes; so a segment is loaded by reading arrays, and nothing else.
 Rows are in the order of the mutations that wrote them, so a mutation is found by bisection.
 
