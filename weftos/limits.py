@@ -718,7 +718,7 @@ VECTOR_RESULTS: Final = 1024
 VECTOR_EF_MAX: Final = 4096
 #: Largest length of a vector that is not normalised: the square of twice of it still fits 32 bits of floating point.
 VECTOR_LENGTH_MAX: Final = 1e18
-#: Rows of a delta that call for sealing it: an exact scan of as many takes about a third of a millisecond.
+#: Rows of a delta that call for sealing it, for every search scans them.
 VECTOR_DELTA_ROWS: Final = 8192
 #: Bytes of metadata and documents in a delta that call for sealing it, for they are in memory until then.
 VECTOR_DELTA_BYTES: Final = 64 * 1024 * 1024
@@ -728,7 +728,7 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
-#: A segment that will soon be merged is built with fewer, which takes half the time.
+#: A segment that will soon be merged is built with fewer, which is faster.
 VECTOR_GRAPH_BUILD_EF: Final = 64
 VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40
 VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
@@ -737,7 +737,10 @@ VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 VECTOR_CALIBRATION_QUERIES: Final = 200
 VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 VECTOR_CALIBRATION_RECALL: Final = 0.97
-#: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
+#: How many times longer the list is made than was found: rows of the segment are easier queries than others.
+VECTOR_CALIBRATION_MARGIN: Final = 2
+#: Rows that are scanned in about the time in which a graph looks at one candidate, an estimate: where fewer match,
+#: they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.
 VECTOR_FANOUT: Final = 8
