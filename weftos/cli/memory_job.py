@@ -60,7 +60,7 @@ class MemoryJob:
             ServiceError: it was not completed, and why; the next run makes good what it left.
             WeftError: it was refused: by the gate, or because the space holds something else.
         """
-        from weftos.cli.job_progress import progress
+        from weftos.cli.job_view import progress
 
         failed = "the folder was not read to its end; run it again, what is in memory already is not read twice"
         job = AgentJob(self._params, failed)
