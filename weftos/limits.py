@@ -623,6 +623,23 @@ TICK_LINK_FLOOR: Final = 0.3
 #: it a log that is away for a minute would use up the attempts of every impulse.
 TICK_RETRY_MS: Final = 100
 TICK_RETRY_MAX_MS: Final = 30_000
+#: What a calibration measures: vectors in the index, numbers in a vector, runs, and runs before them that do not count.
+CALIBRATION_SIZES: Final = (1_000, 10_000)
+CALIBRATION_DIMENSIONS: Final = 384
+CALIBRATION_RUNS: Final = 100
+CALIBRATION_WARM_UP: Final = 10
+#: Most vectors that one calibration takes: 384 numbers each make 1.5 GB.
+CALIBRATION_VECTORS: Final = 1_000_000
+#: Links of a node, candidates and results of a search in the index that is measured.
+CALIBRATION_HNSW_LINKS: Final = 16
+CALIBRATION_HNSW_SEARCH: Final = 64
+CALIBRATION_NEIGHBOURS: Final = 10
+#: Nodes of the graph whose spectrum is measured.
+CALIBRATION_SPECTRAL_NODES: Final = 1_000
+#: Seconds after which the index stops growing, so that a busy machine does not wait for it.
+CALIBRATION_TIME_S: Final = 2.0
+#: Largest file of a calibration that is read, in bytes.
+CALIBRATION_FILE_BYTES: Final = 64 * 1024
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000

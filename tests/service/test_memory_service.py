@@ -252,7 +252,7 @@ def test_impulses_become_nodes_edges_and_cross_references_by_a_tick(running):
     graph = client.ask(AskMemory("find", "", {"text": "impulse"}), p.Done, 10).values
     assert [one["label"] for one in graph["nodes"]] == ["impulse:BeliefUpdate:1", "impulse:NoveltyDetected:2"]
     walk = client.ask(AskMemory("walk", "", {"node": "impulse:NoveltyDetected:2"}), p.Done, 10).values
-    assert {(edge["type"], edge["source"], edge["target"]) for edge in walk["edges"]} == {("Correlates", 2, 1)}
+    assert {(edge["type"], edge["source"], edge["target"]) for edge in walk["edges"]} == {("Follows", 2, 1)}
     refs = client.ask(AskMemory("crossrefs", "", {"node": NODE}), p.Done, 10).values
     assert [ref["type"] for ref in refs["refs"]] == ["TriggeredBy", "TriggeredBy"]
     assert all(ref["chain_seq"] for ref in refs["refs"])

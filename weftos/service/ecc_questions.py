@@ -288,6 +288,17 @@ def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     return {"rows": fit, "total": len(rows)}
 
 
+def _coherence(cognition: Cognition, space: str, _params: Params) -> dict[str, Any]:
+    """How the graph of a space hangs together, as far as it is known."""
+    graph = cognition.graph(space)
+    return cognition.figures.coherence(space, graph.graph, graph.commitment.last)
+
+
+def _calibration(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
+    """What this machine can do, as far as it was measured."""
+    return cognition.figures.machine()
+
+
 def _status(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
     return cognition.status()
 
@@ -338,6 +349,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "fields": Question(_fields, "ecc.search"),
     "entries": Question(_entries, "ecc.search"),
     "crossrefs": Question(_crossrefs, "ecc.crossref.query"),
+    "coherence": Question(_coherence, "ecc.causal.query"),
+    "calibration": Question(_calibration, None),
     "ticks": Question(_ticks, None),
     "spaces": Question(_spaces, None),
     "status": Question(_status, None),
