@@ -66,12 +66,12 @@ class MemoryJob:
         job = AgentJob(self._params, failed)
         with kernel_for_job() as client:
             result = job.run(client, progress(show_progress))
-            # What was changed gets its record now rather than in a moment, so that it can be named.
-            vouched = client.call("ecc.tick").record
+            # What was changed gets its record now, if it has none yet, so that all of it lies before the newest.
+            client.call("ecc.tick")
             found = result.summary
             seconds = result.elapsed_s
             return found | {
-                "last_seq": max(found["last_seq"], vouched or 0),
+                "last_seq": client.call("chain.status").head_seq,
                 "elapsed_secs": round(seconds, 3),
                 "passages_per_sec": round(found["passages"] / seconds, 1),
                 "readers": self._readers,
