@@ -27,7 +27,8 @@ from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
 from weftos.service.causal_steps import CausalSteps, GraphContent
 from weftos.service.client import Pending, ServiceClient
-from weftos.service.ecc_protocol import DropCollection, Match, Remembered
+from weftos.service.ecc_protocol import Match
+from weftos.service.memory_permits import shown
 from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where, node_id
 
 __all__ = ["Causal", "GraphContent", "Memory", "Recalled", "node_id"]
@@ -42,7 +43,7 @@ def _run(client: ServiceClient, steps: Steps[R], timeout_s: float) -> R:
     try:
         requests = next(steps)
         while True:
-            pending = [client.submit(request, timeout_s) for request in requests]
+            pending = [client.submit(shown(request, client.held), timeout_s) for request in requests]
             client.look_for(pending[0])
             requests = steps.send([_outcome(one, timeout_s) for one in pending])
     except StopIteration as end:
@@ -149,7 +150,7 @@ class Memory:
 
     def drop(self, space: str = "", *, timeout_s: float = _S) -> int:
         """Remove the collection of a space with all its entries; returns how many there were."""
-        return self._client.ask(DropCollection(space), Remembered, timeout_s).count
+        return _run(self._client, self._steps.drop(space), timeout_s)
 
     def put(
         self,

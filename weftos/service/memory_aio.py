@@ -11,7 +11,7 @@ from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
 from weftos.service.causal_steps import CausalSteps, GraphContent
-from weftos.service.ecc_protocol import DropCollection, EccRequest, Match
+from weftos.service.ecc_protocol import EccRequest, Match
 from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where
 from weftos.service.protocol import Reply
 
@@ -75,9 +75,9 @@ class AsyncMemory:
         """As ``Memory.create``."""
         await _run(self._ask, self._steps.create(space, dimension, metric, texts=texts))
 
-    async def drop(self, space: str = "") -> None:
+    async def drop(self, space: str = "") -> int:
         """As ``Memory.drop``."""
-        await self._ask(DropCollection(space))
+        return await _run(self._ask, self._steps.drop(space))
 
     async def put(
         self,

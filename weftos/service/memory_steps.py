@@ -29,6 +29,7 @@ from weftos.errors import (
 )
 from weftos.service.ecc_protocol import (
     AskMemory,
+    DropCollection,
     EccRequest,
     EmbedMemory,
     ForgetMemory,
@@ -177,6 +178,10 @@ class MemorySteps:
         """Make a collection."""
         identity = self.provider.identity if texts else None
         return ask_one(MakeCollection(space, dimension, metric, identity), Remembered)
+
+    def drop(self, space: str) -> Steps[int]:
+        """Remove a collection."""
+        return (yield from ask_one(DropCollection(space), Remembered)).count
 
     def put(
         self,
