@@ -24,7 +24,6 @@ __all__ = [
     "Status",
     "content_digest",
     "document_of",
-    "embedded_text",
     "known_files",
     "metadata_of",
     "outline_of",
@@ -122,11 +121,6 @@ def content_digest(sources: Iterable[tuple[str, str]]) -> str:
 def passage_id(passage: Passage) -> str:
     """The id under which memory holds a passage."""
     return passage.id.hex()[:32]
-
-
-def embedded_text(passage: Passage) -> str:
-    """What is embedded: the passage with its headings in front, which say what it is about and often not its text."""
-    return "\n".join((" > ".join(passage.path), passage.text)) if passage.path else passage.text
 
 
 def metadata_of(document: Document, passage: Passage, root: str, source: str) -> dict[str, Value]:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from weftos.agent.context import Context
 from weftos.ecc.passages.cutting import cut
 from weftos.ecc.passages.folder import LeftOut, read_data, text_of
-from weftos.ecc.passages.model import Document
+from weftos.ecc.passages.model import Document, headed
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import EmbeddingRefused, MessageTooLarge, MetadataInvalid, PassageRefused, VectorRefused
 
-from .memory_files import Asked, Result, Status, embedded_text, metadata_of, outline_of, passage_id, source_of
+from .memory_files import Asked, Result, Status, metadata_of, outline_of, passage_id, source_of
 from .memory_graph import Mark
 from .pieces import work_off
 
@@ -163,7 +163,7 @@ class _Reader:
         parts = [passages[begin : begin + _TOGETHER] for begin in range(0, len(passages), _TOGETHER)]
         return _Rows(
             [passage_id(one) for one in passages],
-            [provider.embed([embedded_text(one) for one in part]) for part in parts],
+            [provider.embed([headed(one.path, one.text) for one in part]) for part in parts],
             [metadata_of(document, one, str(self._root), source) for one in passages],
             [one.text.encode("utf-8", "surrogatepass") for one in passages],
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from weftos_workers.memory_files import Known, content_digest, document_of, embedded_text, known_files, outline_of
+from weftos_workers.memory_files import Known, content_digest, document_of, known_files, outline_of
 from weftos_workers.memory_graph import LINKS, Mark, difference, ends_of, is_of, wanted
 
 from weftos.ecc.passages.cutting import cut
+from weftos.ecc.passages.model import headed
 from weftos.service.memory import GraphContent
 
 MARK = Mark("d", "/d", "r1")
@@ -136,7 +137,7 @@ def test_an_outline_is_the_document_without_its_texts():
     outline = document_of(outline_of(document))
     assert [passage.text for passage in outline.passages] == [""]
     assert wanted([outline]) == wanted([document])
-    assert embedded_text(document.passages[0]) == "One\n# One\nwords"
+    assert headed(document.passages[0].path, "words") == "One\nwords"
 
 
 def test_the_digest_of_contents_tells_names_from_contents():

@@ -79,7 +79,7 @@ class InventoryJob:
         """
         import msgspec
 
-        from weftos.cli.job_progress import progress
+        from weftos.cli.job_view import progress
 
         args = [
             os.fsencode(self.root).hex(),

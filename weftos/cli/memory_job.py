@@ -60,18 +60,18 @@ class MemoryJob:
             ServiceError: it was not completed, and why; the next run makes good what it left.
             WeftError: it was refused: by the gate, or because the space holds something else.
         """
-        from weftos.cli.job_progress import progress
+        from weftos.cli.job_view import progress
 
         failed = "the folder was not read to its end; run it again, what is in memory already is not read twice"
         job = AgentJob(self._params, failed)
         with kernel_for_job() as client:
             result = job.run(client, progress(show_progress))
-            # What was changed gets its record now rather than in a moment, so that it can be named.
-            vouched = client.call("ecc.tick").record
+            # What was changed gets its record now, if it has none yet, so that all of it lies before the newest.
+            client.call("ecc.tick")
             found = result.summary
             seconds = result.elapsed_s
             return found | {
-                "last_seq": max(found["last_seq"], vouched or 0),
+                "last_seq": client.call("chain.status").head_seq,
                 "elapsed_secs": round(seconds, 3),
                 "passages_per_sec": round(found["passages"] / seconds, 1),
                 "readers": self._readers,

@@ -14,6 +14,7 @@ import click
 
 from weftos.cli import formats as f
 from weftos.cli.ecc_commands import space_option
+from weftos.cli.job_view import exclude_option, no_progress_option, sandbox_option, show_agents
 from weftos.cli.session import json_option
 
 if TYPE_CHECKING:
@@ -29,16 +30,9 @@ _SHOWN: Final = 20
 @click.argument("path", type=click.Path(path_type=Path))
 @space_option
 @click.option("--readers", type=click.IntRange(1, 64), default=None, help="Reading agents. Default: one for each CPU.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out names or paths that match. May be repeated.")
-@click.option(
-    "--sandbox",
-    "profile",
-    type=click.Choice(("trusted", "standard", "strict")),
-    default="standard",
-    show_default=True,
-    help="How the agents are confined. What only root may read, they read as `trusted` alone.",
-)
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@exclude_option
+@sandbox_option
+@no_progress_option
 @json_option
 def memory(
     path: Path,
@@ -97,10 +91,7 @@ def _show(summary: dict[str, Any]) -> None:
     ]
     write_line(f"{summary['root']} in the memory space {summary['space']}:")
     show(Table(["", ""], rows))
-    agents: list[Sequence[Cell]] = [
-        [str(a["pid"]), a["name"], f"{a['cpu_seconds']:.2f} s", str(a["restarts"])] for a in summary["agents"]
-    ]
-    show(Table(["PID", "AGENT", "CPU", "RESTARTS"], agents))
+    show_agents(summary["agents"])
     for file, reason in summary["problems"][:_SHOWN]:
         write_line(f"  {file}: {reason}")
     if len(summary["problems"]) > _SHOWN:
