@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
+from weftos.ecc.embedding.registry import EmbeddingSettings
 from weftos.sandbox.plan import Plan
 
 __all__ = ["AgentBoot"]
@@ -31,6 +32,7 @@ class AgentBoot:
         message_leaves: whether windows of rings carry a Merkle root over their messages.
         proof_topics: topics whose windows do.
         plan: by what the process is confined.
+        embedding: what makes vectors of texts.
     """
 
     pid: int
@@ -57,3 +59,4 @@ class AgentBoot:
     window_secs: float = limits.WINDOW_SECS
     message_leaves: bool = False
     proof_topics: tuple[str, ...] = ()
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

@@ -75,7 +75,7 @@ class Context:
         self.artifacts = Artifacts(runtime)
         self.capabilities = runtime.rights
         self.budget = Budget(runtime.service)
-        self.memory = Memory(runtime.service)
+        self.memory = Memory(runtime.service, runtime.boot.embedding)
         self.causal = Causal(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
@@ -259,10 +259,12 @@ class Context:
                 ctx.stop(pid)
         """
         before, self._runtime.permit = self._runtime.permit, permit.token
+        outer, self.service.held = self.service.held, permit
         try:
             yield
         finally:
             self._runtime.permit = before
+            self.service.held = outer
 
     def describe(self, pid: int) -> dict[str, Any]:
         """A few facts about an agent: name, state, incarnation, parent."""

@@ -36,6 +36,7 @@ from weftos.kernel.restart import RestartTracker, wants_restart
 from weftos.kernel.state import KernelState, LogLevel
 from weftos.kernel.stopping import Stops
 from weftos.service import protocol as p
+from weftos.service.memory_settings import embedding_settings
 
 __all__ = ["Supervisor"]
 
@@ -164,6 +165,7 @@ class Supervisor:
             window_secs=core.config.ipc.window_secs,
             message_leaves=core.config.ipc.windows == "messages",
             proof_topics=tuple(core.config.ipc.proof_topics),
+            embedding=embedding_settings(core.config.memory),
         )
         Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
         log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -37,6 +37,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "access": "now",
     "access.socket": "next-start",
     "access.vault_key": "next-start",
+    "memory": "new-agents",
     "log": "now",
 }
 #: Words in the name of a key that would hold a secret, and beginnings of values that are one.
