@@ -147,7 +147,7 @@ def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None
             asked = served.gate_beside_searches(agents, settings.seconds)
             for metric in ("p50", "p99"):
                 collector.add(f"gate check beside {agents} searching", "weftos", metric, asked[metric], "s")
-        count = 500 if quick else 5000
+        count = 100 if quick else 300
         collector.add("impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s")
         edges = random_edges(2_000 if quick else 50_000)
         collector.add("edges, by one agent in batches", "weftos", "rate", len(edges) / served.link(edges), "1/s")
