@@ -1,8 +1,8 @@
 """Semantic memory beside faiss and hnswlib in process, and what it does while other things happen.
 
 ``search, ef N``: questions per second and recall@10. The libraries take all questions in one call, on one thread, over
-the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question at
-a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
+the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question
+at a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
 ``one question`` is how long a single one takes, and what rings and service add to it. Then: searches beside a writer,
 the gate beside searches, a restart, impulses, the causal graph.
 
@@ -18,8 +18,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from weftos.bench.curves import Curve, svg_curves
 from weftos.bench.machine import machine
@@ -56,7 +54,7 @@ def run(settings: Settings) -> Collector:
     collector = Collector("memory")
     rows = settings.vectors or (_QUICK_ROWS if settings.quick else _ROWS)
     data = clustered(rows, settings.dimension, _QUESTIONS)
-    size = f"{rows} × {settings.dimension}"
+    size = f"{rows} x {settings.dimension}"
     libraries = peers(collector, f"building, {size}", data)
     with ServedSet(data) as served:
         collector.add(f"building, {size}", "weftos", "written by one agent", rows / served.loaded_s, "1/s")
@@ -104,9 +102,7 @@ def _served(collector: Collector, case: str, agents: int, searched: Searched, da
         collector.add(case, _who(agents), metric, getattr(searched, metric), "s")
 
 
-def _single(
-    collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, seconds: float
-) -> None:
+def _single(collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, seconds: float) -> None:
     """How long one question takes: of a process with an index of its own, and of an agent."""
     for case, pause in ((f"one question, ef {_ONE_EF}", 0.0), (f"one question, ef {_ONE_EF}, after 2 ms", _PAUSE_S)):
         alone = {}
@@ -148,7 +144,9 @@ def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None
             for metric in ("p50", "p99"):
                 collector.add(f"gate check beside {agents} searching", "weftos", metric, asked[metric], "s")
         count = 100 if quick else 300
-        collector.add("impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s")
+        collector.add(
+            "impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s"
+        )
         edges = random_edges(2_000 if quick else 50_000)
         collector.add("edges, by one agent in batches", "weftos", "rate", len(edges) / served.link(edges), "1/s")
         collector.add("restart, first answer after a kill", "weftos", "longest", served.restart(max(seconds, 4.0)), "s")

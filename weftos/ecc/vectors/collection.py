@@ -125,8 +125,8 @@ class Collection:
             # As after every merge: what one part found is in order already.
             (part,) = parts
             best, places = self._search_part(part, queries, k, condition, ef)
-            read = iter(part.entries(places.ravel().tolist(), whole=whole))
-            return [[(score, *next(read)) for score in line] for line in best.tolist()]
+            found = iter(part.entries(places.ravel().tolist(), whole=whole))
+            return [[(score, *next(found)) for score in line] for line in best.tolist()]
         scores, codes = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for number, part in enumerate(parts):
             top = self._search_part(part, queries, k, condition, ef)
