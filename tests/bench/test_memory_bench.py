@@ -68,8 +68,9 @@ def test_libraries_in_process_find_nearly_all(small: VectorSet) -> None:
     assert "faiss" in {peer.name for peer in found}
     assert {peer.name for peer in found} | {entry.who for entry in collector.skipped()} == {"faiss", "hnswlib"}
     for peer in found:
-        rate, rows = ask_all(peer, small, 200, 0.01)
+        rate, cpu, rows = ask_all(peer, small, 200, 0.01)
         assert rate > 0
+        assert cpu > 0
         assert recall(rows, small.truth) > 0.95
 
 
@@ -135,6 +136,8 @@ def test_agents_search_a_set_that_the_service_holds(short_tmp: Path, small: Vect
     with ServedSet(small) as served:
         searched = served.search(2, 100, 0.2)
         assert searched.rate > 0
+        assert searched.agent_cpu > 0
+        assert searched.service_cpu >= 0
         assert recall(searched.found, small.truth) > 0.95
         beside, wrote = served.search_beside_writes(1, 100.0, 0.3)
         assert beside.longest >= beside.p99 >= beside.p50 > 0

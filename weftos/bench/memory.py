@@ -3,7 +3,9 @@
 ``search, ef N``: questions per second and recall@10. The libraries take all questions in one call, on one thread, over
 the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question
 at a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
-``one question`` is how long a single one takes, and what rings and service add to it. Then: searches beside a writer,
+Each question's processor time says what could be reached if each process had a core of its own: on a busy machine two
+processes that wait for each other mostly wait for a core. ``one question`` is how long a single one takes, and what
+rings and service add to it. Then: searches beside a writer,
 the gate beside searches, a restart, impulses, the causal graph.
 
 Why it is as it is: an index in process serves one process and forgets; what the service's memory costs beyond it is
@@ -79,9 +81,10 @@ def _curve(
     collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, ef: int, seconds: float
 ) -> None:
     case = f"search, ef {ef}"
-    rates = {}
+    rates, cpu = {}, {}
     for peer in libraries:
-        rates[peer.name], found = ask_all(peer, data, ef, seconds)
+        rates[peer.name], cpu[peer.name], found = ask_all(peer, data, ef, seconds)
+        collector.add(case, f"{peer.name}, batched", "processor time", cpu[peer.name], "s")
         collector.add(case, f"{peer.name}, batched", "rate", rates[peer.name], "1/s")
         collector.add(case, f"{peer.name}, batched", "recall@10", recall(found, data.truth), "")
     for agents in _AGENTS:
@@ -89,6 +92,9 @@ def _curve(
         _served(collector, case, agents, searched, data)
         if "faiss" in rates:
             collector.add(case, _who(agents), "of faiss", searched.rate / rates["faiss"], "")
+            if searched.service_cpu:  # the system counts it in hundredths of a second
+                share = cpu["faiss"] / searched.service_cpu
+                collector.add(case, _who(agents), "of faiss, by processor time", share, "")
 
 
 def _who(agents: int) -> str:
@@ -98,6 +104,8 @@ def _who(agents: int) -> str:
 def _served(collector: Collector, case: str, agents: int, searched: Searched, data: VectorSet) -> None:
     collector.add(case, _who(agents), "rate", searched.rate, "1/s")
     collector.add(case, _who(agents), "recall@10", recall(searched.found, data.truth), "")
+    collector.add(case, _who(agents), "processor time, service", searched.service_cpu, "s")
+    collector.add(case, _who(agents), "processor time, agent", searched.agent_cpu, "s")
     for metric in ("p50", "p99"):
         collector.add(case, _who(agents), metric, getattr(searched, metric), "s")
 

@@ -54,7 +54,10 @@ class Loads(msgspec.Struct, frozen=True):
 
 
 class Searches(msgspec.Struct, frozen=True):
-    """What a searcher is to do; the answer is ``rate``, ``p50``, ``p99``, ``p99.9`` and ``longest``.
+    """What a searcher is to do.
+
+    The answer is ``rate``, ``p50``, ``p99``, ``p99.9`` and ``longest``; ``asked``, how many questions it asked, the
+    warm-up included; and ``cpu``, the seconds of processor time that it needed for these.
 
     Attributes:
         space: where.
@@ -154,7 +157,7 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
     now, search, queries = time.perf_counter, ctx.memory.search, np.load(order.queries)
     found: dict[int, Any] = {}
     samples: list[float] = []
-    number, ef = order.first, order.ef or None
+    number, ef, busy = order.first, order.ef or None, time.process_time()
     while not samples or time.monotonic() < order.begin:
         at = number % len(queries)
         search(queries[at : at + 1], K, space=order.space, ef=ef, timeout_s=_PATIENCE_S)
@@ -172,12 +175,13 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
         if order.found:
             found[at] = matches[0]
         number, before = number + 1, after
+    more = {"asked": number - order.first, "cpu": time.process_time() - busy, "longest": max(samples)}
     if order.found:
         rows = np.full((len(queries), K), -1, np.int64)
         for at, matches in found.items():
             rows[at] = [int(one.id) if one.id.isdigit() else -2 for one in matches]
         np.save(order.found, rows)
-    return percentiles(samples) | {"rate": len(samples) / (before - began), "longest": max(samples)}
+    return percentiles(samples) | more | {"rate": len(samples) / (before - began)}
 
 
 def upserter(ctx: Context) -> None:

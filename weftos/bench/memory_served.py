@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from weftos.bench.gate_programs import Asks
@@ -42,6 +43,9 @@ class Searched(NamedTuple):
         p99: likewise.
         longest: of all calls, in seconds.
         found: rows, (questions, ``K``), -1 for what nobody asked.
+        asked: questions in all, those of the warm-up included.
+        agent_cpu: processor time of an agent for each of them, in seconds.
+        service_cpu: likewise of the service process, with all that it did meanwhile; 0 if it was not watched.
     """
 
     rate: float
@@ -49,6 +53,9 @@ class Searched(NamedTuple):
     p99: float
     longest: float
     found: NDArray[np.int64]
+    asked: int
+    agent_cpu: float
+    service_cpu: float = 0.0
 
 
 class ServedSet:
@@ -126,7 +133,17 @@ class ServedSet:
             seconds: how long.
             pause: of each before each question, in seconds.
         """
-        return self._collected(self._begin(agents, ef, seconds, pause), seconds)
+        before = self._service_cpu()
+        found = self._collected(self._begin(agents, ef, seconds, pause), seconds)
+        return found._replace(service_cpu=(self._service_cpu() - before) / found.asked)
+
+    def _service(self) -> int:
+        """OS pid of the service process."""
+        return next(int(one.os_pid) for one in self._kernel.call("kernel.services") if one.service_type == "system")
+
+    def _service_cpu(self) -> float:
+        times = psutil.Process(self._service()).cpu_times()
+        return float(times.user + times.system)
 
     def _begin(
         self, agents: int, ef: int, seconds: float, pause: float = 0.0, *, rows: bool = True
@@ -153,7 +170,9 @@ class ServedSet:
                 found = np.where(rows != -1, rows, found)
         values = {name: np.median([one[name] for one in answers]) for name in ("p50", "p99")}
         rate, longest = sum(one["rate"] for one in answers), max(one["longest"] for one in answers)
-        return Searched(rate, float(values["p50"]), float(values["p99"]), longest, found)
+        asked = sum(one["asked"] for one in answers)
+        cpu = sum(one["cpu"] for one in answers) / asked
+        return Searched(rate, float(values["p50"]), float(values["p99"]), longest, found, asked, cpu)
 
     # --- searches beside something else -------------------------------------------------------------------------------
 
@@ -187,10 +206,10 @@ class ServedSet:
 
         The service starts again, reads log and index, finds the question in its ring and answers it.
         """
-        (service,) = [one for one in self._kernel.call("kernel.services") if one.service_type == "system"][:1]
+        service = self._service()
         given = self._begin(1, 0, seconds, rows=False)
         time.sleep(_WARM_S + seconds / 4)  # in the middle of the search
-        os.kill(service.os_pid, signal.SIGKILL)
+        os.kill(service, signal.SIGKILL)
         return self._collected(given, seconds).longest
 
     # --- the rest -----------------------------------------------------------------------------------------------------
