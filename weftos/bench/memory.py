@@ -134,6 +134,8 @@ def _single(collector: Collector, served: ServedSet, libraries: list[Peer], data
 def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None:
     """Searches beside a writer, the gate beside searches, a restart, impulses, edges."""
     seconds, quick = settings.seconds * _LONGER, settings.quick
+    # Once: the kernel waits longer before each restart that follows another.
+    collector.add("restart, first answer after a kill", "weftos", "longest", served.restart(max(seconds, 4.0)), "s")
     for _ in range(settings.rounds):
         for agents in (1, 4):
             case = f"{_who(agents)[8:]} searching"
@@ -157,7 +159,6 @@ def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None
         )
         edges = random_edges(2_000 if quick else 50_000)
         collector.add("edges, by one agent in batches", "weftos", "rate", len(edges) / served.link(edges), "1/s")
-        collector.add("restart, first answer after a kill", "weftos", "longest", served.restart(max(seconds, 4.0)), "s")
 
 
 def _picture(collector: Collector, size: str) -> str:
