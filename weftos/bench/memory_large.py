@@ -17,6 +17,7 @@ from weftos.disk.files import RealFiles
 from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics
 from weftos.ecc.vectors.store import VectorStore
 from weftos.errors import BenchFailed
+from weftos.service.ecc_beside import Beside
 from weftos.service.ecc_seals import Sealing
 from weftos.service.side_work import SideWork
 
@@ -57,7 +58,8 @@ def measure_large(collector: Collector, settings: Settings, rows: int = _ROWS) -
 def _build(collector: Collector, case: str, store: VectorStore, data: VectorSet) -> None:
     store.create(CollectionSpec(_NAME, data.vectors.shape[1]))
     news = threading.Event()
-    sealing = Sealing(SideWork(news.set))
+    beside = Beside(SideWork(news.set))
+    sealing = Sealing(beside)
     try:
         began = time.perf_counter()
         for first in range(0, len(data.vectors), _BATCH):
@@ -66,6 +68,7 @@ def _build(collector: Collector, case: str, store: VectorStore, data: VectorSet)
             metadata = [{"n": number} for number in range(first, first + len(part))]
             store.upsert_arrays(_NAME, ids, part, metadata, [b""] * len(part))
             store.sync()
+            beside.turn()
             sealing.turn(store)
         written = time.perf_counter()
         while not _is_one(store.collections()[0]) or sealing.busy:
@@ -75,10 +78,10 @@ def _build(collector: Collector, case: str, store: VectorStore, data: VectorSet)
             if sealing.failures or not news.wait(_SILENCE_S):
                 raise BenchFailed("a segment was not built; its builder said why")
             news.clear()
-            sealing.turn(store)
+            beside.turn()
         done = time.perf_counter()
     finally:
-        sealing.close()
+        beside.close()
     collector.add(case, "weftos", "written", len(data.vectors) / (written - began), "1/s")
     collector.add(case, "weftos", "from the first entry to one segment", done - began, "s")
 
