@@ -161,8 +161,14 @@ class MemorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     see the extra ``embed-local``). ``dimension`` counts for ``hashing`` and ``http``. A space keeps the provider that
     it was begun with; another one is refused there. An agent needs the network for ``http``, and leave to read the key.
     It holds for agents that start after it was changed.
+
+    ``agent_bytes`` is what the spaces of one agent, with those of the agents that it started, may take, ``store_bytes``
+    what all of memory may (0 is unlimited); the service holds about as much in its own memory. Both hold from the next
+    boot on.
     """
 
+    agent_bytes: Natural = limits.ECC_AGENT_BYTES
+    store_bytes: Natural = limits.ECC_STORE_BYTES
     provider: Literal["hashing", "http", "local"] = "hashing"
     dimension: Annotated[int, msgspec.Meta(ge=limits.EMBED_DIMENSION_MIN, le=limits.EMBED_DIMENSION_MAX)] = (
         limits.EMBED_DIMENSION
@@ -215,6 +221,8 @@ _SIZES: Final = {
     ("chain", "segment_bytes"),
     ("chain", "keep_bytes"),
     ("artifacts", "store_bytes"),
+    ("memory", "agent_bytes"),
+    ("memory", "store_bytes"),
 }
 #: Keys whose value is one of a few words.
 _WORDS: Final = {

@@ -557,6 +557,18 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
 #: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
 ECC_COMMIT_S: Final = 0.25
+#: Bytes that the spaces of one agent, with those of the agents below it, may take in memory and on the disk each, and
+#: all spaces together; configurable. What is searched is held in the memory of the service.
+ECC_AGENT_BYTES: Final = 1024 * 1024 * 1024
+ECC_STORE_BYTES: Final = 8 * 1024 * 1024 * 1024
+#: Collections that one agent, with those below it, may make.
+ECC_AGENT_SPACES: Final = 64
+#: Bytes that an entry, a node and an edge take beside their texts and vectors: about what their columns do.
+ECC_ENTRY_BYTES: Final = 128
+ECC_NODE_BYTES: Final = 400
+ECC_EDGE_BYTES: Final = 64
+#: How long sizes that were added up are relied on, in seconds; what is written meanwhile is added.
+ECC_SIZES_S: Final = 0.25
 #: Characters of the name of a memory space.
 ECC_SPACE_CHARS: Final = 160
 #: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.

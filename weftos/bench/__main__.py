@@ -35,9 +35,13 @@ _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 @click.option("--rounds", type=click.IntRange(1, 1000), help=f"Repetitions; medians count.  [default: {_ROUNDS}]")
 @click.option("--seconds", type=click.FloatRange(0.01, 3600), help=f"Length of one measurement.  [default: {_SECONDS}]")
 @click.option("--vectors", type=click.IntRange(1000, 10_000_000), default=0, help="memory: entries.  [default: 100000]")
-@click.option("--dimension", type=click.IntRange(2, 4096), default=128, help="memory: numbers in a vector.  [default: 128]")
+@click.option(
+    "--dimension", type=click.IntRange(2, 4096), default=128, help="memory: numbers in a vector.  [default: 128]"
+)
 @click.option("--large", is_flag=True, help="memory: a million vectors as well; takes minutes and 4 GB of disk.")
-@click.option("--plot", type=click.Path(dir_okay=False, writable=True), default="", help="memory: write the curves as SVG.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, writable=True), default="", help="memory: write the curves as SVG."
+)
 def main(bench: str, as_json: bool, rounds: int | None, seconds: float | None, **chosen: Any) -> None:
     """Measure WeftOS on this machine."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from weftos.bench.curves import Curve, svg_curves
 from weftos.bench.machine import machine
 from weftos.bench.memory_data import VectorSet, clustered, recall
@@ -104,9 +102,7 @@ def _served(collector: Collector, case: str, agents: int, searched: Searched, da
         collector.add(case, _who(agents), metric, getattr(searched, metric), "s")
 
 
-def _single(
-    collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, seconds: float
-) -> None:
+def _single(collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, seconds: float) -> None:
     """How long one question takes: of a process with an index of its own, and of an agent."""
     for case, pause in ((f"one question, ef {_ONE_EF}", 0.0), (f"one question, ef {_ONE_EF}, after 2 ms", _PAUSE_S)):
         alone = {}
@@ -148,7 +144,9 @@ def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None
             for metric in ("p50", "p99"):
                 collector.add(f"gate check beside {agents} searching", "weftos", metric, asked[metric], "s")
         count = 500 if quick else 5000
-        collector.add("impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s")
+        collector.add(
+            "impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s"
+        )
         edges = random_edges(2_000 if quick else 50_000)
         collector.add("edges, by one agent in batches", "weftos", "rate", len(edges) / served.link(edges), "1/s")
         collector.add("restart, first answer after a kill", "weftos", "longest", served.restart(max(seconds, 4.0)), "s")

@@ -81,6 +81,7 @@ _HINTS: Final = {
     "auth.token": "`weaver auth token list`, run by the operator, shows the tokens that count",
     "ecc.unavailable": "`weaver ecc status` says why; the files are left as they are",
     "ecc.collection_not_found": "`weaver ecc collections` lists the memory spaces",
+    "ecc.quota": "`weaver ecc collections` shows what takes the room",
     "ecc.graph_not_found": "`weaver ecc collections` lists the memory spaces",
     "timeout": "the request may still be carried out: look before you repeat it",
 }

@@ -52,6 +52,7 @@ from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
+from weftos.service.ecc_quota import Room
 from weftos.shm import RingInspector, sweep
 
 __all__ = ["Kernel"]
@@ -172,6 +173,7 @@ class Kernel:
             "cedar_policies": str(core.home.cedar_policies),
             "vault": vault_settings(core),
             "ecc_dir": str(core.home.ecc),
+            "ecc_room": Room(core.config.memory.agent_bytes, core.config.memory.store_bytes),
         }
         core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
         self._undo.append(("the service process", self._end_service))

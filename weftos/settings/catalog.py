@@ -38,6 +38,8 @@ EFFECTS: Final[dict[str, Effect]] = {
     "access.socket": "next-start",
     "access.vault_key": "next-start",
     "memory": "new-agents",
+    "memory.agent_bytes": "next-start",
+    "memory.store_bytes": "next-start",
     "log": "now",
 }
 #: Words in the name of a key that would hold a secret, and beginnings of values that are one.
