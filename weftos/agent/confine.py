@@ -116,7 +116,8 @@ def apply_limits(wanted: ResourceLimits) -> list[str]:
         ("file", resource.RLIMIT_FSIZE, _pair(wanted.file_bytes) if wanted.file_bytes else None),
     ]
     if wanted.processes and os.geteuid() != 0:
-        # Counts per user and does not bind root; the kernel's own sampling counts the session either way.
+        # Counts processes and threads of a user, which is the agent's own where it has one, and does not bind root; the
+        # kernel's own sampling counts the session either way.
         table.append(("processes", resource.RLIMIT_NPROC, _pair(wanted.processes)))
     report = []
     for name, which, pair in table:

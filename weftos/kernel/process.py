@@ -22,6 +22,7 @@ from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableF
 from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
 from weftos.sandbox.measure import Measure
+from weftos.sandbox.users import OwnUser
 from weftos.service.keyed import scope_of
 
 __all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
@@ -81,6 +82,9 @@ class ProcessEntry:
     isolation: list[str] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     cpu_before: float = 0.0
+    #: Whom it is while its scratch folder exists, and why not somebody of its own; both empty before its first fork.
+    user: OwnUser | None = None
+    why_no_user: str = ""
 
     # written by the agent's own notes, claims and nothing more
     note: tuple[str, str, str] | None = None

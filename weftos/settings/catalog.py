@@ -37,6 +37,10 @@ EFFECTS: Final[dict[str, Effect]] = {
     "access": "now",
     "access.socket": "next-start",
     "access.vault_key": "next-start",
+    "sandbox": "next-start",
+    "sandbox.require_own_user": "new-agents",
+    "sandbox.cpu_weight": "new-agents",
+    "sandbox.cpu_percent": "new-agents",
     "log": "now",
 }
 #: Words in the name of a key that would hold a secret, and beginnings of values that are one.
