@@ -248,6 +248,9 @@ CPU_WEIGHT: Final = 100
 #: Period of cpu.max, in microseconds: the system's default.
 CPU_PERIOD_US: Final = 100_000
 
+#: Characters of what is kept of each part of a sandbox: a path of usual length with the reason around it.
+MEASURE_CHARS: Final = 500
+
 # --- default limits of an agent ---------------------------------------------------------------------------------------
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024

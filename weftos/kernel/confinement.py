@@ -128,7 +128,7 @@ def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
         close_all(fds)
         return
     entry.measures = [
-        msgspec.structs.replace(one, name=one.name[:64], detail=one.detail[: limits.RIGHTS_NAME_CHARS])
+        msgspec.structs.replace(one, name=one.name[:64], detail=one.detail[: limits.MEASURE_CHARS])
         for one in frame.measures[:64]
     ]
     if fds and agent.rollup < 0:

@@ -12,9 +12,8 @@ import msgspec
 
 from weftos.sandbox import landlock, seccomp
 
-__all__ = ["Offers", "controllers", "offers"]
+__all__ = ["Offers", "offers"]
 
-_CONTROLLERS: Final = Path("/sys/fs/cgroup/cgroup.controllers")
 _USER_NAMESPACES: Final = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -26,7 +25,6 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
         machine: name of the processor.
         landlock: newest ABI of Landlock that is used; 0 without it.
         seccomp: whether system calls can be filtered.
-        cgroup_controllers: controllers of cgroup v2 that the kernel could use for agents; empty without it.
         user_namespaces: whether an unprivileged process may make one.
         root: whether this process is root.
     """
@@ -35,7 +33,6 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     landlock: int
     seccomp: bool
-    cgroup_controllers: list[str]
     user_namespaces: bool
     root: bool
 
@@ -47,18 +44,9 @@ def offers() -> Offers:
         machine=platform.machine(),
         landlock=landlock.abi(),
         seccomp=seccomp.offered(),
-        cgroup_controllers=controllers(),
         user_namespaces=_number(_USER_NAMESPACES) > 0,
         root=sys.platform == "linux" and os.geteuid() == 0,
     )
-
-
-def controllers() -> list[str]:
-    """Return the controllers of cgroup v2 at its root; empty without it."""
-    try:
-        return _CONTROLLERS.read_text(encoding="ascii").split()
-    except OSError:
-        return []
 
 
 def _number(path: Path) -> int:

@@ -166,7 +166,7 @@ def _limits(plan: Plan, in_force: list[str]) -> list[Measure]:
     if plan.group:
         entered = f"cgroup v2: {plan.group}" + (f" with {' '.join(plan.group_limits)}" if plan.group_limits else "")
         inside = _in_group(plan)
-        found.append(Measure("whole end", "enforced" if inside else "absent", entered if inside else "not entered"))
+        found.append(Measure("control group", "enforced" if inside else "absent", entered if inside else "not entered"))
     return found
 
 
