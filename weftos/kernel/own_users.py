@@ -19,7 +19,7 @@ from weftos.errors import SandboxFailed
 from weftos.home import Home
 from weftos.ids import instance_tag
 from weftos.sandbox import reach
-from weftos.sandbox.paths import interpreter_paths
+from weftos.sandbox.paths import interpreter_paths, program_paths
 from weftos.sandbox.plan import Plan
 from weftos.sandbox.users import OwnUser, UserIds, block_of, lacking_capabilities, unmapped
 
@@ -113,7 +113,7 @@ def _needs(plan: Plan) -> list[reach.Need]:
     places = plan.places
     needs: list[reach.Need] = [(os.path.dirname(places.scratch), 0)]
     if places.program is not None:
-        needs += [(os.path.dirname(places.program), reach.READ), (places.program, reach.READ)]
+        needs += [(os.path.dirname(places.program), reach.READ), *((path, reach.READ) for path in program_paths(places.program))]
     needs += [(path, reach.READ) for path in plan.readable]
     needs += [(path, reach.READ | reach.WRITE) for path in plan.writable]
     return needs

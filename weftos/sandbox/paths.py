@@ -31,6 +31,7 @@ __all__ = [
     "interpreter_paths",
     "may_read",
     "opened",
+    "program_paths",
     "rules_for",
 ]
 
@@ -107,7 +108,7 @@ def rules_for(plan: Plan) -> list[PathRule]:
     places = plan.places
     closed = closed_to(plan)
     rules = list(common_rules(closed))
-    for path in _program(places.program):
+    for path in program_paths(places.program):
         if beneath(os.path.realpath(path), os.path.realpath(places.home)):
             # Whoever keeps programs in the instance's folder may; what the kernel keeps there is no program.
             if any(beneath(os.path.realpath(path), os.path.realpath(one)) for one in places.inner):
@@ -181,8 +182,12 @@ def interpreter_paths() -> list[str]:
     return shortest
 
 
-def _program(path: str | None) -> Iterator[str]:
-    """The file of the program, and the modules beside it: files and packages of Python, nothing else of its folder."""
+def program_paths(path: str | None) -> Iterator[str]:
+    """Yield the program's file and the modules beside it: files and packages of Python, nothing else of its folder.
+
+    Raises:
+        SandboxFailed: the folder cannot be listed.
+    """
     if path is None:
         return
     yield path
