@@ -17,6 +17,7 @@ from weftos.ipc.frames import close_all
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.leftovers import process_name
 from weftos.kernel.process import ProcessEntry, ProcessState
+from weftos.kernel.scratch import ScratchFolders
 from weftos.sandbox import apply
 from weftos.sandbox.paths import may_read
 from weftos.sandbox.plan import Places, Plan, plan_for
@@ -31,7 +32,10 @@ def begin(core: Core) -> int:
         SandboxFailed: they cannot be moved.
     """
     try:
-        return core.scratch.begin()
+        before = core.home.scratch
+        # Agents had their folders there before they became users of their own.
+        moved = ScratchFolders(before).begin() if before != core.users.scratch and before.is_dir() else 0
+        return core.scratch.begin() + moved
     except OSError as error:
         raise SandboxFailed(f"the scratch folders of agents cannot be made: {error}") from error
 

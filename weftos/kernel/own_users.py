@@ -113,7 +113,10 @@ def _needs(plan: Plan) -> list[reach.Need]:
     places = plan.places
     needs: list[reach.Need] = [(os.path.dirname(places.scratch), 0)]
     if places.program is not None:
-        needs += [(os.path.dirname(places.program), reach.READ), *((path, reach.READ) for path in program_paths(places.program))]
+        needs += [
+            (os.path.dirname(places.program), reach.READ),
+            *((path, reach.READ) for path in program_paths(places.program)),
+        ]
     needs += [(path, reach.READ) for path in plan.readable]
     needs += [(path, reach.READ | reach.WRITE) for path in plan.writable]
     return needs
