@@ -63,9 +63,10 @@ def drop_bounding_set() -> None:
     number = 0
     # The call fails where there are no more capabilities; before that, only for who does not have CAP_SETPCAP.
     with suppress(OSError):
-        while prctl(_CAPBSET_READ, number) >= 0:
-            with suppress(OSError):
-                prctl(_CAPBSET_DROP, number)
+        while (held := prctl(_CAPBSET_READ, number)) >= 0:
+            if held:
+                with suppress(OSError):
+                    prctl(_CAPBSET_DROP, number)
             number += 1
 
 
