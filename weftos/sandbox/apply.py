@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from functools import partial
 
 from weftos.sandbox import landlock, privileges, seccomp
 from weftos.sandbox.calls import MISSING, rules_for
@@ -71,7 +72,8 @@ def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:
     version = landlock.abi() if abi is None else abi
     if plan.name:
         privileges.rename(plan.name)
-    for name, step in (("privileges", privileges.drop_capabilities), ("closed memory", privileges.close_memory)):
+    drop = partial(privileges.drop_capabilities, bounding=plan.user is None)
+    for name, step in (("privileges", drop), ("closed memory", privileges.close_memory)):
         try:
             step()
         except OSError as error:
