@@ -160,9 +160,8 @@ class SandboxSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     the kernel's. ``require_own_user`` refuses confined agents that cannot have one. ``scratch_dir`` holds the scratch
     folders: by default the instance's folder, or ``/var/lib/weftos`` where agents are users of their own.
 
-    ``cgroup``: the control group (version 2) below which each agent gets one: a path in the hierarchy, or ``own`` for
-    the kernel's. Without it the kernel's is used if nothing has to be changed for that. ``cpu_weight`` and
-    ``cpu_percent`` (of one processor; 0 is unlimited) are those of each agent's group.
+    ``cgroup``: below which control group (version 2) each agent gets one: a path, or ``own`` for the kernel's; without
+    it the kernel's, if it can be used as it is. ``cpu_weight``, ``cpu_percent`` (of one processor): of each such group.
     """
 
     uids: list[Uid] = msgspec.field(default_factory=lambda: [limits.AGENT_UID_FIRST, limits.AGENT_UID_LAST])

@@ -69,7 +69,9 @@ class ScratchFolders:
             OSError: it is not, or cannot be made.
         """
         folder = self._root.parent
-        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not folder.parent.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.parent.chmod(0o711)  # whatever mode new folders have otherwise
         with suppress(FileExistsError):
             folder.mkdir(mode=0o711)
         status = folder.lstat()

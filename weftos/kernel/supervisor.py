@@ -140,12 +140,13 @@ class Supervisor:
         agent.gone = asyncio.get_running_loop().create_future()
         agent.ready.add_done_callback(_retrieved)
         plan = confinement.plan(core, agent)
-        door = confinement.door(agent)
         ours, theirs = socket_pair()
-        boot = boot_of(core, agent, plan, theirs, door)
+        door: list[int] = []
         Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
         log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            door += confinement.door(agent)
+            boot = boot_of(core, agent, plan, theirs, door)
             keep = [theirs.fileno(), core.service.segment.fd, *lines.inherited(), *door]
             agent.child = fork_child(lambda: run_agent(boot), keep=keep, log_fd=log_fd)
         except BaseException:
