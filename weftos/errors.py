@@ -25,13 +25,18 @@ __all__ = [
     "BootFailed",
     "BudgetExhausted",
     "BudgetUnknown",
+    "CalibrationInvalid",
     "CapabilityDenied",
     "ChainCorrupted",
     "ChainError",
     "ChannelClosed",
+    "ClockRefused",
+    "CollectionExists",
+    "CollectionNotFound",
     "ConfigError",
     "ConstitutionDrift",
     "CredentialRefused",
+    "CrossRefRefused",
     "CycleRefused",
     "DelegationError",
     "DelegationExpired",
@@ -39,14 +44,21 @@ __all__ = [
     "DelegationRevoked",
     "DeltaInvalid",
     "DeltaRefused",
+    "DimensionMismatch",
     "DoorbellLost",
     "EccError",
+    "EccUnavailable",
+    "EmbeddingRefused",
     "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
     "GovernanceDenied",
+    "GraphNotFound",
     "GraphRefused",
     "IdempotencyConflict",
+    "IdentityMismatch",
+    "ImpulseQueueFull",
+    "ImpulseRefused",
     "InvalidRequest",
     "InvalidStateTransition",
     "JournalDamaged",
@@ -61,6 +73,7 @@ __all__ = [
     "NodeInvalid",
     "NodeNotEmpty",
     "NodeNotFound",
+    "PassageRefused",
     "PathInvalid",
     "PayloadRefused",
     "PeerRefused",
@@ -73,6 +86,8 @@ __all__ = [
     "ResourceLimitExceeded",
     "RingCorrupted",
     "RingFull",
+    "SandboxFailed",
+    "SealFailed",
     "SealGap",
     "SealInvalid",
     "SegmentInvalid",
@@ -86,9 +101,13 @@ __all__ = [
     "SpawnFailed",
     "SplitView",
     "StorageFailed",
+    "TileProcessLost",
     "TokenRefused",
     "TreeError",
+    "UniversalIdInvalid",
     "VaultDamaged",
+    "VectorRefused",
+    "VectorsDamaged",
     "WeftError",
     "WeftTimeout",
     "WitnessUnavailable",
@@ -725,6 +744,31 @@ class EccError(WeftError):
     code = "ecc"
 
 
+class EccUnavailable(EccError):
+    """The stores of the cognitive layer cannot be used: damaged, without room, or failed before. Log and gate go on."""
+
+    code = "ecc.unavailable"
+
+
+class GraphNotFound(EccError):
+    """A memory space has no causal graph."""
+
+    code = "ecc.graph_not_found"
+
+
+class SealFailed(EccError):
+    """A segment of the vector index could not be built. The index is as it was."""
+
+    code = "ecc.seal_failed"
+
+
+class IdentityMismatch(EccError):
+    """Vectors of one model were to be compared or kept with those of another."""
+
+    code = "ecc.identity"
+    exit_code = 2
+
+
 class JournalDamaged(EccError):
     """A file of the cognitive layer is not what was written: altered, shortened, or another's. Nothing was changed."""
 
@@ -774,6 +818,83 @@ class MetadataInvalid(EccError):
     """Metadata of an entry has a value that is no finite number, text or boolean."""
 
     code = "ecc.metadata"
+
+
+class ClockRefused(EccError):
+    """A time is none, or that of another node is too far ahead of this one's clock. It was not taken over."""
+
+    code = "ecc.clock"
+
+
+class UniversalIdInvalid(EccError):
+    """Bytes, a text or a number make no universal id or kind of structure."""
+
+    code = "ecc.universal_id"
+
+
+class CrossRefRefused(EccError):
+    """A cross-reference cannot be kept: its type is unknown, it contradicts one that is there, or the store is full."""
+
+    code = "ecc.crossref"
+
+
+class ImpulseRefused(EccError):
+    """An impulse cannot be queued: its payload, strength or type is outside the limits. Nothing was queued."""
+
+    code = "ecc.impulse"
+
+
+class ImpulseQueueFull(ImpulseRefused):
+    """The queue of impulses is full, and nothing in it is weaker than the new one. Emit again when it was worked off.
+
+    Attributes:
+        count: impulses that wait.
+        size: bytes that they have.
+    """
+
+    code = "ecc.impulse_queue_full"
+
+    def __init__(self, message: str, *, count: int = 0, size: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
+        self.size = size
+
+
+class CalibrationInvalid(EccError):
+    """A calibration cannot be made with these settings, or a stored one is damaged or of another machine."""
+
+    code = "ecc.calibration"
+
+
+class VectorRefused(EccError):
+    """A spec, an entry or a search is outside what a collection of vectors takes. Nothing was changed."""
+
+    code = "ecc.vector"
+    exit_code = 2
+
+
+class DimensionMismatch(VectorRefused):
+    """Vectors have another number of dimensions, or another type of numbers, than their collection."""
+
+    code = "ecc.dimension"
+
+
+class CollectionNotFound(EccError):
+    """There is no collection of vectors with this name."""
+
+    code = "ecc.collection_not_found"
+
+
+class CollectionExists(EccError):
+    """There is a collection of this name, and it was made with another spec."""
+
+    code = "ecc.collection_exists"
+
+
+class VectorsDamaged(JournalDamaged):
+    """A file of the store of vectors is missing, altered, shortened or another's. Nothing was changed."""
+
+    code = "ecc.vectors_damaged"
 
 
 class BenchFailed(WeftError):

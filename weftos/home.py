@@ -120,6 +120,11 @@ class Home:
         return self.root / "artifacts"
 
     @property
+    def ecc(self) -> Path:
+        """Memory: vectors and causal graphs; made by the service process when there is something to keep."""
+        return self.root / "ecc"
+
+    @property
     def vault(self) -> Path:
         """Encrypted credentials; made by the service process when the first one comes."""
         return self.root / "vault"

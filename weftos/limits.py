@@ -534,6 +534,9 @@ BUDGET_LOOP_ACTIONS: Final = 256
 #: How long who asks the service one thing looks for the answer before sleeping, in seconds: the service decides and
 #: writes within 60 microseconds, and to be woken takes as long again.
 SERVICE_SPIN_S: Final = 200e-6
+#: Bytes of an answer around its content, and characters of the text of a refusal: both must fit a record of any ring.
+SERVICE_ANSWER_HEAD_BYTES: Final = 256
+SERVICE_REFUSAL_CHARS: Final = 800
 #: Characters of the name of an action, and bytes of the hash of its arguments.
 BUDGET_ACTION_CHARS: Final = 100
 BUDGET_ARGS_HASH_BYTES: Final = 16
@@ -542,6 +545,74 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 
 #: Content of one record of a journal, in bytes: a batch of a million edges; what is larger is nonsense.
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
+#: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
+ECC_COMMIT_S: Final = 0.25
+#: Characters of the name of a memory space.
+ECC_SPACE_CHARS: Final = 160
+#: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.
+ECC_SEARCH_VECTORS: Final = 256
+ECC_SEARCH_K: Final = 1000
+ECC_SEARCH_EF: Final = 4096
+#: What the searches of one agent may take of a round, in seconds: everybody else waits meanwhile.
+ECC_ROUND_S: Final = 0.005
+#: Size of a graph's journal at which a snapshot takes its place, in bytes: a start reads half a second at most.
+ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
+#: Nodes that one answer about a graph may hold.
+ECC_WALK_NODES: Final = 1000
+#: Cross-references, or impulses, of one request.
+ECC_REFS: Final = 256
+#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+ECC_PAGE_IDS: Final = 4096
+#: How far the builder of segments stands back behind everybody else; see nice(2).
+ECC_BUILDER_NICE: Final = 10
+#: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
+#: snapshots of a store of any size cost about as much as its journal.
+ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
+ECC_JOURNAL_CUT_RATIO: Final = 2
+#: Changes of a store that make one record of its journal, in bytes; more become several.
+ECC_CHANGES_BYTES: Final = 4 * 1024 * 1024
+#: How far the clock of another node may be ahead, in milliseconds: NTP keeps clocks within some tens; a minute is a
+#: clock that was never set.
+HLC_DRIFT_MS: Final = 60_000
+#: Cross-references of one store: about a kilobyte each in memory, with their indexes.
+CROSSREFS: Final = 4_000_000
+#: Impulses that wait in one queue, and their bytes: some minutes of a busy node; beyond that nobody works them off.
+IMPULSES: Final = 100_000
+IMPULSES_BYTES: Final = 64 * 1024 * 1024
+#: Bytes that an impulse counts beside its payload: about what its fields have on the disk.
+IMPULSE_OVERHEAD_BYTES: Final = 96
+#: Payload of one impulse, in bytes of JSON, and how deep it nests: it says what happened, content is an artifact.
+IMPULSE_PAYLOAD_BYTES: Final = 64 * 1024
+IMPULSE_PAYLOAD_DEPTH: Final = 32
+#: Milliseconds until an impulse that was handed out and not done is handed out again: a hundred ticks of 50 ms.
+IMPULSE_LEASE_MS: Final = 5_000
+#: How often an impulse is handed out before it is dead: what kills its consumer kills it this often at most.
+IMPULSE_ATTEMPTS: Final = 5
+#: Dead impulses that are kept for a look.
+IMPULSES_DEAD: Final = 1_000
+#: Milliseconds in which the strength of an impulse halves, and the strength below which it expires: an impulse of full
+#: strength waits for about an hour and a half.
+IMPULSE_HALF_LIFE_MS: Final = 10 * 60 * 1000
+IMPULSE_FLOOR: Final = 0.002
+#: Milliseconds between cognitive ticks at the start, at least and at most, and the share of them that a tick may take:
+#: twenty ticks a second are quick for a person; a thousand leave no time for anything else on two cores.
+TICK_INTERVAL_MS: Final = 50.0
+TICK_MIN_MS: Final = 1.0
+TICK_MAX_MS: Final = 1_000.0
+TICK_BUDGET_RATIO: Final = 0.3
+#: Seconds of ticks that one adaptation of the interval looks at.
+TICK_WINDOW_S: Final = 30.0
+#: Impulses that one tick works off at most, those that are embedded in one call, and neighbours that each is linked to.
+TICK_IMPULSES: Final = 64
+TICK_CHUNK: Final = 16
+TICK_NEIGHBOURS: Final = 5
+#: Cosine from which two impulses correlate, and below which they are not linked at all.
+TICK_CORRELATION: Final = 0.7
+TICK_LINK_FLOOR: Final = 0.3
+#: Milliseconds that ticks do nothing after one that failed; doubled for each in a row, up to the second figure. Without
+#: it a log that is away for a minute would use up the attempts of every impulse.
+TICK_RETRY_MS: Final = 100
+TICK_RETRY_MAX_MS: Final = 30_000
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000
@@ -580,3 +651,49 @@ PASSAGE_DEPTH: Final = 16
 #: Conditions and values in one filter over the metadata of vectors: each condition is one pass over all slots, and they
 #: nest no deeper than this, which the interpreter's stack has to bear.
 VECTOR_FILTER_TERMS: Final = 256
+#: Collections in one store, and numbers in one vector: each collection has a delta that every pass looks at.
+VECTOR_COLLECTIONS: Final = 1024
+VECTOR_DIMENSION_MAX: Final = 4096
+#: Bytes of an entry's id in UTF-8, of its metadata as MessagePack, of its document.
+VECTOR_ID_BYTES: Final = 256
+VECTOR_METADATA_BYTES: Final = 16 * 1024
+VECTOR_DOCUMENT_BYTES: Final = 256 * 1024
+#: Entries and bytes of one batch, which is one record of the journal.
+VECTOR_BATCH_ENTRIES: Final = 16_384
+VECTOR_BATCH_BYTES: Final = 32 * 1024 * 1024
+#: Queries of one search, results of one query, and the list of candidates of a graph (ef).
+VECTOR_QUERIES: Final = 4096
+VECTOR_RESULTS: Final = 1024
+VECTOR_EF_MAX: Final = 4096
+#: Largest length of a vector that is not normalised: the square of twice of it still fits 32 bits of floating point.
+VECTOR_LENGTH_MAX: Final = 1e18
+#: Rows of a delta that call for sealing it: an exact scan of as many takes about a third of a millisecond.
+VECTOR_DELTA_ROWS: Final = 8192
+#: Bytes of metadata and documents in a delta that call for sealing it, for they are in memory until then.
+VECTOR_DELTA_BYTES: Final = 64 * 1024 * 1024
+#: Bytes of all journals after which deltas are sealed, however small, so that a start need not read more.
+VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
+#: Rows from which a segment has a graph; fewer are scanned as fast.
+VECTOR_GRAPH_ROWS: Final = 4096
+#: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
+VECTOR_GRAPH_LINKS: Final = 16
+VECTOR_GRAPH_BUILD_EF: Final = 64
+#: What the length of the list of candidates is found by: queries, lengths tried, and the recall at ten that is
+#: enough, a little above what is promised.
+VECTOR_CALIBRATION_QUERIES: Final = 200
+VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+VECTOR_CALIBRATION_RECALL: Final = 0.97
+#: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
+VECTOR_SCAN_PER_CANDIDATE: Final = 32
+#: Segments of about one size that are merged into one of the next, and how many times larger that is.
+VECTOR_FANOUT: Final = 4
+#: Rows of a segment that is merged with no other any more: building it takes minutes and its memory twice.
+VECTOR_SEGMENT_ROWS: Final = 4_000_000
+#: Share of dead rows from which a segment is built anew.
+VECTOR_DEAD_SHARE: Final = 0.3
+#: How long a collection must not have been changed before its segments are merged as far as it pays, in seconds.
+VECTOR_QUIET_S: Final = 30.0
+#: Rows of a delta that are worth a segment once the collection is quiet.
+VECTOR_QUIET_ROWS: Final = 1024
+#: The largest segment of a quiet collection is built again when all else has at least one row for so many of its.
+VECTOR_REBUILD_SHARE: Final = 8

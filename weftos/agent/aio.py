@@ -27,6 +27,7 @@ from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
 from weftos.service.client import with_artifact
 from weftos.service.gate_calls import held_from
+from weftos.service.memory_aio import AsyncCausal, AsyncMemory
 from weftos.service.protocol import (
     Append,
     AskApproval,
@@ -73,6 +74,8 @@ class AsyncContext:
         self.artifacts = AsyncArtifacts(self._request)
         self.capabilities = runtime.rights
         self.budget = AsyncBudget(self.service.request)
+        self.memory = AsyncMemory(self.service.request, runtime.service.largest)
+        self.causal = AsyncCausal(self.service.request, runtime.service.largest)
 
     @classmethod
     async def run(cls, runtime: AgentRuntime, program: Callable[[AsyncContext], Awaitable[Any]]) -> None:

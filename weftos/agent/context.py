@@ -30,6 +30,7 @@ from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Target, Topic, parse_target
 from weftos.service.client import ServiceClient
 from weftos.service.credentials import Credentials
+from weftos.service.memory import Causal, Memory
 from weftos.service.resources import Resources
 
 __all__ = ["Context"]
@@ -54,6 +55,8 @@ class Context:
         budget: turns, tokens, cost and time: ``reserve``, ``show``.
         capabilities: what this agent may do: ``now``, ``epoch``, ``allows``, ``require``, ``request``.
         credentials: secrets that the operator keeps for it, by name: ``get``.
+        memory: texts and vectors by what they are near to: ``remember``, ``recall``, ``forget``, ``search``, ``put``.
+        causal: what follows from what: ``link``, ``why``, ``effects``, ``path``.
         resources: the part of the resource tree that the agent may see: ``tree``, ``inspect``, ``rank``.
     """
 
@@ -72,6 +75,8 @@ class Context:
         self.artifacts = Artifacts(runtime)
         self.capabilities = runtime.rights
         self.budget = Budget(runtime.service)
+        self.memory = Memory(runtime.service)
+        self.causal = Causal(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.
         self.recv = runtime.receive  # type: ignore[method-assign]

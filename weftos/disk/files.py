@@ -190,12 +190,32 @@ class ReadFile:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        os.close(self._fd)
+        self.close()
 
     @property
     def size(self) -> int:
         """Bytes in the file now."""
         return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        """Close the file; once is enough, more does no harm."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Read from ``offset`` into memory that is there, without a copy.
+
+        Returns:
+            Bytes read; fewer than the buffer has only at the end of the file.
+        """
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to ``count`` bytes from ``offset``; fewer only at the end of the file."""

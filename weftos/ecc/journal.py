@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -22,7 +22,7 @@ from weftos import limits
 from weftos.disk.files import Files, ReadFile, write_all
 from weftos.errors import JournalDamaged, JournalFailed
 
-__all__ = ["HEADER_BYTES", "RECORD_HEAD_BYTES", "Journal", "JournalHead", "read_head"]
+__all__ = ["HEADER_BYTES", "RECORD_HEAD_BYTES", "Journal", "JournalHead", "read_closed", "read_head"]
 
 _MAGIC: Final = b"WEFTJNL1"
 _MARK: Final = b"\xf5REC"
@@ -78,6 +78,30 @@ def _head_of(file: ReadFile, kind: str) -> JournalHead:
         name = found.rstrip(b"\0").decode("ascii", "replace")
         raise JournalDamaged(f"{file.path}: a journal of {name!r} is in the place of one of {kind!r}; put it back")
     return JournalHead(identity, generation)
+
+
+def read_closed(path: str, kind: str) -> Iterator[bytes]:
+    """Read a journal that nothing is appended to any more, without changing it.
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+
+    Yields:
+        The content of each record, in order.
+
+    Raises:
+        JournalDamaged: it does not end with a whole record: a closed journal has no torn tail.
+        OSError: it cannot be read.
+    """
+    with ReadFile(path) as file:
+        reader = _Reader(file, _head_of(file, kind))
+        end = HEADER_BYTES
+        while (found := reader.record(end)) is not None:
+            end += RECORD_HEAD_BYTES + len(found.content)
+            yield found.content
+        if end != file.size:
+            raise JournalDamaged(f"{path}: the record at byte {end} is damaged; restore the file from a copy")
 
 
 def _kind_bytes(kind: str) -> bytes:

@@ -28,6 +28,7 @@ from weftos.events import (
     governance,
     kernel,
     log,
+    memory,
     tree,
 )
 from weftos.events.event import Event
@@ -38,7 +39,7 @@ __all__ = ["APP_PREFIX", "KINDS", "SCHEMAS", "check_payload", "fields_of"]
 APP_PREFIX: Final = "app."
 
 _ROOMS: Final = (
-    log, kernel, agents, channels, decisions, governance, capabilities, budgets, access, artifacts, tree,
+    log, kernel, agents, channels, decisions, governance, capabilities, budgets, access, artifacts, memory, tree,
 )  # fmt: skip
 
 #: The form of the payload of every kind outside ``app.``.

@@ -100,7 +100,12 @@ EFFECTS: Final[dict[str, Effect]] = {
     "peer.add": Effect(0.4, security=0.3), "peer.remove": Effect(0.3, security=0.2),
     "env.switch": Effect(0.3, security=0.2), "capability.elevate": Effect(0.5, security=0.5),
     "profile.create": Effect(0.3, privacy=0.2), "profile.delete": Effect(0.7, privacy=0.4),
+    # memory
     "causal.clear": Effect(0.8), "hnsw.clear": Effect(0.8),
+    "ecc.search": Effect(0.05), "ecc.embed": Effect(0.1), "ecc.forget": Effect(0.3),
+    "ecc.collection.create": Effect(0.2), "ecc.collection.drop": Effect(0.8),
+    "ecc.causal.query": Effect(0.05), "ecc.causal.link": Effect(0.3), "ecc.causal.unlink": Effect(0.4),
+    "ecc.crossref.query": Effect(0.05), "ecc.crossref.create": Effect(0.2), "ecc.impulse.emit": Effect(0.1),
     "config.set": Effect(0.3, security=0.2), "config.secret.set": Effect(0.3, privacy=0.3, security=0.4),
     "auth.register": Effect(0.3, privacy=0.2, security=0.4),
     "auth.credential.use": Effect(0.2, privacy=0.2, security=0.3), "kernel.shutdown": Effect(0.5),

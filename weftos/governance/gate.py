@@ -115,13 +115,14 @@ def require(decision: GateDecision, action: str) -> Permit:
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """An agent as the kernel introduced it to the service."""
+    """An agent as the kernel introduced it to the service. ``scope`` is where its keys and its memory belong."""
 
     pid: int
     agent_id: str
     incarnation: int
     capabilities: AgentCapabilities
     parent: int | None = None
+    scope: str = ""
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -180,6 +181,17 @@ def _credential(subject: Subject, context: Mapping[str, Any]) -> None:
         raise CapabilityDenied(f"agent {subject.pid} has neither can_exec_tools nor can_network")
 
 
+def _memory(subject: Subject, context: Mapping[str, Any]) -> None:
+    space = context.get("space")
+    if not isinstance(space, str):
+        raise CapabilityDenied("what is done in memory needs the name of the space")
+    if not subject.capabilities.tools.lets_memory(space, subject.scope):
+        raise CapabilityDenied(
+            f"agent {subject.pid} may not use the memory space {space!r}; `weaver capability show {subject.pid}` lists "
+            f"those it may, `weaver capability grant {subject.pid} memory={space}` gives one back"
+        )
+
+
 #: Every privileged action of the kernel. Missing here means denied.
 ACTIONS: Final[dict[str, Action]] = {
     "ipc.send": Action("open a channel to another agent", _message, ("target_pid", "service")),
@@ -200,6 +212,17 @@ ACTIONS: Final[dict[str, Action]] = {
     "tool.fs.move": Action("move a file or folder", _tool),
     "tool.fs.remove": Action("delete a file or folder", _tool),
     "net.connect": Action("open a network connection", _flag("can_network")),
+    "ecc.search": Action("search a memory space", _memory),
+    "ecc.embed": Action("write into a memory space", _memory),
+    "ecc.forget": Action("take something out of a memory space", _memory),
+    "ecc.collection.create": Action("make a collection of vectors", _memory),
+    "ecc.collection.drop": Action("remove a collection with all its vectors", _memory),
+    "ecc.causal.query": Action("ask the causal graph of a memory space", _memory),
+    "ecc.causal.link": Action("add to the causal graph of a memory space", _memory),
+    "ecc.causal.unlink": Action("take something out of the causal graph of a memory space", _memory),
+    "ecc.crossref.query": Action("ask for cross-references of a memory space", _memory),
+    "ecc.crossref.create": Action("add a cross-reference to a memory space", _memory),
+    "ecc.impulse.emit": Action("give the cognitive tick something to take up", _memory),
     "env.switch": Action("choose the environment", None),
     "auth.credential.use": Action("get the secret of a credential that names it", _credential),
     "kernel.shutdown": Action("stop the kernel", None),

@@ -18,13 +18,16 @@ import msgspec
 
 from weftos import limits
 
-__all__ = ["PROFILES", "SHELL_TOOLS", "Access", "Profile", "SandboxPolicy", "ToolPermissions"]
+__all__ = ["PRIVATE_SPACES", "PROFILES", "SHELL_TOOLS", "Access", "Profile", "SandboxPolicy", "ToolPermissions"]
 
 Profile: TypeAlias = Literal["trusted", "standard", "strict"]
 #: From the weakest confinement to the strongest.
 PROFILES: Final[tuple[Profile, ...]] = ("trusted", "standard", "strict")
 #: Tools that hand a whole command line to a shell, and so can do whatever the process can.
 SHELL_TOOLS: Final = frozenset(("shell_exec", "exec_shell", "bash", "command", "run_command"))
+
+#: Memory spaces below it belong to one agent each, by its scope.
+PRIVATE_SPACES: Final = "agent/"
 
 _Names: TypeAlias = tuple[str, ...]
 
@@ -139,6 +142,8 @@ class ToolPermissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         service_deny: services.
         file_access: paths that its tools may use, each with all below it.
         file_deny: paths.
+        memory_access: memory spaces that it may use. Where none is named, not the private ones of other agents.
+        memory_deny: memory spaces.
     """
 
     allow: _Names = ()
@@ -147,6 +152,8 @@ class ToolPermissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     service_deny: _Names = ()
     file_access: _Names = ()
     file_deny: _Names = ()
+    memory_access: _Names = ()
+    memory_deny: _Names = ()
 
     def __post_init__(self) -> None:
         for kind, allow, deny in _LISTS:
@@ -166,6 +173,18 @@ class ToolPermissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         """Whether a tool may use a path. It must be absolute and hold no ``..``, or it is refused."""
         clean = path.startswith("/") and not {"..", "."} & set(path.split("/"))
         return clean and _BY_PATH.lets(self.file_access, self.file_deny, path.rstrip("/") or "/")
+
+    def lets_memory(self, space: str, scope: str) -> bool:
+        """Whether a memory space may be used.
+
+        Args:
+            space: its name.
+            scope: of the agent; what begins with ``agent/`` and a scope is that agent's own.
+        """
+        if not _BY_NAME.lets(self.memory_access, self.memory_deny, space):
+            return False
+        own = f"{PRIVATE_SPACES}{scope}"
+        return bool(self.memory_access) or not space.startswith(PRIVATE_SPACES) or (space + "/").startswith(own + "/")
 
     def beyond(self, above: ToolPermissions) -> list[str]:
         """Return what these lists let through and the other ones do not, each with the name of its list."""
@@ -188,6 +207,7 @@ _LISTS: Final = (
     (_BY_NAME, "allow", "deny"),
     (_BY_NAME, "service_access", "service_deny"),
     (_BY_PATH, "file_access", "file_deny"),
+    (_BY_NAME, "memory_access", "memory_deny"),
 )
 
 

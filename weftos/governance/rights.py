@@ -272,6 +272,7 @@ _STEPS: Final[dict[str, _Right]] = {
     "tools": _Right(_allow("allow", "deny", "*"), _deny("deny"), "fs.*", "fs.*"),
     "services": _Right(_allow("service_access", "service_deny", "*"), _deny("service_deny"), "shop", "shop"),
     "files": _Right(_allow("file_access", "file_deny", "/"), _deny("file_deny"), "/srv/data", "/srv/data"),
+    "memory": _Right(_allow("memory_access", "memory_deny", "*"), _deny("memory_deny"), "docs", "docs"),
     "sandbox": _Right(_profile, _profile, "trusted", "strict"),
     "sandbox.network": _Right(_switch("network", True), _switch("network", False), "", ""),
     "sandbox.shell": _Right(_switch("allow_shell", True), _switch("allow_shell", False), "", ""),

@@ -20,6 +20,7 @@ from weftos.kernel.artifact_handlers import ArtifactHandlers
 from weftos.kernel.budget_handlers import BudgetHandlers
 from weftos.kernel.chain_pages import raw_page
 from weftos.kernel.core import Agent, Core
+from weftos.kernel.ecc_handlers import EccHandlers
 from weftos.kernel.governance_handlers import GovernanceHandlers
 from weftos.kernel.grants import Grants
 from weftos.kernel.inherit import capabilities_for, limits_from
@@ -122,6 +123,7 @@ class Handlers:
             "custody.attest": self.custody_attest,
             **ResourceHandlers(self._core.service, self._core.acting.by).table(),
             **GovernanceHandlers(self._core.service, self._core.acting).table(),
+            **EccHandlers(self._core.service).table(),
             "ipc.topics": self.ipc_topics,
             "ipc.publish": self.ipc_publish,
             "ipc.subscribe": self.ipc_subscribe,

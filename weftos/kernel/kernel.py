@@ -171,6 +171,7 @@ class Kernel:
             "retention": retention_policy(core.home, core.config.chain),
             "cedar_policies": str(core.home.cedar_policies),
             "vault": vault_settings(core),
+            "ecc_dir": str(core.home.ecc),
         }
         core.service = ServiceHost(
             core.home, core.boot_id, core.prefix, settings, self._client_report, core.users.group

@@ -19,6 +19,7 @@ from weftos.rpc import auth_types as u
 from weftos.rpc import budget_types as b
 from weftos.rpc import capability_types as c
 from weftos.rpc import config_types as k
+from weftos.rpc import ecc_types as e
 from weftos.rpc import governance_types as g
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
@@ -181,6 +182,15 @@ _TABLE: Final = (
         c.CapabilityChanged,
         "Give an agent rights that it was not started with, approved by whoever asks.",
     ),
+    Method("ecc.status", _READ, t.NoParams, e.EccStatus, "State of memory: collections, graphs, ticks."),
+    Method("ecc.collections", _READ, t.NoParams, list[e.SpaceView], "The memory spaces, and what is in them."),
+    Method("ecc.search", _READ, e.EccSearchParams, e.EccSearchResult, "What in a space is nearest to a vector."),
+    Method("ecc.entries", _READ, e.EccEntriesParams, e.EccPage, "Entries of a space, in the order of writing."),
+    Method("ecc.put", _OPERATE, e.EccPutParams, e.EccPutResult, "Write entries into a space."),
+    Method("ecc.drop", _ADMIN, e.EccSpaceParams, e.EccPutResult, "Remove the collection of a space."),
+    Method("ecc.causal", _READ, e.EccCausalParams, e.CausalView, "What leads to what in a space."),
+    Method("ecc.tick", _OPERATE, t.NoParams, e.EccTickResult, "Put on the log what changed in memory, now."),
+    Method("ecc.compact", _OPERATE, e.EccCompactParams, e.EccCompactResult, "Bring spaces into one segment each."),
     Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
     Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
     Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),

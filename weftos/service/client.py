@@ -35,6 +35,7 @@ from weftos.errors import (
     error_for_code,
 )
 from weftos.service import protocol as p
+from weftos.service.ecc_protocol import AskMemory, SearchMemory
 from weftos.service.gate_calls import GateCalls
 from weftos.service.log_calls import LogCalls
 from weftos.shm import RingConsumer, RingProducer
@@ -144,7 +145,9 @@ class Pending:
 
 
 #: Answered without waiting for the disk, as a rule.
-_QUICK: Final = (p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow)
+_QUICK: Final = (
+    p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow, SearchMemory, AskMemory
+)  # fmt: skip
 #: Made once, before the first agent is forked.
 _decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
 
@@ -163,6 +166,9 @@ class ServiceClient(LogCalls, GateCalls):
         pump: see ``Pump``.
         in_flight: requests without an answer that are allowed at once.
         durable: whether appends that do not say it are answered only when they are on disk.
+
+    Attributes:
+        largest: bytes of an encoded request at most.
     """
 
     def __init__(
@@ -179,7 +185,7 @@ class ServiceClient(LogCalls, GateCalls):
         self._request = request
         self._reply = reply
         self._in_flight = in_flight
-        self._largest = min(request.geometry.max_payload, limits.SERVICE_REQUEST_BYTES)
+        self.largest = min(request.geometry.max_payload, limits.SERVICE_REQUEST_BYTES)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}
@@ -363,12 +369,12 @@ class ServiceClient(LogCalls, GateCalls):
             data = self._encode(request)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ProtocolError(f"a {type(request).__name__} holds a value that cannot travel: {error}") from error
-        if len(data) > self._largest:
+        if len(data) > self.largest:
             raise MessageTooLarge(
-                f"a {type(request).__name__} of {len(data)} bytes; the service takes {self._largest}; "
+                f"a {type(request).__name__} of {len(data)} bytes; the service takes {self.largest}; "
                 "put what is large with ctx.artifacts.put and append a reference to it",
                 size=len(data),
-                limit=self._largest,
+                limit=self.largest,
             )
         return data
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from weftos import limits
 from weftos.errors import CapabilityDenied, ProtocolError, RingFull
 from weftos.ipc.frames import close_all
 from weftos.service import protocol as p
@@ -71,6 +72,7 @@ class Client:
         take: hands out its requests, ``take(limit) -> [(position, item)]``.
         commit: declares what was handed out done.
         replies: answers of this round, with the position of their request; in the order of the requests.
+        quota: requests that are taken from its ring in one round.
         early: how many of ``replies`` lie before the first that waits for the disk; -1 if none waits.
         leaving: the kernel said that the agent ended; to be closed when its ring is empty.
         closed: given back; nothing of it may be used any more.
@@ -85,7 +87,7 @@ class Client:
 
     __slots__ = (
         "_bell", "_put", "_put_many", "_segments", "caller", "closed", "commit", "dropped", "early", "leaving", "pid",
-        "replies", "reported_at", "requests", "ring_id", "slot", "take",
+        "quota", "replies", "reported_at", "requests", "ring_id", "slot", "take",
     )  # fmt: skip
 
     def __init__(self, frame: p.AttachClient, fds: list[int]) -> None:
@@ -123,6 +125,7 @@ class Client:
         )
         self.replies: list[tuple[int, p.Reply]] = []
         self.early = -1
+        self.quota = limits.SERVICE_RING_QUOTA
         self.leaving = False
         self.requests = self.dropped = 0
         self.reported_at = float("-inf")

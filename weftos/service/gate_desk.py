@@ -29,7 +29,7 @@ from weftos.service.clients import Caller
 if TYPE_CHECKING:
     from weftos.service.handlers import Desk, Handler
 
-__all__ = ["GATE_HANDLERS", "explained"]
+__all__ = ["GATE_HANDLERS", "decide_for", "explained", "tell_done"]
 
 _DECISION_KIND: Final = {"Permit": "gate.permit", "Defer": "gate.defer", "Deny": "gate.deny"}
 #: Longest name of an action, in characters: an answer must fit a record of any ring.
@@ -153,6 +153,44 @@ def _binding(desk: Desk, request: p.GateCheck, agent: Subject, executor: int) ->
         args_hash=args_hash(request.action, request.context),
         constitution=desk.governance.standing.hash,
     )
+
+
+def decide_for(
+    desk: Desk, caller: Caller, position: int, action: str, context: dict[str, Any], permit: bytes
+) -> GateDecision:
+    """Decide about something that the service itself does for an agent, as if the kernel had asked.
+
+    A permit that is shown is used up, with the intent on the log; a denial is on the log, and what a person has to
+    approve is in the queue. Then ``tell_done`` tells what came of it.
+    """
+    asking = Caller(
+        KERNEL_ID, caller.source, caller.producer, kernel=True, reply_bytes=caller.reply_bytes, scope=caller.scope
+    )
+    question = p.GateCheck(action, context, on_behalf=int(caller.agent_id), permit=permit)
+    reply = _gate_check(desk, asking, position, question)
+    assert isinstance(reply, p.Decided)
+    return reply.decision
+
+
+def tell_done(desk: Desk, caller: Caller, position: int, allowed: Permit) -> None:
+    """Put on the log that what was done under a permit is done."""
+    approvals = desk.governance.approvals
+    permit = approvals.permits[bytes.fromhex(allowed.permit)]
+    if permit.id in approvals.outcomes:
+        return
+    intent = approvals.intents[permit.id]
+    payload = {
+        "pid": permit.binding.pid,
+        "action": permit.binding.action,
+        "permit": allowed.permit,
+        "intent": intent,
+        "result": "done",
+        "error": "",
+        "reason": "",
+    }
+    # Behind use and intent, which are the events 0 and 1 of the same request.
+    place, subject = (caller, position, 2), f"agent:{permit.binding.pid}"
+    desk.governance.put("gate.outcome", payload, place=place, subject=subject, cause=intent, permit=allowed.permit)
 
 
 def _executor(caller: Caller, request: p.GateCheck) -> int:

@@ -31,7 +31,10 @@ from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.budget_calls import BUDGET_HANDLERS
 from weftos.service.budget_desk import BudgetDesk
 from weftos.service.clients import Caller, only_kernel
+from weftos.service.cognition import Cognition
 from weftos.service.credential_desk import ACCESS_HANDLERS
+from weftos.service.ecc_desk import ECC_HANDLERS
+from weftos.service.ecc_protocol import Remembered
 from weftos.service.gate_desk import GATE_HANDLERS
 from weftos.service.governance import Governance
 from weftos.service.governance_desk import GOVERNANCE_HANDLERS
@@ -41,13 +44,11 @@ from weftos.service.tree_changes import change_tree
 from weftos.service.tree_desk import ask_as_agent, ask_tree, fitting
 from weftos.tree.acl import EffectiveAcl
 
-__all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "without_storage"]
+__all__ = ["HANDLERS", "Desk", "Handler", "answer", "refusal", "waits_for_disk", "without_storage"]
 
 #: What agents may write besides their own ``app.`` kinds: their side of the audit of messages.
 _AGENT_KINDS: Final = frozenset(("ipc.window", "ipc.topic_window", "ipc.heartbeat"))
 AGENT_PREFIX: Final = "app."
-#: Longest text of a refusal, in characters: an answer must fit a record of any ring.
-_TEXT_CHARS: Final = 800
 #: Bytes of a tail answer around its records.
 _FRAME_BYTES: Final = 64
 
@@ -62,12 +63,14 @@ class Desk:
         subject: gives what the kernel said about an agent.
         artifacts: knows which references hold.
         governance: knows what is in force, and who may do what once.
+        cognition: keeps memory.
     """
 
     __slots__ = (
         "acl",
         "artifacts",
         "budgets",
+        "cognition",
         "encoder",
         "gate",
         "governance",
@@ -85,7 +88,9 @@ class Desk:
         subject: Callable[[str], Subject | None],
         artifacts: ArtifactDesk,
         governance: Governance,
+        cognition: Cognition,
     ) -> None:
+        self.cognition = cognition
         self.journal = journal
         self.governance = governance
         self.gate = gate
@@ -103,11 +108,26 @@ Handler = Callable[[Desk, Caller, int, Any], p.Reply]
 
 def refusal(error: WeftError) -> p.Failed:
     """Return the answer that carries an error to the caller, who raises it again."""
-    return p.Failed(error.code, str(error)[:_TEXT_CHARS])
+    return p.Failed(error.code, str(error)[: limits.SERVICE_REFUSAL_CHARS])
 
 
-def without_storage(reply: p.Reply, failed: str) -> p.Reply:
-    """Return what is true of an answer after the write failed: nothing was appended, nothing recorded is permitted."""
+def waits_for_disk(reply: p.Reply) -> bool:
+    """Return whether an answer may be given only when what it says is on disk."""
+    return (type(reply) is p.Appended and reply.durable) or type(reply) is Remembered
+
+
+def without_storage(reply: p.Reply, failed: str | None, memory_failed: WeftError | None = None) -> p.Reply:
+    """Return what is true of an answer after a write failed: nothing was appended, nothing recorded is permitted.
+
+    Args:
+        reply: as it was to be given.
+        failed: why the log cannot be written, or ``None``.
+        memory_failed: why memory cannot be written, or ``None``.
+    """
+    if memory_failed is not None and isinstance(reply, Remembered):
+        return refusal(memory_failed)
+    if failed is None:
+        return reply
     if isinstance(reply, p.Appended | p.BudgetTicket):
         return p.Failed(StorageFailed.code, failed)
     if isinstance(reply, p.Decided) and isinstance(reply.decision, Permit) and reply.decision.reason != "kernel":
@@ -267,4 +287,5 @@ HANDLERS: Final[dict[type, Handler]] = {
     **GATE_HANDLERS,
     **GOVERNANCE_HANDLERS,
     **ACCESS_HANDLERS,
+    **ECC_HANDLERS,
 }

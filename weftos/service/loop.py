@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from weftos.errors import (
     MessageTooLarge,
     ProtocolError,
     RingFull,
+    ServiceUnavailable,
     StorageFailed,
     WeftError,
 )
@@ -36,8 +38,12 @@ from weftos.ipc.frames import FrameChannel, FrameOutbox, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, Client
+from weftos.service.cognition import Cognition
+from weftos.service.ecc_desk import begin_search
+from weftos.service.ecc_protocol import SearchMemory
+from weftos.service.ecc_searches import Search, answer_searches
 from weftos.service.governance import Governance
-from weftos.service.handlers import Desk, answer, refusal, without_storage
+from weftos.service.handlers import Desk, answer, refusal, waits_for_disk, without_storage
 from weftos.service.journal import Journal
 from weftos.service.runs import answer_run, is_plain
 from weftos.shm import Mailbox
@@ -50,6 +56,8 @@ log = logging.getLogger(__name__)
 CONTROL_SLOT: Final = 0
 #: Pause while the kernel's socket is full, in seconds: it becomes writable without a wake-up.
 _OUTBOX_PAUSE_S: Final = 0.002
+#: Stands in for the answer to a search until all searches of a round are made.
+_UNDER_WAY: Final = p.Failed(ServiceUnavailable.code, "the search was not made")
 _NOT_DECODED: Final = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
 
 
@@ -62,6 +70,7 @@ class ServiceLoop:
         journal: the open log.
         artifacts: serves what the kernel asks about artifacts.
         governance: what is in force, and who waits for an approval.
+        cognition: memory.
         on_orphaned: called once, at the moment when the kernel is found gone.
 
     Attributes:
@@ -76,6 +85,7 @@ class ServiceLoop:
         journal: Journal,
         artifacts: ArtifactDesk,
         governance: Governance,
+        cognition: Cognition,
         on_orphaned: Callable[[], object],
     ) -> None:
         self._channel = channel
@@ -91,7 +101,10 @@ class ServiceLoop:
         self._ready: dict[Client, None] = {}
         self._kernel_replies: list[tuple[int, p.Reply]] = []
         self._governance = governance
-        self._desk = Desk(journal, governance.gate, self.head, self._subjects.get, artifacts, governance)
+        self._cognition = cognition
+        self._desk = Desk(journal, governance.gate, self.head, self._subjects.get, artifacts, governance, cognition)
+        #: Searches of this round that may be made, and where their answers belong.
+        self._searches: list[tuple[Client, int, Search]] = []
         self._kernel = Caller(
             "0", "kernel", "kernel", kernel=True, reply_bytes=limits.CONTROL_FRAME_BYTES, scope="kernel:"
         )
@@ -113,6 +126,7 @@ class ServiceLoop:
             busy = self._look_for_work(now)
             self._serve_artifacts()
             self._serve_approvals(now)
+            self._try(partial(self._cognition.turn, now))
             if self._ready or self._kernel_replies:
                 self._round(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
@@ -157,10 +171,14 @@ class ServiceLoop:
         self._channel.close()
 
     def _patience(self) -> float:
-        since = self._journal.unsynced_since
-        if since is None:
-            return limits.SERVICE_LOOK_S
-        return max(0.0, min(limits.SERVICE_LOOK_S, since + limits.SERVICE_SYNC_S - time.monotonic()))
+        now = time.monotonic()
+        since, tick = self._journal.unsynced_since, self._cognition.wake_at
+        due = now + limits.SERVICE_LOOK_S
+        if since is not None:
+            due = min(due, since + limits.SERVICE_SYNC_S)
+        if tick is not None:
+            due = min(due, tick)
+        return max(0.0, due - now)
 
     def _look_for_work(self, now: float) -> bool:
         """Note which rings are ready, and serve the control socket when it is marked or it is time to look."""
@@ -196,11 +214,12 @@ class ServiceLoop:
             # Whoever is served goes to the end of the queue, if it comes back at all.
             del self._ready[client]
             try:
-                taken = client.take(limits.SERVICE_RING_QUOTA)
+                quota = client.quota
+                taken = client.take(quota)
             except WeftError as error:
                 self._give_up(client, error)
                 continue
-            if len(taken) == limits.SERVICE_RING_QUOTA:
+            if len(taken) == quota:
                 self._ready[client] = None
             if taken:
                 served.append(client)
@@ -209,6 +228,8 @@ class ServiceLoop:
             elif client.leaving:
                 client.close()
         self._rounds += 1
+        if self._searches:
+            self._search()
         self._try(self._journal.write)
         failed = self._journal.failed
         for client in served:
@@ -217,6 +238,8 @@ class ServiceLoop:
         if self._journal.sync_wanted:
             self._try(self._journal.sync)
             failed = self._journal.failed
+        if self._cognition.sync_wanted:
+            self._cognition.sync()
         for client in served:
             self._deliver(client, client.replies if client.early < 0 else client.replies[client.early :], failed, now)
             self._finish(client)
@@ -233,14 +256,37 @@ class ServiceLoop:
             if run:
                 replies += zip([place for place, _ in run], answer_run(desk, caller, run), strict=True)
                 run = []
+            if type(request) is SearchMemory:
+                replies.append((position, self._begin_search(client, position, request)))
+                continue
             failed = type(request) is p.Failed
             replies.append((position, request if failed else answer(desk, caller, position, request)))
         if run:
             replies += zip([place for place, _ in run], answer_run(desk, caller, run), strict=True)
-        waiting = (at for at, (_, reply) in enumerate(replies) if type(reply) is p.Appended and reply.durable)
+        waiting = (at for at, (_, reply) in enumerate(replies) if waits_for_disk(reply))
         client.early = next(waiting, -1)
         client.requests += len(taken)
         self._requests += len(taken)
+
+    def _begin_search(self, client: Client, position: int, request: SearchMemory) -> p.Reply:
+        """Put a search to the others of this round; returns what stands in for its answer, or a refusal."""
+        try:
+            search = begin_search(self._desk, client.caller, position, request)
+        except WeftError as error:
+            self._desk.refused += 1
+            return refusal(error)
+        self._searches.append((client, len(client.replies), search))
+        return _UNDER_WAY
+
+    def _search(self) -> None:
+        """Make the searches of this round, and let those who had long ones take fewer at a time from here on."""
+        searches, self._searches = self._searches, []
+        began = time.monotonic()
+        replies = answer_searches(self._cognition.vectors, [search for _, _, search in searches])
+        each = (time.monotonic() - began) / len(searches)
+        for (client, place, _), reply in zip(searches, replies, strict=True):
+            client.replies[place] = client.replies[place][0], reply
+            client.quota = min(limits.SERVICE_RING_QUOTA, max(1, int(limits.ECC_ROUND_S / each)))
 
     def _request(self, item: Any) -> Any:
         """Return a request, or the refusal of what is none."""
@@ -262,8 +308,9 @@ class ServiceLoop:
         if not replies or client.closed:
             return
         encode, frame = self._encode, p.ReplyFrame
-        if failed is not None:
-            replies = [(position, without_storage(reply, failed)) for position, reply in replies]
+        if failed is not None or self._cognition.failed is not None:
+            gone = self._cognition.failed
+            replies = [(position, without_storage(reply, failed, gone)) for position, reply in replies]
         try:
             lost = client.deliver([encode(frame(position, reply)) for position, reply in replies])
         except WeftError as error:
@@ -368,7 +415,7 @@ class ServiceLoop:
     def _answer_kernel(self, failed: str | None) -> None:
         replies, self._kernel_replies = self._kernel_replies, []
         for serial, reply in replies:
-            final = without_storage(reply, failed) if failed is not None else reply
+            final = without_storage(reply, failed, self._cognition.failed)
             try:
                 self._tell_kernel(p.KernelReply(serial, final))
             except MessageTooLarge as error:
@@ -378,7 +425,12 @@ class ServiceLoop:
 
     def _attach(self, frame: p.AttachClient, fds: list[int]) -> None:
         self._subjects[str(frame.pid)] = Subject(
-            frame.pid, frame.agent_id, frame.incarnation, frame.capabilities, frame.parent
+            frame.pid,
+            frame.agent_id,
+            frame.incarnation,
+            frame.capabilities,
+            frame.parent,
+            frame.scope or frame.agent_id,
         )
         known = self._clients.get(frame.pid)
         if known is not None and known.ring_id == frame.ring_id:

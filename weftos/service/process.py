@@ -39,6 +39,7 @@ from weftos.errors import (
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.cognition import Cognition
 from weftos.service.credential_desk import VaultSettings
 from weftos.service.governance import Governance
 from weftos.service.handlers import refusal
@@ -81,6 +82,7 @@ class ServiceBoot:
         retention: which segments are archived and pruned; none if ``None``.
         cedar_policies: file with policies in Cedar; it need not exist.
         vault: where credentials are kept.
+        ecc_dir: directory of memory; made when there is something to keep. Beside the log if empty.
     """
 
     control: socket.socket
@@ -100,6 +102,7 @@ class ServiceBoot:
     retention: RetentionPolicy | None = None
     cedar_policies: str = ""
     vault: VaultSettings = field(default_factory=VaultSettings)
+    ecc_dir: str = ""
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -136,21 +139,23 @@ def run_service(boot: ServiceBoot) -> int:
         journal.move_tiles(TileProcess)
         journal.keep_credentials(boot.vault)
         governance = Governance(journal, boot.keys_dir, boot.boot_id, boot.cedar_policies)
+        # A thread that has done something wakes the loop as the kernel does.
+        wake = MailboxPeer(segment, bell).notifier(CONTROL_SLOT)
         artifacts = ArtifactDesk(
             boot.artifacts_dir or f"{boot.chain_dir}.artifacts",
             journal,
             boot.artifacts_bytes,
-            # A thread that has done something wakes the loop as the kernel does.
-            MailboxPeer(segment, bell).notifier(CONTROL_SLOT),
+            wake,
             refusal,
         )
+        cognition = Cognition(boot.ecc_dir or f"{boot.chain_dir}.ecc", journal, wake)
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)
     # At once, not at the end: the names of a new kernel, which may come while we still write, must stay.
     parent = os.getppid()
-    sweeping = lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix)  # noqa: E731 - one argument of six
-    loop = ServiceLoop(channel, mailbox, journal, artifacts, governance, sweeping)
+    sweeping = lambda: _sweep_if_orphaned(parent, boot.semaphore_prefix)  # noqa: E731 - one argument of many
+    loop = ServiceLoop(channel, mailbox, journal, artifacts, governance, cognition, sweeping)
 
     def on_term(_number: int, _frame: object) -> None:
         loop.stop_asked = True
@@ -170,7 +175,7 @@ def run_service(boot: ServiceBoot) -> int:
     except TileProcessLost as error:
         log.error("%s", error)
         return error.exit_code
-    return _end(loop, channel, journal, bell)
+    return _end(loop, channel, journal, cognition, bell)
 
 
 def _sweep_if_orphaned(parent: int, prefix: str) -> None:
@@ -199,10 +204,16 @@ def _refuse_to_start(channel: FrameChannel[p.ServiceFrame], error: WeftError) ->
     return error.exit_code
 
 
-def _end(loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, bell: Doorbell) -> int:
+def _end(
+    loop: ServiceLoop, channel: FrameChannel[p.ServiceFrame], journal: Journal, cognition: Cognition, bell: Doorbell
+) -> int:
     """Write, sign, close."""
     code = 0
     loop.end_artifacts()
+    try:
+        cognition.close()
+    except StorageFailed as error:
+        code = error.exit_code
     try:
         journal.close()
     except StorageFailed as error:

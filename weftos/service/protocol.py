@@ -21,6 +21,7 @@ from weftos.chain.statements.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 from weftos.service.access_protocol import AccessRequest
+from weftos.service.ecc_protocol import EccRequest, Found, Remembered
 
 __all__ = [
     "NOTICE",
@@ -414,6 +415,7 @@ Request: TypeAlias = (
     | AskGovernance
     | ChangeGovernance
     | AccessRequest
+    | EccRequest
 )
 
 
@@ -551,7 +553,19 @@ class Noticed(msgspec.Struct, array_like=True, tag=9):
 
 
 Reply: TypeAlias = (
-    Appended | Decided | Failed | Head | Tail | Pong | Done | RawPage | BudgetTicket | BudgetStop | Noticed
+    Appended
+    | Decided
+    | Failed
+    | Head
+    | Tail
+    | Pong
+    | Done
+    | RawPage
+    | BudgetTicket
+    | BudgetStop
+    | Noticed
+    | Found
+    | Remembered
 )
 
 

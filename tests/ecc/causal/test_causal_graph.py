@@ -227,8 +227,8 @@ def test_what_does_not_fit_is_refused_whole(edge: Edge, message: str) -> None:
 def test_numbers_of_nodes_are_not_used_again_and_provenance_is_kept() -> None:
     graph = graph_of([], 2)
     graph.remove_node(2)
-    assert graph.add_node("new", created_at=7, universal_id=b"u" * 32, chain_seq=5) == 3
-    assert (graph.node(3).created_at, graph.node(3).universal_id, graph.node(3).chain_seq) == (7, b"u" * 32, 5)
+    assert graph.add_node("new", created_at=7, universal_id=b"u" * 32, op=5) == 3
+    assert (graph.node(3).created_at, graph.node(3).universal_id, graph.node(3).op) == (7, b"u" * 32, 5)
     graph.link([Edge(1, 3, CAUSES, 0.5, 11, 12)])
     graph.link([Edge(1, 3, CAUSES, 0.25, 13, 14)])
     assert graph.edges(1) == [Edge(1, 3, CAUSES, 0.25, 13, 14)]

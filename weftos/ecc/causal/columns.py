@@ -28,7 +28,7 @@ _FIELDS: Final[dict[str, str]] = {
     "kind": "u1",
     "weight": "f4",
     "created_at": "u8",
-    "chain_seq": "u8",
+    "op": "u8",
     "alive": "?",
 }
 
@@ -97,7 +97,7 @@ class Columns:
         """
         before = self.find(keys)
         old = before >= 0
-        for name in ("weight", "created_at", "chain_seq"):
+        for name in ("weight", "created_at", "op"):
             self._cells[name][before[old]] = rows[name][old]
         self._append(keys[~old], {name: column[~old] for name, column in rows.items()})
         return before

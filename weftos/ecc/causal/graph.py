@@ -34,6 +34,9 @@ class EdgeType(enum.Enum):
     CONTRADICTS = "Contradicts"
     TRIGGERED_BY = "TriggeredBy"
     EVIDENCE_FOR = "EvidenceFor"
+    CONTAINS = "Contains"
+    IMPORTS = "Imports"
+    REFERENCES = "References"
 
 
 _TYPES: Final = tuple(EdgeType)
@@ -41,24 +44,24 @@ CODES: Final = {kind: code for code, kind in enumerate(_TYPES, start=1)}
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A node: its number, label, time of making (hybrid logical clock), universal id and record of the log."""
+    """A node: its number, label, time of making (hybrid logical clock), universal id and the change that added it."""
 
     id: int
     label: str
     created_at: int
     universal_id: bytes
-    chain_seq: int
+    op: int
 
 
 class Edge(msgspec.Struct, frozen=True):
-    """An edge: weight from 0 to 1, time (hybrid logical clock), record of the log (0: none yet)."""
+    """An edge: weight from 0 to 1, time (hybrid logical clock), and the change that wrote it."""
 
     source: int
     target: int
     type: EdgeType
     weight: float
     created_at: int = 0
-    chain_seq: int = 0
+    op: int = 0
 
 
 class CausalGraph:
@@ -91,7 +94,7 @@ class CausalGraph:
         """The number of the next node."""
         return self._next
 
-    def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int = 0) -> int:
+    def add_node(self, label: str, *, created_at: int, universal_id: bytes, op: int = 0) -> int:
         """Add a node and return its number, which no other node had or gets.
 
         Raises:
@@ -101,10 +104,10 @@ class CausalGraph:
             raise GraphRefused(f"a label has at most {limits.CAUSAL_LABEL_BYTES} bytes; shorten it")
         if len(universal_id) != 32:
             raise GraphRefused(f"a universal id has 32 bytes, not {len(universal_id)}")
-        _check_u64(created_at, chain_seq)
+        _check_u64(created_at, op)
         if self._next > limits.CAUSAL_NODES:
             raise GraphRefused(f"the graph has given out all {limits.CAUSAL_NODES} numbers of nodes; begin another")
-        node = Node(self._next, label, created_at, universal_id, chain_seq)
+        node = Node(self._next, label, created_at, universal_id, op)
         self._nodes[node.id] = node
         self._order.add(node.id)
         self._next += 1
@@ -159,14 +162,14 @@ class CausalGraph:
         """
         rows = list(edges)
         for edge in rows:
-            _check_u64(edge.created_at, edge.chain_seq, edge.source, edge.target)
+            _check_u64(edge.created_at, edge.op, edge.source, edge.target)
         return self.link_arrays(
             np.array([edge.source for edge in rows], np.uint64),
             np.array([edge.target for edge in rows], np.uint64),
             np.array([CODES[edge.type] for edge in rows], np.uint8),
             np.array([edge.weight for edge in rows], np.float64),
             np.array([edge.created_at for edge in rows], np.uint64),
-            np.array([edge.chain_seq for edge in rows], np.uint64),
+            np.array([edge.op for edge in rows], np.uint64),
         )
 
     def link_arrays(
@@ -176,10 +179,10 @@ class CausalGraph:
         kinds: NDArray[Any],
         weights: NDArray[Any],
         created_at: NDArray[Any],
-        chain_seq: NDArray[Any],
+        op: NDArray[Any],
     ) -> int:
         """Add edges given column by column; types as in ``CODES``. As :meth:`link`; of duplicates the last counts."""
-        arrays = (sources, targets, kinds, weights, created_at, chain_seq)
+        arrays = (sources, targets, kinds, weights, created_at, op)
         if len({len(one) for one in arrays}) != 1:
             raise GraphRefused("the columns of a batch of edges differ in length")
         if not len(sources):
@@ -188,7 +191,7 @@ class CausalGraph:
         keys = keys_of(sources, targets, kinds)
         _, last = np.unique(keys[::-1], return_index=True)
         keep = len(keys) - 1 - last
-        names = ("source", "target", "kind", "weight", "created_at", "chain_seq")
+        names = ("source", "target", "kind", "weight", "created_at", "op")
         forms = ("u4", "u4", "u1", "f4", "u8", "u8")
         rows = {name: one[keep].astype(form) for name, form, one in zip(names, forms, arrays, strict=True)}
         if self.columns.count + len(keep) > limits.CAUSAL_EDGES:
@@ -232,7 +235,7 @@ class CausalGraph:
     def _edge(self, at: int) -> Edge:
         cell = self.columns.edge
         kind = _TYPES[int(cell("kind")[at]) - 1]
-        numbers = (int(cell("created_at")[at]), int(cell("chain_seq")[at]))
+        numbers = (int(cell("created_at")[at]), int(cell("op")[at]))
         return Edge(int(cell("source")[at]), int(cell("target")[at]), kind, float(cell("weight")[at]), *numbers)
 
     def _positions(self, number: int, *, forward: bool) -> NDArray[np.int64]:

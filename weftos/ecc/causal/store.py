@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from weftos import limits
 from weftos.disk.files import Files, replace_file
 from weftos.ecc.causal.graph import CODES, CausalGraph, EdgeType, Node
+from weftos.ecc.commitment import Commitment, CommitmentState
 from weftos.ecc.journal import Journal, read_head
 from weftos.errors import EccError, GraphRefused, JournalDamaged, JournalFailed
 
@@ -31,15 +32,16 @@ _COLUMNS: Final = {
     "kind": "u1",
     "weight": "<f4",
     "created_at": "<u8",
-    "chain_seq": "<u8",
+    "op": "<u8",
 }
+#: What a change says of an edge; its number is the store's.
+_GIVEN: Final = tuple(form for name, form in _COLUMNS.items() if name != "op")
 
 
 class _AddNode(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     label: str
     created_at: int
     universal_id: bytes
-    chain_seq: int
 
 
 class _Link(msgspec.Struct, frozen=True, array_like=True, tag="l"):
@@ -56,6 +58,11 @@ class _RemoveNode(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     id: int
 
 
+class _Committed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    last: int
+    seq: int
+
+
 _Change = _AddNode | _Link | _Unlink | _RemoveNode
 
 
@@ -65,30 +72,27 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     next_id: int
     nodes: list[Node]
     columns: list[bytes]
+    commitment: CommitmentState
 
 
-def _apply(graph: CausalGraph, change: _Change) -> int:
+def _apply(graph: CausalGraph, change: _Change, op: int) -> int:
     match change:
         case _AddNode():
-            return graph.add_node(
-                change.label,
-                created_at=change.created_at,
-                universal_id=change.universal_id,
-                chain_seq=change.chain_seq,
-            )
+            return graph.add_node(change.label, created_at=change.created_at, universal_id=change.universal_id, op=op)
         case _Link():
-            return graph.link_arrays(*_unpacked(change.columns))
+            sources, targets, kinds, weights, created_at = _unpacked(change.columns, _GIVEN)
+            return graph.link_arrays(sources, targets, kinds, weights, created_at, np.full(len(sources), op, np.uint64))
         case _Unlink():
             return graph.unlink(change.source, change.target, change.kind)
         case _RemoveNode():
             return graph.remove_node(change.id)
 
 
-def _unpacked(columns: list[bytes]) -> list[NDArray[Any]]:
-    if len(columns) != len(_COLUMNS):
-        raise GraphRefused(f"a batch of edges has {len(_COLUMNS)} columns, not {len(columns)}")
+def _unpacked(columns: list[bytes], forms: tuple[str, ...]) -> list[NDArray[Any]]:
+    if len(columns) != len(forms):
+        raise GraphRefused(f"a batch of edges has {len(forms)} columns, not {len(columns)}")
     try:
-        return [np.frombuffer(raw, form) for raw, form in zip(columns, _COLUMNS.values(), strict=True)]
+        return [np.frombuffer(raw, form) for raw, form in zip(columns, forms, strict=True)]
     except ValueError as error:
         raise GraphRefused(f"a column of edges does not fit its type: {error}") from error
 
@@ -131,24 +135,30 @@ class GraphStore:
         if not os.path.lexists(self._snapshot_path):
             if os.path.lexists(self._journal_path):
                 raise JournalDamaged(f"{self._snapshot_path} is missing, but its journal is there; restore it")
-            self._write_snapshot(CausalGraph(acyclic=acyclic), 1)
-        self.graph, generation = _read_snapshot(self._snapshot_path)
+            self._write_snapshot(CausalGraph(acyclic=acyclic), Commitment(), 1)
+        self.graph, self.commitment, generation = _read_snapshot(self._snapshot_path)
         self._journal = self._open_journal(generation)
+        self._numbers = {node.universal_id: node.id for node in self.graph.all_nodes()}
 
-    def add_node(self, label: str, *, created_at: int, universal_id: bytes, chain_seq: int = 0) -> int:
-        """As :meth:`CausalGraph.add_node`; on disk with the next :meth:`sync`."""
-        return self._change(_AddNode(label, created_at, universal_id, chain_seq))
+    def find(self, universal_id: bytes) -> int | None:
+        """Return the number of the node with this id; of several, the last that was added."""
+        return self._numbers.get(universal_id)
+
+    def add_node(self, label: str, *, created_at: int, universal_id: bytes) -> int:
+        """As :meth:`CausalGraph.add_node`, without ``op``; on disk with the next :meth:`sync`."""
+        number = self._change(_AddNode(label, created_at, universal_id))
+        self._numbers[universal_id] = number
+        return number
 
     def link_arrays(self, *columns: NDArray[Any]) -> int:
-        """As :meth:`CausalGraph.link_arrays`; on disk with the next :meth:`sync`."""
-        if len(columns) == len(_COLUMNS) and len(columns[0]) and not _in_range(columns):
+        """As :meth:`CausalGraph.link_arrays`, without the column ``op``; on disk with the next :meth:`sync`."""
+        if len(columns) == len(_GIVEN) and len(columns[0]) and not _in_range(columns):
             raise GraphRefused("numbers of nodes, types and positions are whole numbers within their range")
-        forms = _COLUMNS.values()
-        return self._change(_Link([one.astype(form).tobytes() for one, form in zip(columns, forms, strict=True)]))
+        return self._change(_Link([one.astype(form).tobytes() for one, form in zip(columns, _GIVEN, strict=True)]))
 
-    def link(self, source: int, target: int, kind: EdgeType, weight: float, *, created_at: int, chain_seq: int) -> int:
+    def link(self, source: int, target: int, kind: EdgeType, weight: float, *, created_at: int) -> int:
         """Add one edge, or replace its weight and provenance; return 1 if it is new."""
-        values = (source, target, CODES[kind], weight, created_at, chain_seq)
+        values = (source, target, CODES[kind], weight, created_at)
         return self.link_arrays(*(np.array([value]) for value in values))
 
     def unlink(self, source: int, target: int, kind: EdgeType | None = None) -> int:
@@ -157,7 +167,23 @@ class GraphStore:
 
     def remove_node(self, number: int) -> int:
         """As :meth:`CausalGraph.remove_node`; on disk with the next :meth:`sync`."""
-        return self._change(_RemoveNode(number))
+        universal_id = self.graph.node(number).universal_id
+        gone = self._change(_RemoveNode(number))
+        if self._numbers.get(universal_id) == number:
+            del self._numbers[universal_id]
+        return gone
+
+    def committed(self, last: int, seq: int) -> None:
+        """Note that record ``seq`` of the log vouches for the changes up to ``last``; see :class:`Commitment`."""
+        if not self.commitment.last - self.commitment.waiting < last <= self.commitment.last:
+            raise GraphRefused(f"change {last} is not one that waits for a record of the log")
+        self._write(msgspec.msgpack.encode(_Committed(last, seq)))
+        self.commitment.commit(last, seq)
+
+    @property
+    def journal_bytes(self) -> int:
+        """Size of the journal: what a start has to read behind the snapshot."""
+        return self._journal.size
 
     def sync(self) -> None:
         """Bring every change so far onto the disk.
@@ -176,7 +202,7 @@ class GraphStore:
         self._journal.sync()
         generation = self._journal.generation + 1
         try:
-            self._write_snapshot(self.graph, generation)
+            self._write_snapshot(self.graph, self.commitment, generation)
         except OSError as error:
             # Old or new snapshot: what the journal follows is not known any more.
             self._failed = True
@@ -188,21 +214,29 @@ class GraphStore:
         self._journal.close()
 
     def _change(self, change: _Change) -> int:
-        if self._failed:
-            raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
+        self._check()
         try:
             content = msgspec.msgpack.encode(change)
         except (OverflowError, UnicodeEncodeError) as error:
             raise GraphRefused(f"a number or a label cannot be written: {error}") from error
         if len(content) > limits.ECC_JOURNAL_RECORD_BYTES:
             raise GraphRefused(f"a batch of {len(content)} bytes is too large for one record; make it smaller")
-        result = _apply(self.graph, change)
+        result = _apply(self.graph, change, self.commitment.last + 1)
+        self.commitment.add(content)
+        self._write(content)
+        return result
+
+    def _check(self) -> None:
+        if self._failed:
+            raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
+
+    def _write(self, content: bytes) -> None:
+        self._check()
         try:
             self._journal.append(content)
         except JournalFailed:
             self._failed = True
             raise
-        return result
 
     def _open_journal(self, generation: int) -> Journal:
         if not os.path.lexists(self._journal_path):
@@ -220,19 +254,26 @@ class GraphStore:
 
     def _replay(self, content: bytes) -> None:
         try:
-            _apply(self.graph, msgspec.msgpack.decode(content, type=_Change))
+            change: _Change | _Committed = msgspec.msgpack.decode(content, type=_Change | _Committed)
+            if isinstance(change, _Committed):
+                self.commitment.commit(change.last, change.seq)
+                return
+            _apply(self.graph, change, self.commitment.last + 1)
+            self.commitment.add(content)
         except (msgspec.MsgspecError, EccError) as error:
             raise JournalDamaged(f"{self._journal_path}: a change cannot be made again: {error}") from error
 
-    def _write_snapshot(self, graph: CausalGraph, generation: int) -> None:
+    def _write_snapshot(self, graph: CausalGraph, commitment: Commitment, generation: int) -> None:
         nodes = list(graph.all_nodes())
-        body = msgspec.msgpack.encode(_Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph)))
+        body = msgspec.msgpack.encode(
+            _Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph), commitment.state())
+        )
         replace_file(self._fs, self._snapshot_path, _MAGIC + blake3(body).digest() + body)
 
 
 def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
     """Whether nothing is lost when the columns of whole numbers take their form."""
-    bounds = (1 << 32, 1 << 32, 1 << 8, None, 1 << 64, 1 << 64)
+    bounds = (1 << 32, 1 << 32, 1 << 8, None, 1 << 64)
     for column, bound in zip(columns, bounds, strict=True):
         if bound is None:
             continue
@@ -241,7 +282,7 @@ def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
     return True
 
 
-def _read_snapshot(path: str) -> tuple[CausalGraph, int]:
+def _read_snapshot(path: str) -> tuple[CausalGraph, Commitment, int]:
     with open(path, "rb") as file:
         raw = file.read()
     body = raw[40:]
@@ -251,7 +292,7 @@ def _read_snapshot(path: str) -> tuple[CausalGraph, int]:
         found = msgspec.msgpack.decode(body, type=_Snapshot)
         graph = CausalGraph(acyclic=found.acyclic)
         graph.restore_nodes(found.nodes, found.next_id)
-        graph.link_arrays(*_unpacked(found.columns))
+        graph.link_arrays(*_unpacked(found.columns, tuple(_COLUMNS.values())))
     except (msgspec.MsgspecError, EccError) as error:
         raise JournalDamaged(f"{path}: its content makes no graph: {error}") from error
-    return graph, found.generation
+    return graph, Commitment(found.commitment), found.generation

@@ -9,7 +9,7 @@ field (or with a value of another type) meets no condition on it; ``Not`` of suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +20,21 @@ import numpy.typing as npt
 from weftos import limits
 from weftos.errors import FilterInvalid, MetadataInvalid
 
-__all__ = ["And", "Eq", "Filter", "In", "Metadata", "MetadataColumns", "Not", "Or", "Range", "Value", "check_filter"]
+__all__ = [
+    "And",
+    "Eq",
+    "Filter",
+    "In",
+    "Metadata",
+    "MetadataColumns",
+    "Not",
+    "Or",
+    "Range",
+    "Value",
+    "check_filter",
+    "check_metadata",
+    "fields_of",
+]
 
 Value: TypeAlias = bool | int | float | str
 Metadata: TypeAlias = Mapping[str, Value]
@@ -79,6 +93,19 @@ def _key(value: Any) -> _Key | None:
     return kind, value
 
 
+def check_metadata(metadata: Metadata) -> None:
+    """Refuse metadata that no filter can look at.
+
+    Raises:
+        MetadataInvalid: a field that is no text, or a value that is no finite number, text or boolean.
+    """
+    for field, value in metadata.items():
+        if not isinstance(field, str):
+            raise MetadataInvalid(f"a field of metadata is named by text, not by {type(field).__name__}")
+        if _key(value) is None:
+            raise MetadataInvalid(f"metadata {field!r} must be a finite number, text or boolean")
+
+
 def check_filter(condition: Filter) -> None:
     """Refuse a filter that is too large or that nothing can be compared with.
 
@@ -101,6 +128,21 @@ def check_filter(condition: Filter) -> None:
             _check_values(part)
         if count + len(left) > limits.VECTOR_FILTER_TERMS:
             raise FilterInvalid(f"a filter has at most {limits.VECTOR_FILTER_TERMS} terms; split the search")
+
+
+def fields_of(condition: Filter) -> set[str]:
+    """Return the fields that a filter looks at."""
+    left: list[Filter] = [condition]
+    found = set()
+    while left:
+        part = left.pop()
+        if isinstance(part, And | Or):
+            left.extend(part.parts)
+        elif isinstance(part, Not):
+            left.append(part.part)
+        else:
+            found.add(part.field)
+    return found
 
 
 def _check_values(leaf: Eq | In | Range) -> None:
@@ -180,14 +222,13 @@ class MetadataColumns:
         Raises:
             MetadataInvalid: a value that is no finite number, text or boolean; nothing has changed then.
         """
-        keys = {field: _key(value) for field, value in metadata.items()}
-        for field, key in keys.items():
-            if key is None:
-                raise MetadataInvalid(f"metadata {field!r} must be a finite number, text or boolean")
+        check_metadata(metadata)
         self.clear(slot)
-        for field, key in keys.items():
-            if key is not None:
-                self._columns.setdefault(field, _Column()).put(slot, key)
+        for field, value in metadata.items():
+            column = self._columns.get(field)
+            if column is None:
+                column = self._columns[field] = _Column()
+            column.put(slot, (_KINDS[type(value)], value))
 
     def clear(self, slot: int) -> None:
         """Take all fields from a slot."""
@@ -210,6 +251,39 @@ class MetadataColumns:
         """
         check_filter(condition)
         return self._mask(condition, rows)
+
+    def column(self, field: str, rows: int) -> tuple[npt.NDArray[np.int64], list[Value]]:
+        """Return the code of one field for each slot, 0 for none, and the values of codes 1, 2, …"""
+        column = self._columns.get(field)
+        codes = np.zeros(rows, dtype=np.int64)
+        if column is None:
+            return codes, []
+        known = column.codes[:rows]
+        codes[: len(known)] = known
+        return codes, [value for _kind, value in column.values]
+
+    def exported(self, rows: int) -> Iterator[tuple[str, npt.NDArray[np.int64], list[Value]]]:
+        """Yield each field with one code per slot, 0 for none, and the values of codes 1, 2, …"""
+        for field in self._columns:
+            yield field, *self.column(field, rows)
+
+    def restore(self, field: str, codes: npt.NDArray[np.int64], values: Sequence[Value]) -> None:
+        """Put a field in place as ``exported`` gave it.
+
+        Raises:
+            MetadataInvalid: a code without value, or a value that is none.
+        """
+        column = _Column()
+        for value in values:
+            key = _key(value)
+            if key is None:
+                raise MetadataInvalid(f"metadata {field!r} must be a finite number, text or boolean")
+            column.values.append(key)
+            column.places[key] = len(column.values)
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) <= len(values):
+            raise MetadataInvalid(f"metadata {field!r} has codes without a value")
+        column.codes = codes
+        self._columns[field] = column
 
     def _mask(self, condition: Filter, rows: int) -> Mask:
         if isinstance(condition, Not):

@@ -1,0 +1,236 @@
+"""``weaver ecc``: memory as the operator sees it: spaces, searches, causes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weftos import limits
+from weftos.cli import formats as f
+from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, write_line
+from weftos.cli.session import call, connect, json_option
+
+if TYPE_CHECKING:
+    from weftos.rpc import ecc_types as e
+
+__all__ = ["ecc"]
+
+#: ``docs`` is where `weaver run memory` puts what it reads.
+space_option = click.option(
+    "--space", default="docs", show_default=True, metavar="NAME", help="The memory space; `ecc collections` lists them."
+)
+
+
+@click.group()
+def ecc() -> None:
+    """The cognitive layer: what agents remember, and what follows from what.
+
+    A memory space has a collection of vectors and a causal graph. Agents write into spaces that their
+    capabilities name, or into the one of their own (agent/NAME), which no other agent may use.
+    """
+
+
+@ecc.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show the state of the cognitive layer."""
+    found: e.EccStatus = call("ecc.status")
+    if as_json:
+        emit_json(found)
+        return
+    pairs: list[tuple[str, Cell]] = [
+        ("State", (found.state, {"open": "good", "failed": "bad"}.get(found.state, ""))),
+        ("Vectors", f"{f.count(found.entries, 'entry', 'entries')} in {f.count(found.collections, 'collection')}"),
+        ("Segments", f"{f.number(found.segments)}, {f.number(found.built)} built since the start"),
+        ("Causes", f"{f.count(found.nodes, 'node')}, {f.count(found.edges, 'edge')}"),
+        ("Searches", f.number(found.searches)),
+        ("Cross-references", f.number(found.crossrefs)),
+        ("Impulses", f"{f.number(found.impulses)} wait; a tick each {found.tick_interval_ms:g} ms while any do"),
+        ("On the log", f"{f.count(found.commits, 'record')}; {f.count(found.waiting, 'change')} not yet"),
+    ]
+    if found.building:
+        pairs.append(("Building", "a segment, in a process of its own"))
+    if found.build_failures:
+        pairs.append(("Failed builds", (f.number(found.build_failures), "bad")))
+    if found.reason:
+        pairs.append(("Reason", (found.reason, "bad")))
+    show(Panel("Cognitive layer", pairs))
+
+
+@ecc.command()
+@json_option
+def collections(as_json: bool) -> None:
+    """List the memory spaces."""
+    rows: list[e.SpaceView] = call("ecc.collections")
+    if as_json:
+        emit_json(rows)
+        return
+    table = Table(
+        ("SPACE", "ENTRIES", "DIM", "METRIC", "MODEL", "SEGMENTS", "SIZE", "NODES", "EDGES", "CONTENT"),
+        right=("ENTRIES", "DIM", "SEGMENTS", "SIZE", "NODES", "EDGES"),
+        empty="nothing is remembered; `weaver run memory PATH` reads a folder",
+    )
+    for row in rows:
+        one = row.collection
+        cells: list[Cell] = [row.space]
+        if one is None:
+            cells += ["-"] * 6
+        else:
+            model = one.identity.name if one.identity is not None else "-"
+            cells += [f.number(one.live), str(one.dimension), one.metric, model, str(one.segments), f.size(one.bytes)]
+        cells += [f.number(row.nodes), f.number(row.edges), one.content_root[:12] if one is not None else "-"]
+        table.rows.append(cells)
+    show(table)
+
+
+@ecc.command()
+@click.argument("question")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, limits.ECC_SEARCH_K), help="How many.")
+@click.option("--where", multiple=True, metavar="FIELD=VALUE", help="Only entries with this field. May be repeated.")
+@space_option
+@json_option
+def search(question: str, k: int, where: tuple[str, ...], space: str, as_json: bool) -> None:
+    """Search a space for what is nearest to QUESTION, with all fields. `weaver recall` shows passages."""
+    from weftos.cli.recalling import recall_from
+
+    found = recall_from(space, question, k, where)
+    if as_json:
+        emit_json(found)
+        return
+    table = Table(("SCORE", "RECORD", "ID", "FIELDS"), right=("SCORE", "RECORD"), empty="nothing was found")
+    for one in found.matches:
+        fields = " ".join(f"{name}={value}" for name, value in one.metadata.items())
+        table.rows.append((f"{one.score:.3f}", str(one.chain_seq or "-"), one.id[:16], fields))
+    show(table)
+
+
+@ecc.command()
+@click.argument("node", required=False)
+@click.option("--find", metavar="TEXT", help="List the nodes whose label holds TEXT.")
+@click.option("--to", "goal", metavar="NODE", help="Show a path to this node.")
+@click.option("--strongest", is_flag=True, help="With --to: the path whose weights have the largest product.")
+@click.option("--direction", type=click.Choice(("causes", "effects", "both")), default="both", show_default=True)
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only along edges of this type. May be repeated.")
+@click.option("--depth", default=2, show_default=True, type=click.IntRange(1, 64), help="How many edges away at most.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@space_option
+@json_option
+def causal(node: str | None, find: str | None, goal: str | None, as_json: bool, **options: Any) -> None:
+    """Show what leads to NODE and what it leads to. A node is named by its whole label.
+
+    \b
+    weaver ecc causal --find chain
+    weaver ecc causal docs/chain.md --depth 1
+    weaver ecc causal docs/chain.md --to docs/witness.md
+    """  # noqa: D301 -- click's mark is the backspace itself
+    from weftos.cli.graph_view import ask_graph, graph_table
+
+    if (node is None) == (find is None):
+        raise click.UsageError("name a node, or look for one with --find TEXT")
+    found = ask_graph(node, find, goal, options)
+    if as_json:
+        emit_json(found)
+    elif find is not None:
+        show(Table(("LABEL", "RECORD"), [(one.label, str(one.chain_seq or "-")) for one in found.nodes], empty="none"))
+        if found.total > len(found.nodes):
+            note(f"{found.total - len(found.nodes)} more; --limit shows them")
+    elif goal is not None and not found.found:
+        write_line(f"no path leads from {node} to {goal}")
+        sys.exit(1)
+    else:
+        show(graph_table(found))
+
+
+@ecc.command()
+@click.argument("node")
+@click.option("--dot", type=click.Path(path_type=Path, dir_okay=False), help="Write it for Graphviz; - is the output.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a picture; - is the output.")
+@click.option("--direction", type=click.Choice(("causes", "effects", "both")), default="both", show_default=True)
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only along edges of this type. May be repeated.")
+@click.option("--depth", default=1, show_default=True, type=click.IntRange(1, 64), help="How many edges away at most.")
+@click.option("--limit", default=40, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@space_option
+def graph(node: str, dot: Path | None, svg: Path | None, **options: Any) -> None:
+    """Draw the neighbourhood of NODE in the causal graph.
+
+    \b
+    weaver ecc graph docs/chain.md --svg chain.svg
+    weaver ecc graph docs/chain.md --dot - | dot -Tpng > chain.png
+    """  # noqa: D301 -- click's mark is the backspace itself
+    from weftos.cli.graph_picture import dot_text, svg_text
+    from weftos.cli.graph_view import ask_graph, write_text
+
+    if (dot is None) == (svg is None):
+        raise click.UsageError("say where to: --svg FILE or --dot FILE")
+    found = ask_graph(node, None, None, options)
+    if dot is not None:
+        write_text(dot, dot_text(found))
+    elif svg is not None:
+        write_text(svg, svg_text(found, node))
+
+
+@ecc.command()
+@json_option
+def tick(as_json: bool) -> None:
+    """Take up the impulses that wait, and put on the log what changed in memory, now rather than in a moment."""
+    found: e.EccTickResult = call("ecc.tick")
+    if as_json:
+        emit_json(found)
+        return
+    for one in found.ticks:
+        write_line(
+            f"{one['space']}: {f.count(one['impulses_done'], 'impulse')} became {f.count(one['nodes_added'], 'node')} "
+            f"and {f.count(one['edges_added'], 'edge')} in {one['duration_us'] / 1e3:.1f} ms"
+        )
+        if one["failure"]:
+            write_line(f"{one['space']}: failed: {one['failure']}", "bad")
+    if found.record is None:
+        write_line("nothing had changed" if not found.ticks else "all changes are on the log")
+    else:
+        write_line(f"record {found.record} vouches for all changes; `weaver chain local` shows it")
+
+
+@ecc.command()
+@click.argument("space", required=False, default="")
+@click.option("--wait", is_flag=True, help="Wait until it is done.")
+@json_option
+def compact(space: str, wait: bool, as_json: bool) -> None:
+    """Bring SPACE, or all, into one segment each, without what was replaced or deleted.
+
+    It is done by a process of its own; searches go on meanwhile.
+    """
+    from weftos.rpc import ecc_types as e
+
+    with connect() as client:
+        found: e.EccCompactResult = client.call("ecc.compact", e.EccCompactParams(space=space))
+        while wait and _under_way(client.call("ecc.collections"), client.call("ecc.status"), found.spaces):
+            time.sleep(limits.POLL_LONGEST_S)
+    if as_json:
+        emit_json(found)
+    else:
+        done = "compacted" if wait else "to be compacted"
+        write_line(f"{', '.join(found.spaces) or 'nothing'}: {done}")
+
+
+def _under_way(rows: list[e.SpaceView], now: e.EccStatus, spaces: list[str]) -> bool:
+    held = [row.collection for row in rows if row.space in spaces and row.collection is not None]
+    return now.building or any(one.segments > 1 or (one.live and (one.delta_rows or one.tombstones)) for one in held)
+
+
+@ecc.command()
+@click.argument("space")
+@click.confirmation_option(prompt="All entries of the space are removed. Go on?")
+@json_option
+def drop(space: str, as_json: bool) -> None:
+    """Remove the collection of SPACE with all its entries."""
+    from weftos.rpc import ecc_types as e
+
+    found: e.EccPutResult = call("ecc.drop", e.EccSpaceParams(space=space))
+    if as_json:
+        emit_json(found)
+    else:
+        write_line(f"{f.count(found.count, 'entry', 'entries')} removed")

@@ -1,0 +1,1 @@
+"""Impulses: what one structure tells another, queued until it was worked off."""

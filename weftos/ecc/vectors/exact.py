@@ -1,0 +1,84 @@
+"""Exact search over rows of a matrix: for a delta, and for segments where a graph would miss or cost more.
+
+Guaranteed: the best rows of those allowed, by the metric's score, larger is better. Equal scores have no order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weftos.ecc.vectors.model import Metric
+
+__all__ = ["Top", "best_of", "empty_top", "exact_top"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+#: Scores, (queries, at most k), and rows of the same shape; a score of -inf says that there is no such row.
+Top = tuple[Floats, Rows]
+#: Numbers of one block of scores: 16 MB, so that a large batch does not fill the memory.
+_BLOCK: Final = 4 * 1024 * 1024
+
+
+def empty_top(queries: int) -> Top:
+    """Return the result of a search over nothing."""
+    return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
+
+
+def exact_top(matrix: Floats, queries: Floats, k: int, metric: Metric, rows: Rows | None = None) -> Top:
+    """Search rows of a matrix.
+
+    Args:
+        matrix: (n, dimension).
+        queries: (queries, dimension).
+        k: results for each query.
+        metric: what the score is.
+        rows: those that may be found; None for all.
+
+    Returns:
+        Scores and rows, (queries, min(k, rows)), best first.
+    """
+    subset = matrix if rows is None else matrix[rows]
+    if not len(subset):
+        return empty_top(len(queries))
+    step = max(1, _BLOCK // len(subset))
+    parts = [_block(subset, queries[at : at + step], k, metric) for at in range(0, len(queries), step)]
+    if not parts:
+        return empty_top(0)
+    scores = np.concatenate([part[0] for part in parts])
+    found = np.concatenate([part[1] for part in parts])
+    return scores, found if rows is None else rows[found]
+
+
+def _block(subset: Floats, queries: Floats, k: int, metric: Metric) -> Top:
+    if metric == "l2":
+        return _squared(subset, queries, k)
+    scores = queries @ subset.T
+    return best_of(scores, np.broadcast_to(np.arange(len(subset)), scores.shape), k)
+
+
+def _squared(subset: Floats, queries: Floats, k: int) -> Top:
+    """The best by squared distance, from differences: the product of the norms would cancel for near neighbours."""
+    import faiss
+
+    faiss.cvar.distance_compute_blas_threshold = 1 << 30  # never by that product
+    faiss.omp_set_num_threads(1)
+    distances, rows = faiss.knn(queries, np.ascontiguousarray(subset), min(k, len(subset)), metric=faiss.METRIC_L2)
+    return -distances, rows
+
+
+def best_of(scores: Floats, rows: Rows, k: int) -> Top:
+    """Return the ``k`` best columns of each line, best first.
+
+    Args:
+        scores: (queries, candidates).
+        rows: what each candidate is, of the same shape.
+        k: how many to keep.
+    """
+    if scores.shape[1] > k:
+        keep = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+        scores, rows = np.take_along_axis(scores, keep, 1), np.take_along_axis(rows, keep, 1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)

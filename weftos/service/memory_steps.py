@@ -1,0 +1,358 @@
+"""What ``ctx.memory`` and ``ctx.causal`` do, step by step, without waiting: generators that yield requests.
+
+Why it is as it is: agents come blocking and as coroutines, and both must do the same. A generator yields the requests
+that may be under way together, and gets their answers back, each an answer or the error that it was refused with.
+``memory`` and ``memory_aio`` send and wait.
+
+Guaranteed: what is yielded together may be carried out in any order. Pure: no ring, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from weftos import limits
+from weftos.ecc.embedding.provider import EmbeddingProvider
+from weftos.ecc.passages.model import universal_id
+from weftos.ecc.vectors.filters import And, Eq, Filter, Value
+from weftos.errors import CollectionNotFound, InvalidRequest, MessageTooLarge, ServiceUnavailable, WeftError
+from weftos.service.ecc_protocol import (
+    AskMemory,
+    EccRequest,
+    EmbedMemory,
+    ForgetMemory,
+    Found,
+    GetMemory,
+    LinkCauses,
+    MakeCollection,
+    Remembered,
+    SearchMemory,
+    UnlinkCauses,
+)
+from weftos.service.protocol import Done
+
+__all__ = ["CausalSteps", "MemorySteps", "Named", "Recalled", "Steps", "Where", "node_id"]
+
+R = TypeVar("R")
+#: A node is named by its label, or by its universal id and label.
+Named: TypeAlias = "str | tuple[bytes, str]"
+#: A filter, or fields that must have these values.
+Where: TypeAlias = "Filter | Mapping[str, Value] | None"
+#: Yields requests that may be under way together, and is sent their outcomes.
+Steps: TypeAlias = Generator[list[EccRequest], list[Any], R]
+#: Bytes of an entry in a request around its texts and its vector.
+_ENTRY_BYTES: Final = 64
+#: Requests under way at once: the service carries out one batch while the next is embedded.
+_UNDER_WAY: Final = 4
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def node_id(label: str) -> bytes:
+    """Return the universal id of a node that is known by its label alone, 32 bytes."""
+    return universal_id("node", label)
+
+
+class Recalled(msgspec.Struct, frozen=True):
+    """Something that was remembered.
+
+    Attributes:
+        id: its name.
+        score: how near it is to what was asked; cosine similarity, 1 is the same direction.
+        text: what was remembered.
+        metadata: its fields.
+        record: number of the record of the log that vouches for it; 0 if there is none yet.
+    """
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Value]
+    record: int
+
+
+def condition_of(where: Where) -> Filter | None:
+    """Return a filter from fields that must have these values, or the filter that is given."""
+    if where is None or not isinstance(where, Mapping):
+        return where
+    parts = tuple(Eq(field, value) for field, value in where.items())
+    return parts[0] if len(parts) == 1 else And(parts)
+
+
+def _one(request: EccRequest, kind: type[R]) -> Steps[R]:
+    """Ask one thing, whose answer must be of a kind."""
+    (outcome,) = yield [request]
+    return _checked(request, outcome, kind)
+
+
+def _checked(request: EccRequest, outcome: Any, kind: type[R]) -> R:
+    if isinstance(outcome, WeftError):
+        raise outcome
+    if not isinstance(outcome, kind):
+        raise ServiceUnavailable(f"the service answered a {type(request).__name__} with {type(outcome).__name__}")
+    return outcome
+
+
+class MemorySteps:
+    """The steps of ``Memory``; arguments and errors as there.
+
+    Args:
+        largest: bytes of an encoded request at most.
+        provider: makes vectors of texts; by default the one without a model.
+    """
+
+    def __init__(self, largest: int, provider: EmbeddingProvider | None = None) -> None:
+        self._room = largest - limits.SERVICE_ANSWER_HEAD_BYTES
+        self._provider = provider
+
+    @property
+    def provider(self) -> EmbeddingProvider:
+        """What makes vectors of texts."""
+        if self._provider is None:
+            from weftos.ecc.embedding.hashing import HashingProvider
+
+            self._provider = HashingProvider()
+        return self._provider
+
+    def remember(
+        self,
+        texts: str | Sequence[str],
+        ids: str | Sequence[str] | None,
+        metadata: Mapping[str, Value] | Sequence[Mapping[str, Value]] | None,
+        space: str,
+    ) -> Steps[list[str]]:
+        """Embed texts and write them."""
+        rows = [texts] if isinstance(texts, str) else list(texts)
+        names = [ids] if isinstance(ids, str) else list(ids) if ids is not None else [_name(text) for text in rows]
+        if metadata is None or isinstance(metadata, Mapping):
+            fields = [dict(metadata or {})] * len(rows)
+        else:
+            fields = [dict(one) for one in metadata]
+        if not len(rows) == len(names) == len(fields):
+            raise InvalidRequest(f"{len(rows)} texts come with {len(names)} ids and {len(fields)} maps of metadata")
+        for begin in range(0, len(rows), limits.EMBED_BATCH):
+            part = slice(begin, begin + limits.EMBED_BATCH)
+            vectors = self.provider.embed(rows[part])
+            documents = [text.encode("utf-8", "surrogatepass") for text in rows[part]]
+            yield from self.put(names[part], vectors, fields[part], documents, space, texts=True)
+        return names
+
+    def recall(self, question: str, k: int, space: str, where: Where) -> Steps[list[Recalled]]:
+        """Embed a question and search."""
+        vectors = self.provider.embed([question])
+        identity = self.provider.identity
+        request = SearchMemory(space, _bytes(vectors), 1, k, condition_of(where), identity, documents=True)
+        try:
+            found = yield from _one(request, Found)
+        except CollectionNotFound:
+            return []
+        return [
+            Recalled(one.id, one.score, one.document.decode("utf-8", "replace"), one.metadata, one.chain_seq)
+            for one in found.matches[0]
+        ]
+
+    def forget(self, ids: str | Sequence[str], space: str) -> Steps[int]:
+        """Take entries out, as many in a request as fit."""
+        names = [ids] if isinstance(ids, str) else list(ids)
+        requests: list[ForgetMemory] = []
+        size = self._room
+        for name in names:
+            own = _ENTRY_BYTES + 4 * len(name)
+            if size + own > self._room:
+                requests.append(ForgetMemory(space, []))
+                size = 0
+            requests[-1].ids.append(name)
+            size += own
+        return sum([one.count for one in (yield from _all(requests, Remembered))])
+
+    def create(self, space: str, dimension: int, metric: Any, *, texts: bool) -> Steps[Remembered]:
+        """Make a collection."""
+        identity = self.provider.identity if texts else None
+        return _one(MakeCollection(space, dimension, metric, identity), Remembered)
+
+    def put(
+        self,
+        ids: Sequence[str],
+        vectors: NDArray[Any],
+        metadata: Sequence[Mapping[str, Value]] | None,
+        documents: Sequence[bytes] | None,
+        space: str,
+        *,
+        texts: bool,
+    ) -> Steps[int]:
+        """Write entries in batches; a collection of texts is made if it is not there."""
+        matrix = np.ascontiguousarray(vectors, "<f4")
+        if matrix.ndim != 2 or len(matrix) != len(ids):
+            raise InvalidRequest(f"{len(ids)} ids come with vectors of shape {np.shape(vectors)}")
+        fields = [dict(one) for one in metadata] if metadata is not None else [{}] * len(ids)
+        contents = list(documents) if documents is not None else [b""] * len(ids)
+        if not len(ids) == len(fields) == len(contents):
+            raise InvalidRequest(f"{len(ids)} ids come with {len(fields)} maps and {len(contents)} documents")
+        identity = self.provider.identity if texts else None
+        requests: list[EccRequest] = [
+            EmbedMemory(space, list(ids[part]), matrix[part].tobytes(), fields[part], contents[part], identity)
+            for part in self._parts(ids, matrix, fields, contents)
+        ]
+        op = 0
+        for begin in range(0, len(requests), _UNDER_WAY):
+            group = requests[begin : begin + _UNDER_WAY]
+            outcomes = yield group
+            missing = [
+                request
+                for request, outcome in zip(group, outcomes, strict=True)
+                if isinstance(outcome, CollectionNotFound)
+            ]
+            if missing and texts:
+                yield from self.create(space, matrix.shape[1], "cosine", texts=True)
+                again = yield missing
+                outcomes = [one for one in outcomes if not isinstance(one, CollectionNotFound)] + again
+            ops = [_checked(group[0], one, Remembered).op for one in outcomes]
+            op = max(op, *ops)
+        return op
+
+    def search(
+        self, vectors: NDArray[Any], k: int, space: str, where: Where, *, documents: bool, ef: int | None
+    ) -> Steps[Found]:
+        """Search by vectors of one's own."""
+        matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
+        request = SearchMemory(space, _bytes(matrix), len(matrix), k, condition_of(where), None, documents, ef)
+        return _one(request, Found)
+
+    def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:
+        """Ask for entries by their ids."""
+        rows: list[dict[str, Any] | None] = (yield from _one(GetMemory(space, list(ids)), Done)).values["entries"]
+        return rows
+
+    def ids(self, where: Where, space: str) -> Steps[list[str]]:
+        """Ask for ids, page by page."""
+        found: list[str] = []
+        after, more = 0, True
+        while more:
+            values = yield from _page("ids", space, where, {"after": after})
+            found += values.get("ids", [])
+            after, more = values.get("after", 0), values.get("more", False)
+        return found
+
+    def fields(
+        self, names: Sequence[str], where: Where, space: str
+    ) -> Steps[list[tuple[tuple[Value | None, ...], int]]]:
+        """Ask for the values of fields, page by page."""
+        found: list[tuple[tuple[Value | None, ...], int]] = []
+        total = 1
+        while len(found) < total:
+            values = yield from _page("fields", space, where, {"names": list(names), "skip": len(found)})
+            rows = values.get("rows", [])
+            found += [(tuple(row), count) for row, count in rows]
+            total = values.get("total", 0) if rows else 0
+        return found
+
+    def _parts(
+        self, ids: Sequence[str], matrix: NDArray[Any], fields: list[dict[str, Value]], contents: list[bytes]
+    ) -> Iterator[slice]:
+        """Cut entries into batches that fit a request each."""
+        row = matrix.shape[1] * 4 + _ENTRY_BYTES
+        begin = size = 0
+        for place, (name, field, content) in enumerate(zip(ids, fields, contents, strict=True)):
+            own = row + 4 * len(name) + len(content) + len(_encode(field))
+            if own > self._room:
+                raise MessageTooLarge(
+                    f"the entry {name[:60]!r} takes {own} bytes and {self._room} fit a request; cut it into passages",
+                    size=own,
+                    limit=self._room,
+                )
+            if size + own > self._room:
+                yield slice(begin, place)
+                begin, size = place, 0
+            size += own
+        if begin < len(ids):
+            yield slice(begin, len(ids))
+
+
+class CausalSteps:
+    """The steps of ``Causal``; arguments and errors as there.
+
+    Args:
+        largest: bytes of an encoded request at most.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self._room = largest - limits.SERVICE_ANSWER_HEAD_BYTES
+
+    def link_many(self, edges: Iterable[tuple[Named, Named, str, float]], space: str) -> Steps[int]:
+        """Add edges in batches."""
+        done = yield from _all(list(self._batches(edges, space)), Remembered)
+        return sum(one.values["new_edges"] for one in done)
+
+    def unlink(self, source: Named, target: Named | None, kind: str | None, space: str) -> Steps[int]:
+        """Remove edges or a node."""
+        end = _named(target)[0] if target is not None else None
+        return (yield from _one(UnlinkCauses(space, _named(source)[0], end, kind), Remembered)).count
+
+    def around(
+        self, node: Named, depth: int, direction: str, types: Sequence[str], limit: int, space: str
+    ) -> Steps[dict[str, Any]]:
+        """Ask for the nodes around one."""
+        asked = {"node": _named(node)[0], "depth": depth, "direction": direction, "types": list(types), "limit": limit}
+        return (yield from _one(AskMemory("walk", space, asked), Done)).values
+
+    def path(self, source: Named, target: Named, strongest: bool, space: str) -> Steps[dict[str, Any]]:
+        """Ask for a path."""
+        asked = {"node": _named(source)[0], "goal": _named(target)[0], "strongest": strongest}
+        return (yield from _one(AskMemory("path", space, asked), Done)).values
+
+    def reached(self, node: Named, depth: int, direction: str, **options: Any) -> Steps[list[dict[str, Any]]]:
+        """Ask for the nodes on one side of a node, the nearest first."""
+        found = yield from self.around(node, depth, direction, **options)
+        others = [one for one in found["nodes"] if one["id"] != found["start"]]
+        return sorted(others, key=lambda one: abs(int(one["depth"])))
+
+    def _batches(self, edges: Iterable[tuple[Named, Named, str, float]], space: str) -> Iterator[LinkCauses]:
+        nodes: dict[bytes, tuple[int, str]] = {}
+        rows: list[tuple[int, int, str, float]] = []
+        size = 0
+        for source, target, kind, weight in edges:
+            ends = _named(source), _named(target)
+            own = _ENTRY_BYTES + sum(_ENTRY_BYTES + 4 * len(label) for _, label in ends)
+            if rows and size + own > self._room:
+                yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
+                nodes, rows, size = {}, [], 0
+            places = [nodes.setdefault(name, (len(nodes), label))[0] for name, label in ends]
+            rows.append((places[0], places[1], kind, float(weight)))
+            size += own
+        if rows:
+            yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
+
+
+def _all(requests: Sequence[EccRequest], kind: type[R]) -> Steps[list[R]]:
+    """Ask several things, a few at a time."""
+    done: list[R] = []
+    for begin in range(0, len(requests), _UNDER_WAY):
+        group = list(requests[begin : begin + _UNDER_WAY])
+        outcomes = yield group
+        done += [_checked(request, outcome, kind) for request, outcome in zip(group, outcomes, strict=True)]
+    return done
+
+
+def _page(question: str, space: str, where: Where, params: dict[str, Any]) -> Steps[dict[str, Any]]:
+    condition = condition_of(where)
+    params |= {"condition": msgspec.to_builtins(condition)} if condition is not None else {}
+    try:
+        return (yield from _one(AskMemory(question, space, params), Done)).values
+    except CollectionNotFound:
+        return {}
+
+
+def _named(node: Named) -> tuple[bytes, str]:
+    return (node_id(node), node) if isinstance(node, str) else node
+
+
+def _name(text: str) -> str:
+    return universal_id("text", text).hex()[:32]
+
+
+def _bytes(matrix: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(matrix, "<f4").tobytes()
