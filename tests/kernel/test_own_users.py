@@ -107,14 +107,6 @@ def test_an_agent_is_a_user_of_its_own_talks_is_restarted_and_stopped(apart, pro
     assert {"name": "user", "state": "enforced"}.items() <= record.payload["measures"][0].items()
 
 
-def test_users_are_not_given_again_by_the_next_boot(apart):
-    apart.start()
-    first = detail(apart, apart.spawn("echo")).uid
-    apart.stop()
-    apart.start()
-    assert detail(apart, apart.spawn("echo")).uid > first
-
-
 def test_what_belongs_to_another_agent(apart):
     apart.start()
     one, two = apart.spawn("escapist", name="one"), apart.spawn("escapist", name="two")
@@ -146,11 +138,14 @@ def test_an_agent_does_not_outlive_a_killed_kernel_and_its_children_not_the_next
     apart.start()
     agent = apart.spawn("escapist", limits={"processes": 0})
     apart.call("agent.send", pid=agent.pid, message=["fork many", 3], wait=False)
-    children = apart.until(lambda: _of_user(detail(apart, agent).uid)[3:])
+    user = detail(apart, agent).uid
+    children = apart.until(lambda: _of_user(user)[3:])
     apart.kill()
     assert await_end(agent.os_pid)
     apart.start()
     assert all(await_end(os_pid) for os_pid in children)
+    # What it left in shared folders belongs to nobody new.
+    assert detail(apart, apart.spawn("echo")).uid > user
 
 
 def _of_user(uid):
