@@ -1,6 +1,7 @@
 """Control groups of the system, with a real kernel, in a group that is made for the test; it takes root."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -116,7 +117,10 @@ def test_an_agent_is_in_a_group_of_its_own_from_its_first_step(grouped, group):
 def test_what_left_its_session_ends_with_the_agent(grouped, group):
     agent = grouped.spawn("tester", limits={"processes": 0})
     do(grouped, agent, do="orphan")
-    (child,) = grouped.until(lambda: [one for one in _processes(group) if os.getsid(one) not in (0, agent.os_pid)])
+    output = Path(detail(grouped, agent).log_path)
+    child = int(grouped.until(lambda: re.search(r"^orphan (\d+)$", output.read_text(), re.MULTILINE)).group(1))
+    assert child in _processes(group)
+    assert os.getsid(child) != agent.os_pid
     handle = os.pidfd_open(child)
     os.kill(agent.os_pid, signal.SIGKILL)
     assert await_end(agent.os_pid)
