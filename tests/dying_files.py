@@ -1,4 +1,4 @@
-"""Calls on files that fail from one of them on, as if the process were gone."""
+"""Calls on files that fail from one of them on, as if the process were gone; and ones that are quick."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ class DyingFiles(RealFiles):
             if self.left < 0:
                 raise OSError(errno.EIO, "gone")
         return object.__getattribute__(self, name)
+
+
+class UnsyncedFiles(RealFiles):
+    """Does not wait for the disk: for tests in which the process dies and the machine does not."""
+
+    def sync_data(self, fd: int) -> None:
+        pass
+
+    def sync_file(self, fd: int) -> None:
+        pass
+
+    def sync_dir(self, path: str) -> None:
+        pass

@@ -48,7 +48,11 @@ __all__ = [
     "DoorbellLost",
     "EccError",
     "EccUnavailable",
+    "EmbeddingDenied",
+    "EmbeddingInvalid",
+    "EmbeddingNotInstalled",
     "EmbeddingRefused",
+    "EmbeddingUnavailable",
     "FilterInvalid",
     "GateDeferred",
     "GateUnavailable",
@@ -799,6 +803,32 @@ class EmbeddingRefused(EccError):
 
     code = "ecc.embedding_refused"
     exit_code = 2
+
+
+class EmbeddingUnavailable(EccError):
+    """A server of embeddings cannot be reached, takes too long, or has no capacity. The same call may work later."""
+
+    code = "ecc.embedding_unavailable"
+
+
+class EmbeddingDenied(EccError):
+    """A server of embeddings does not take the key, or the key cannot be read. The message never holds the key."""
+
+    code = "ecc.embedding_denied"
+    exit_code = 3
+
+
+class EmbeddingInvalid(EccError):
+    """What a server or a model gave is no answer to what was asked: another count, dimension, or no finite numbers."""
+
+    code = "ecc.embedding_invalid"
+    exit_code = 5
+
+
+class EmbeddingNotInstalled(EccError):
+    """A provider of embeddings needs packages that are not installed. The message names the extra to install."""
+
+    code = "ecc.embedding_not_installed"
 
 
 class PassageRefused(EccError):

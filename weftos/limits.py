@@ -251,6 +251,28 @@ CPU_PERIOD_US: Final = 100_000
 #: Characters of what is kept of each part of a sandbox: a path of usual length with the reason around it.
 MEASURE_CHARS: Final = 500
 
+# --- what the system refuses to agents --------------------------------------------------------------------------------
+
+#: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
+REFUSAL_KINDS_MAX: Final = 64
+#: How often what was refused again is put on the log, in seconds, for each agent.
+REFUSALS_SUM_S: Final = 3.0
+#: Refused calls that the kernel answers for one agent without a pause; then it is kept waiting.
+REFUSALS_BURST: Final = 128
+#: Refused calls per second that the kernel answers after that, all agents that are kept waiting together. With
+#: those, floods cost the kernel some 4 % of a processor, whoever makes them (``python -m weftos.bench gate``).
+REFUSALS_PER_S: Final = 640
+#: Of those, how many in one turn of the kernel's loop for one agent.
+REFUSALS_PER_TURN: Final = 16
+#: What a record says of a refused path, in characters: a sum over all kinds fits a frame to the service.
+REFUSAL_ABOUT_CHARS: Final = 200
+#: Messages of the system's audit taken in one turn of the kernel's loop.
+AUDIT_PER_TURN: Final = 64
+#: How long the system may take to tell whether its audit is on, in seconds; it takes less than a millisecond.
+AUDIT_ANSWER_S: Final = 1.0
+#: Denials kept until the system has told whose they are, and ended agents to whom late ones can still belong.
+AUDIT_WAITING_MAX: Final = 256
+
 # --- default limits of an agent ---------------------------------------------------------------------------------------
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
@@ -564,7 +586,7 @@ ECC_REFS: Final = 256
 #: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
-ECC_BUILDER_NICE: Final = 10
+ECC_BUILDER_NICE: Final = 5
 #: A journal of a store is cut when it has this many bytes, and this many times those of the snapshot: so that the
 #: snapshots of a store of any size cost about as much as its journal.
 ECC_JOURNAL_CUT_BYTES: Final = 8 * 1024 * 1024
@@ -613,6 +635,23 @@ TICK_LINK_FLOOR: Final = 0.3
 #: it a log that is away for a minute would use up the attempts of every impulse.
 TICK_RETRY_MS: Final = 100
 TICK_RETRY_MAX_MS: Final = 30_000
+#: What a calibration measures: vectors in the index, numbers in a vector, runs, and runs before them that do not count.
+CALIBRATION_SIZES: Final = (1_000, 10_000)
+CALIBRATION_DIMENSIONS: Final = 384
+CALIBRATION_RUNS: Final = 100
+CALIBRATION_WARM_UP: Final = 10
+#: Most vectors that one calibration takes: 384 numbers each make 1.5 GB.
+CALIBRATION_VECTORS: Final = 1_000_000
+#: Links of a node, candidates and results of a search in the index that is measured.
+CALIBRATION_HNSW_LINKS: Final = 16
+CALIBRATION_HNSW_SEARCH: Final = 64
+CALIBRATION_NEIGHBOURS: Final = 10
+#: Nodes of the graph whose spectrum is measured.
+CALIBRATION_SPECTRAL_NODES: Final = 1_000
+#: Seconds after which the index stops growing, so that a busy machine does not wait for it.
+CALIBRATION_TIME_S: Final = 2.0
+#: Largest file of a calibration that is read, in bytes.
+CALIBRATION_FILE_BYTES: Final = 64 * 1024
 #: Nodes and edges of one causal graph: some hundred bytes each in memory; 32-bit positions hold them.
 CAUSAL_NODES: Final = 16_000_000
 CAUSAL_EDGES: Final = 64_000_000
@@ -635,6 +674,30 @@ EMBED_WORD_CHARS: Final = 40
 #: Dimensions that a provider may be set to.
 EMBED_DIMENSION_MIN: Final = 16
 EMBED_DIMENSION_MAX: Final = 4096
+#: Texts in one request to a server of embeddings: the usual servers take 32 to 2048.
+EMBED_HTTP_BATCH: Final = 64
+EMBED_HTTP_BATCH_MAX: Final = 2048
+#: Time for one request and its answer as a whole, in seconds; the most that may be set.
+EMBED_HTTP_SECS: Final = 30.0
+EMBED_HTTP_SECS_MAX: Final = 600.0
+#: Times that one request is sent; the wait after the first, doubled after each; the longest wait, also when the server
+#: asks for one (Retry-After), in seconds.
+EMBED_HTTP_TRIES: Final = 4
+EMBED_HTTP_TRIES_MAX: Final = 10
+EMBED_HTTP_WAIT_SECS: Final = 0.5
+EMBED_HTTP_WAIT_MAX_SECS: Final = 30.0
+#: Bytes of an answer for one number of a vector (a double takes up to 24 in JSON, with blanks), and besides.
+EMBED_HTTP_NUMBER_BYTES: Final = 40
+EMBED_HTTP_EXTRA_BYTES: Final = 64 * 1024
+#: Largest key of a server, in bytes.
+EMBED_HTTP_KEY_BYTES: Final = 4096
+#: Characters of a server's own words that go into an error.
+EMBED_HTTP_WORDS: Final = 200
+#: Windows of one model that are computed at once: 32 of 256 tokens take some 100 MB.
+EMBED_LOCAL_WINDOWS: Final = 32
+#: Largest file of a model that is loaded, in bytes, and largest of its small ones (settings, tokenizer).
+EMBED_LOCAL_MODEL_BYTES: Final = 4 * 1024**3
+EMBED_LOCAL_FILE_BYTES: Final = 64 * 1024 * 1024
 #: Largest document that is cut into passages, in bytes, and files of one folder.
 PASSAGE_FILE_BYTES: Final = 4 * 1024 * 1024
 PASSAGE_FILES: Final = 1_000_000
@@ -677,7 +740,10 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
+#: A segment that will soon be merged is built with fewer, which takes half the time.
 VECTOR_GRAPH_BUILD_EF: Final = 64
+VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40
+VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 #: What the length of the list of candidates is found by: queries, lengths tried, and the recall at ten that is
 #: enough, a little above what is promised.
 VECTOR_CALIBRATION_QUERIES: Final = 200
@@ -686,7 +752,7 @@ VECTOR_CALIBRATION_RECALL: Final = 0.97
 #: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.
-VECTOR_FANOUT: Final = 4
+VECTOR_FANOUT: Final = 8
 #: Rows of a segment that is merged with no other any more: building it takes minutes and its memory twice.
 VECTOR_SEGMENT_ROWS: Final = 4_000_000
 #: Share of dead rows from which a segment is built anew.

@@ -108,6 +108,12 @@ DETAIL = a.AgentDetail(
         a.RingInfo(ring_id=5, direction="out", peer_pid=2, capacity_bytes=4096, depth_bytes=0, topics=["news"]),
     ],
     capabilities={"can_spawn": True, "can_network": False, "ipc_scope": "All"},
+    profile="standard",
+    refusals=a.Refusals(
+        calls="recorded",
+        paths="seen by the agent alone, because the system's audit is off",
+        counts=[a.RefusalInfo(what="syscall", name="mount", errno="EPERM", about="", count=1234)],
+    ),
     isolation=["rlimit:memory", "session"],
     topics=["news"],
     last_exit=CRASH,

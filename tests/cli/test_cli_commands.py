@@ -555,6 +555,9 @@ def test_inspect_shows_use_beside_limits_rings_rights_and_the_last_exit(weaver):
     assert "4 in kernel 64.0 KiB 128.0 KiB ████░░░░ 1,234 10.5/s 97.7 KiB 2.0 KiB/s -" in lines
     assert "5 out 2 0 B 4.0 KiB ░░░░░░░░ 0 - 0 B - news" in lines
     assert "can_network no" in lines
+    because = "seen by the agent alone, because the system's audit is off"
+    assert f"Refused by the system: calls recorded; paths {because}" in text
+    assert "syscall mount EPERM - 1,234" in lines
     assert "How crash SIGSEGV" in lines
     assert any(line.endswith("(it ran 1m 30s)") for line in lines)
 

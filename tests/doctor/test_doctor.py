@@ -68,7 +68,8 @@ def test_every_finding_that_is_not_well_says_what_follows_or_what_to_do(home, mo
 
 def test_what_a_machine_without_landlock_comes_to(home, monkeypatch):
     seen = found(home, "sandbox")
-    assert {"files", "system calls", "users", "control groups", "strict agents"} == seen.keys()
+    wanted = {"files", "system calls", "refused calls", "refused paths", "users", "control groups", "strict agents"}
+    assert wanted == seen.keys()
     monkeypatch.setattr("weftos.sandbox.landlock.abi", lambda: 0)
     seen = found(home, "sandbox")
     assert seen["files"].state == seen["strict agents"].state == "limited"
@@ -78,6 +79,18 @@ def test_what_a_machine_without_landlock_comes_to(home, monkeypatch):
     monkeypatch.setattr("weftos.sandbox.seccomp.offered", lambda: False)
     seen = found(home, "sandbox")
     assert seen["system calls"].state == seen["strict agents"].state == "limited"
+
+
+def test_what_of_refusals_is_recorded_here(home, monkeypatch):
+    monkeypatch.setattr("weftos.sandbox.seccomp.notifies", lambda: False)
+    monkeypatch.setattr("weftos.sandbox.offers.why_not", lambda: "the audit is off")
+    seen = found(home, "sandbox")
+    assert (seen["refused calls"].state, seen["refused paths"].state) == ("limited", "absent")
+    assert "the audit is off" in seen["refused paths"].detail
+    monkeypatch.setattr("weftos.sandbox.seccomp.notifies", lambda: True)
+    monkeypatch.setattr("weftos.sandbox.offers.why_not", lambda: "")
+    seen = found(home, "sandbox")
+    assert seen["refused calls"].state == seen["refused paths"].state == "ok"
 
 
 def test_memory_that_cannot_be_shared_and_bells_that_cannot_be_made_are_failures(home, monkeypatch):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weftos.ecc.codes import Code
-from weftos.ecc.crossrefs.model import CrossRefType
+from weftos.ecc.crossrefs.model import CrossRef, CrossRefType
 from weftos.ecc.impulses.model import ImpulseType
-from weftos.ecc.universal import StructureTag, UniversalNodeId
+from weftos.ecc.universal import StructureTag, UniversalNodeId, decode_hook, encode_hook
 from weftos.errors import CrossRefRefused, EccError, ImpulseRefused, UniversalIdInvalid
 
 GRAPH = StructureTag.CAUSAL_GRAPH
@@ -119,3 +120,19 @@ def test_numbers_and_names() -> None:
 def test_a_number_outside_the_set_is_refused(make: type[Code], number: int, error: type[EccError]) -> None:
     with pytest.raises(error):
         make(number)
+
+
+def test_ids_and_numbers_cross_a_wire() -> None:
+    ref = CrossRef(UniversalNodeId(bytes(range(32))), GRAPH, UniversalNodeId.ZERO, GRAPH, CrossRefType.CALLS, 1, 2)
+    raw = msgspec.msgpack.encode(ref, enc_hook=encode_hook)
+    found = msgspec.msgpack.decode(raw, type=CrossRef, dec_hook=decode_hook)
+    assert found == ref
+    assert [type(one) for one in (found.source, found.source_structure, found.ref_type)] == [
+        UniversalNodeId,
+        StructureTag,
+        CrossRefType,
+    ]
+    for field, wrong in (("source", b"short"), ("source_structure", 7), ("ref_type", "Calls"), ("target", 5)):
+        other = msgspec.msgpack.encode(msgspec.msgpack.decode(raw) | {field: wrong})
+        with pytest.raises((msgspec.ValidationError, UniversalIdInvalid, NotImplementedError)):
+            msgspec.msgpack.decode(other, type=CrossRef, dec_hook=decode_hook)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weftos.governance.capability import AgentCapabilities, ScopeNone, ScopeRestricted, ScopeTopic
+from weftos.governance.capability import AgentCapabilities, ScopeNone, ScopeRestricted, ScopeTopic, ToolPermissions
 from weftos.governance.gate import ACTIONS, CapabilityGate, Defer, Deny, Permit, Subject
 
 ALL = AgentCapabilities(can_network=True)
 NOTHING = AgentCapabilities(
+    tools=ToolPermissions(memory_deny=("*",)),
     can_spawn=False,
     can_ipc=False,
     can_exec_tools=False,
@@ -18,7 +19,7 @@ NOTHING = AgentCapabilities(
     can_store=False,
     ipc_scope=ScopeNone(),
 )
-FACTS = {"target_pid": 9, "topic": "news", "name": "mail-api"}
+FACTS = {"target_pid": 9, "topic": "news", "name": "mail-api", "space": "docs"}
 
 
 def gate(**agents: AgentCapabilities) -> CapabilityGate:

@@ -4,6 +4,7 @@ What they try against files, network and other processes is in ``test_kernel_san
 """
 
 import os
+import platform
 import signal
 import threading
 
@@ -148,3 +149,66 @@ def test_who_floods_the_gate_slows_himself_alone(kernel, pair):
     flooding.join(60)
     kinds = kernel.kinds()
     assert sum(kind in {"gate.permit", "gate.deny", "gate.defer"} for kind in kinds) >= 60 * 64
+
+
+#: Attempts of the program ``escapist``, and the refused call that each of them comes to.
+CALLS = {
+    "chmod": "chmod fchmodat", "fchmod": "fchmod", "utime": "utimensat", "chown": "chown fchownat",
+    "connect to a port": "socket", "send a datagram": "socket", "connect to a file": "socket",
+    "send from a pair": "socketpair", "netlink": "socket", "raw": "socket",
+    "trace": "ptrace", "copy memory": "process_vm_readv", "steal a descriptor": "pidfd_getfd",
+    "limits of another": "prlimit64", "priority of another": "setpriority",
+    "cores of another": "sched_setaffinity", "be looked into": "prctl", "outlive the kernel": "prctl",
+    "mount": "mount", "namespace": "unshare", "change root": "chroot", "ring of requests": "io_uring_setup",
+    "bpf": "bpf", "keys": "keyctl", "clock": "clock_settime", "shared memory by key": "shmget",
+    "execute": "execve",
+}  # fmt: skip
+#: Those that Landlock refuses, and what it names as lacking.
+RIGHTS = {
+    "read": "fs.read_file", "write": "fs.write_file", "list": "fs.read_dir", "make folder": "fs.make_dir",
+    "truncate": "fs.truncate", "signal": "scope.signal",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the program's calls have other numbers")
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+def test_what_the_system_refuses_is_on_the_log_as_far_as_the_machine_tells(kernel, profile, tmp_path):
+    agent = kernel.spawn("escapist", sandbox={"profile": profile}, limits={"processes": 0})
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    words = {
+        "connect to a port": [9], "send a datagram": [9], "make folder": [str(tmp_path / "new")],
+        "list": [str(tmp_path)], "connect to a file": [str(kernel.home.socket)],
+        "send from a pair": [str(kernel.home.socket)], "execute": ["/bin/echo", "x"],
+    }  # fmt: skip
+    words |= {name: [str(secret)] for name in ("chmod", "utime", "chown", "read", "write", "truncate")}
+    at_the_kernel = (
+        "trace",
+        "copy memory",
+        "steal a descriptor",
+        "signal",
+        *(n for n in CALLS if n.endswith("another")),
+    )
+    words |= {name: [kernel.os_pid] for name in at_the_kernel} | {"fchmod": ["program.py"]}
+    tried = [name for name in (*CALLS, *RIGHTS) if profile == "strict" or name != "execute"]
+    assert "done" in kernel.call("agent.send", pid=agent.pid, message=["write", "program.py"], timeout_secs=15.0).reply
+    for name in tried:
+        message = [name, *words.get(name, ())]
+        answer = kernel.call("agent.send", pid=agent.pid, message=message, timeout_secs=15.0).reply
+        assert answer.get("refused") in {"EPERM", "EACCES"}, (name, answer)
+    seen = {one.payload["name"] for one in records(kernel, "agent.refused") if one.payload["what"] == "syscall"}
+    told = kernel.call("agent.inspect", pid=agent.pid).refusals
+    shown = {one.name for one in told.counts if one.what == "syscall"}
+    assert seen == shown
+    if told.calls == "recorded":
+        assert [name for name in tried if name in CALLS and not seen & set(CALLS[name].split())] == []
+    else:
+        assert "seen by the agent alone, because" in told.calls
+    if told.paths == "recorded":
+        kernel.until(lambda: set(RIGHTS.values()) <= _names(kernel))
+    else:
+        assert "seen by the agent alone, because" in told.paths
+
+
+def _names(kernel):
+    return {right for one in records(kernel, "agent.refused") for right in one.payload["name"].split(",")}

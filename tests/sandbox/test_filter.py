@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weftos.governance.capability import AgentCapabilities, ResourceLimits, SandboxPolicy
-from weftos.sandbox.bpf import ALLOW, KILL, Test, assemble, encode, refusal
+from weftos.sandbox.bpf import ALLOW, KILL, NOTIFY, Test, assemble, encode, refusal
 from weftos.sandbox.calls import MISSING, rules_for
 from weftos.sandbox.plan import Places, plan_for
 from weftos.sandbox.syscalls import ARCHITECTURES, HIGHEST, NUMBERS, numbers_of
@@ -44,6 +44,10 @@ def test_a_filter_refuses_what_its_rules_say_and_nothing_else(wanted, number, ar
         expected = refusal(errno.EPERM)
     assert run(code, number, HERE, arguments) == expected
     assert run(code, number, HERE ^ 1, arguments) == KILL
+    # With a listener it is asked about all of that, but for what libraries try as a matter of course.
+    shown = encode(assemble(wanted, NAMES, HERE, 70, frozenset({"call3"}), notify=True))
+    assert run(shown, number, HERE, arguments) == (NOTIFY if expected != ALLOW and number != 3 else expected)
+    assert run(shown, number, HERE ^ 1, arguments) == KILL
 
 
 def plan(profile="standard", *, network=False, tools=True, processes=0):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Final
 
 from weftos.agent import confine
@@ -42,10 +43,12 @@ def enclose(boot: AgentBoot, control: FrameChannel[f.ToAgent]) -> list[str]:
     try:
         _become(boot)
         in_force = confine.apply_limits(boot.spec.limits)
-        failed = apply.confine(plan)
+        failed = apply.confine(plan, hand_over=lambda listener: control.send_wait(f.Listening(), [listener]))
+        unheard = failed.get("refused calls", "")
         measures = probe.probe(plan, failed, in_force)
         lacking = probe.lacking(plan, measures)
-        control.send_wait(f.Confined(measures, lacking), [rollup] if rollup >= 0 else [])
+        found = f.Confined(measures, lacking, unheard, _coarse_time())
+        control.send_wait(found, [rollup] if rollup >= 0 else [])
     finally:
         if rollup >= 0:
             os.close(rollup)
@@ -79,6 +82,11 @@ def _become(boot: AgentBoot) -> None:
         raise SandboxFailed(f"the agent cannot become user {user.uid}: {error.strerror}") from error
     if not confine.die_with_parent(boot.kernel_os_pid, signal.SIGKILL):
         raise SandboxFailed(f"user {user.uid} would outlive the kernel: the system takes no death signal")
+
+
+def _coarse_time() -> float:
+    """By the clock with which the system's audit stamps what it tells."""
+    return time.clock_gettime(time.CLOCK_REALTIME_COARSE) if hasattr(time, "CLOCK_REALTIME_COARSE") else time.time()
 
 
 def _rollup() -> int:

@@ -28,11 +28,18 @@ class Ready(msgspec.Struct, array_like=True, tag=1):
 class Confined(msgspec.Struct, array_like=True, tag=28):
     """What of the sandbox is in force, before the program is loaded. ``lacking`` keeps the agent from starting.
 
-    Beside it may come a descriptor of ``/proc/self/smaps_rollup``.
+    Beside it may come a descriptor of ``/proc/self/smaps_rollup``. ``unheard`` says why the kernel is not shown calls
+    that are refused; ``tried_at`` is the system's coarse clock when the trying was over, in seconds since 1970.
     """
 
     measures: list[Measure]
     lacking: list[str] = []
+    unheard: str = ""
+    tried_at: float = 0.0
+
+
+class Listening(msgspec.Struct, array_like=True, tag=33):
+    """Beside it comes the listener of the filter: what is refused from here on waits for the kernel's answer."""
 
 
 class Note(msgspec.Struct, array_like=True, tag=2):
@@ -245,6 +252,7 @@ class Refused(msgspec.Struct, array_like=True, tag=32):
 FromAgent: TypeAlias = (
     Ready
     | Confined
+    | Listening
     | Note
     | AgentRequest
     | Kick

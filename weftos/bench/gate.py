@@ -5,7 +5,7 @@ whose answer cannot be remembered, because the caller says something about the e
 agent to the running service, with its record on the log; ``window W`` means that each agent has up to W under way. The
 yardstick is Cedar in the same run, with 100 policies parsed once: asked each time, and as the backend asks it. What
 agents may do by themselves, how soon it is taken from them, and budgets: see ``rights``; what the sandbox costs at
-their start: see ``confinement``.
+their start: see ``confinement``; what calls cost that it refuses: see ``refusals``.
 
 Why it is as it is: a decision is only worth what it costs with everything around it, so both are shown.
 """
@@ -22,6 +22,7 @@ from weftos.bench.confinement import measure_confinement
 from weftos.bench.gate_programs import Asks
 from weftos.bench.kernel_run import KernelRun
 from weftos.bench.model import Collector, Settings
+from weftos.bench.refusals import measure_refusals
 from weftos.bench.rights import measure_rights
 from weftos.bench.samples import percentiles, time_calls
 from weftos.errors import ConfigError, WeftError
@@ -60,6 +61,7 @@ def run(settings: Settings) -> Collector:
             _checks(collector, kernel, settings)
     measure_rights(collector, settings)
     measure_confinement(collector, settings)
+    measure_refusals(collector, settings)
     return collector
 
 

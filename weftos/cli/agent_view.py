@@ -25,7 +25,7 @@ def inspect_view(detail: AgentDetail) -> list[Part]:
         parts.append(_limits(detail))
     parts += [_rings(detail.rings), _rights(detail)]
     if detail.profile:
-        parts.append(_sandbox(detail))
+        parts += [_sandbox(detail), _refusals(detail)]
     if detail.last_exit is not None:
         parts.append(_last_exit(detail.last_exit))
     return parts
@@ -143,6 +143,15 @@ def _sandbox(detail: AgentDetail) -> Table:
     table = Table(("PART", "STATE", "DETAIL"), title=title, empty="not looked at yet")
     for one in detail.confinement:
         table.rows.append((one.name, (one.state, _FOUND.get(one.state, "")), one.detail or "-"))
+    return table
+
+
+def _refusals(detail: AgentDetail) -> Table:
+    seen = detail.refusals
+    title = f"Refused by the system: calls {seen.calls or '-'}; paths {seen.paths or '-'}"
+    table = Table(("WHAT", "NAME", "ERROR", "ABOUT", ">COUNT"), title=title, empty="nothing that the kernel knows of")
+    for one in seen.counts:
+        table.rows.append((one.what, one.name, one.errno or "-", one.about or "-", f.number(one.count)))
     return table
 
 

@@ -33,6 +33,7 @@ def confinement(home: Home) -> Sequence[Finding]:
         detail = f"no filter for {offered.system} on {offered.machine}"
         means = "network, signals and other processes stay open to agents"
         findings.append(_found(name="system calls", state="limited", detail=detail, means=means))
+    findings += [_calls_recorded(shown=offered.notices), _paths_recorded(offered.unread)]
     findings += [_users(settings, instance_tag(str(home.root))), _groups(settings)]
     if offered.landlock and offered.seccomp:
         findings.append(_found(name="strict agents", state="ok", detail="can be started"))
@@ -88,3 +89,23 @@ def _files(version: int) -> Finding:
         return _found(name="files", state="ok", detail=detail)
     means = "some rights stay open or are refused as a whole; docs/sandbox.md says which"
     return _found(name="files", state="limited", detail=f"{detail} of {landlock.LATEST}", means=means)
+
+
+def _calls_recorded(*, shown: bool) -> Finding:
+    if shown:
+        return _found(name="refused calls", state="ok", detail="recorded: seccomp shows them to the kernel")
+    means = "that an agent tried a refused call is seen by the agent alone"
+    step = "use a Linux from 5.0 on"
+    detail = "not recorded: no notices of refused calls"
+    return _found(name="refused calls", state="limited", detail=detail, means=means, next_step=step)
+
+
+def _paths_recorded(unread: str) -> Finding:
+    if not unread:
+        return _found(name="refused paths", state="ok", detail="recorded: the kernel reads the system's audit")
+    means = "paths, ports and signals are refused all the same, and seen to be by the agent alone"
+    step = (
+        "to have them on the log: Linux 6.15 or newer, its audit switched on (auditctl -e 1, or audit=1 at its boot), "
+        "and the kernel started as root after that"
+    )
+    return _found(name="refused paths", state="absent", detail=f"not recorded: {unread}", means=means, next_step=step)

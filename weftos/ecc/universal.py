@@ -11,14 +11,14 @@ An id says nothing about whether its node is there.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from blake3 import blake3
 
 from weftos.ecc.codes import Code
 from weftos.errors import UniversalIdInvalid
 
-__all__ = ["ID_BYTES", "StructureTag", "UniversalNodeId"]
+__all__ = ["ID_BYTES", "StructureTag", "UniversalNodeId", "decode_hook", "encode_hook"]
 
 ID_BYTES: Final = 32
 _CONTEXT: Final = "weftos.ecc.universal node id v1"
@@ -106,6 +106,33 @@ class UniversalNodeId(bytes):
 
 
 UniversalNodeId.ZERO = UniversalNodeId(bytes(ID_BYTES))
+
+
+def encode_hook(value: Any) -> Any:
+    """Give msgspec (``enc_hook``) what it can write for an id or a number with a name: bytes, a whole number.
+
+    Raises:
+        NotImplementedError: it is neither.
+    """
+    if isinstance(value, UniversalNodeId):
+        return bytes(value)
+    if isinstance(value, Code):
+        return int(value)
+    raise NotImplementedError(f"no form for {type(value).__name__}")
+
+
+def decode_hook(kind: type, value: Any) -> Any:
+    """Make an id or a number with a name of what msgspec read (``dec_hook``).
+
+    Raises:
+        EccError: it is none of that kind.
+        NotImplementedError: the kind is neither.
+    """
+    if issubclass(kind, UniversalNodeId) and isinstance(value, bytes):
+        return kind(value)
+    if issubclass(kind, Code) and type(value) is int:
+        return kind(value)
+    raise NotImplementedError(f"no {kind.__name__} from {type(value).__name__}")
 
 
 def _u64(number: int) -> bytes:

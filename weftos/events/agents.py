@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from weftos.events.event import Event, Natural, Pid
 
@@ -54,6 +54,36 @@ class Unconfined(_Life, frozen=True, kw_only=True):
     kind: ClassVar[str] = "agent.unconfined"
     profile: str
     lacking: list[str]
+
+
+class Refused(_Life, frozen=True, kw_only=True):
+    """The system refused an agent something for the first time in this life; what comes again is in sums."""
+
+    kind: ClassVar[str] = "agent.refused"
+    what: Literal["syscall", "path", "net", "signal", "ptrace"]
+    name: str
+    errno: str
+    count: Natural
+    arguments: tuple[int, ...] = ()
+    about: str = ""
+    thread: Natural | None = None
+
+
+class RefusedAgain(Event, frozen=True, kw_only=True):
+    """How often one thing was refused again."""
+
+    what: Literal["syscall", "path", "net", "signal", "ptrace"]
+    name: str
+    errno: str
+    about: str
+    count: Natural
+
+
+class Refusals(_Life, frozen=True, kw_only=True):
+    """How often the system refused an agent what it had been refused before, since the last such record."""
+
+    kind: ClassVar[str] = "agent.refusals"
+    counts: list[RefusedAgain]
 
 
 class Exit(_Life, frozen=True, kw_only=True):

@@ -94,8 +94,8 @@ def _name(found: msgspec.inspect.Type) -> str:
     name = type(found).__name__.removesuffix("Type").lower()
     if isinstance(found, msgspec.inspect.BytesType) and found.min_length is not None:
         return f"bytes[{found.min_length}]"
-    if isinstance(found, msgspec.inspect.ListType):
+    if isinstance(found, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
         return f"list of {_name(found.item_type)}"
     if isinstance(found, msgspec.inspect.DictType):
         return "map"
-    return {"str": "text", "none": "null"}.get(name, name)
+    return {"str": "text", "none": "null", "struct": "map"}.get(name, name)

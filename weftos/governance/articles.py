@@ -103,7 +103,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     # memory
     "causal.clear": Effect(0.8), "hnsw.clear": Effect(0.8),
     "ecc.search": Effect(0.05), "ecc.embed": Effect(0.1), "ecc.forget": Effect(0.3),
-    "ecc.collection.create": Effect(0.2), "ecc.collection.drop": Effect(0.8),
+    "ecc.collection.create": Effect(0.2), "ecc.collection.drop": Effect(0.6),
     "ecc.causal.query": Effect(0.05), "ecc.causal.link": Effect(0.3), "ecc.causal.unlink": Effect(0.4),
     "ecc.crossref.query": Effect(0.05), "ecc.crossref.create": Effect(0.2), "ecc.impulse.emit": Effect(0.1),
     "config.set": Effect(0.3, security=0.2), "config.secret.set": Effect(0.3, privacy=0.3, security=0.4),

@@ -129,14 +129,16 @@ class Action(msgspec.Struct, frozen=True):
     """One privileged action: what it is, the check that permits it, and who asks about it.
 
     ``needs`` raises ``CapabilityDenied`` or returns; ``None`` in its place means that only the kernel may do it.
-    ``facts`` are the names in the context of the question when the kernel asks it for an agent. Without them it is the
-    agent, or an executor of its choice, who asks before it acts. ``person``: what no rule denies waits for a person all
+    ``facts`` are the names in the context of the question when the kernel asks it for an agent; with ``inside`` the
+    service itself asks, for it carries the action out. Without both it is the agent, or an executor of its choice, who
+    asks before it acts. ``person``: what no rule denies waits for a person all
     the same, whatever the environment.
     """
 
     about: str
     needs: Callable[[Subject, Mapping[str, Any]], None] | None
     facts: tuple[str, ...] | None = None
+    inside: bool = False
     person: bool = False
 
 
@@ -212,17 +214,17 @@ ACTIONS: Final[dict[str, Action]] = {
     "tool.fs.move": Action("move a file or folder", _tool),
     "tool.fs.remove": Action("delete a file or folder", _tool),
     "net.connect": Action("open a network connection", _flag("can_network")),
-    "ecc.search": Action("search a memory space", _memory),
-    "ecc.embed": Action("write into a memory space", _memory),
-    "ecc.forget": Action("take something out of a memory space", _memory),
-    "ecc.collection.create": Action("make a collection of vectors", _memory),
-    "ecc.collection.drop": Action("remove a collection with all its vectors", _memory),
-    "ecc.causal.query": Action("ask the causal graph of a memory space", _memory),
-    "ecc.causal.link": Action("add to the causal graph of a memory space", _memory),
-    "ecc.causal.unlink": Action("take something out of the causal graph of a memory space", _memory),
-    "ecc.crossref.query": Action("ask for cross-references of a memory space", _memory),
-    "ecc.crossref.create": Action("add a cross-reference to a memory space", _memory),
-    "ecc.impulse.emit": Action("give the cognitive tick something to take up", _memory),
+    "ecc.search": Action("search a memory space", _memory, inside=True),
+    "ecc.embed": Action("write into a memory space", _memory, inside=True),
+    "ecc.forget": Action("take something out of a memory space", _memory, inside=True),
+    "ecc.collection.create": Action("make a collection of vectors", _memory, inside=True),
+    "ecc.collection.drop": Action("remove a collection with all its vectors", _memory, inside=True),
+    "ecc.causal.query": Action("ask the causal graph of a memory space", _memory, inside=True),
+    "ecc.causal.link": Action("add to the causal graph of a memory space", _memory, inside=True),
+    "ecc.causal.unlink": Action("take something out of the causal graph of a memory space", _memory, inside=True),
+    "ecc.crossref.query": Action("ask for cross-references of a memory space", _memory, inside=True),
+    "ecc.crossref.create": Action("add a cross-reference to a memory space", _memory, inside=True),
+    "ecc.impulse.emit": Action("give the cognitive tick something to take up", _memory, inside=True),
     "env.switch": Action("choose the environment", None),
     "auth.credential.use": Action("get the secret of a credential that names it", _credential),
     "kernel.shutdown": Action("stop the kernel", None),

@@ -113,6 +113,9 @@ class AgentRequests:
         if type(frame) is f.Confined:
             confinement.take(self._core, agent, frame, fds)
             return
+        if type(frame) is f.Listening:
+            self._core.refusals.listen(agent, fds)
+            return
         close_all(fds)
         self._frames[type(frame)](agent, frame)
 

@@ -60,6 +60,7 @@ def plan(core: Core, agent: Agent) -> Plan:
     if parent is not None and program is not None and not may_read(_plan(core, parent), program):
         raise SandboxFailed(f"agent {parent.pid} may not start {program}: it may not read it")
     apply.prepare(made)
+    core.refusals.begin(agent)
     return _grouped(core, agent, made)
 
 
@@ -101,7 +102,8 @@ def _plan(core: Core, entry: ProcessEntry) -> Plan:
         program=parse_program(entry.spec.program).path,
     )
     name = process_name(instance_tag(str(home.root)))
-    return plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name)
+    audited = core.refusals.audit.open
+    return plan_for(entry.spec.capabilities, entry.spec.limits, places, name=name, audited=audited)
 
 
 def revived(core: Core, entry: ProcessEntry) -> None:
@@ -133,8 +135,9 @@ def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
         return
     entry.measures = [
         msgspec.structs.replace(one, name=one.name[:64], detail=one.detail[: limits.MEASURE_CHARS])
-        for one in frame.measures[:64]
+        for one in frame.measures[:62]
     ]
+    entry.measures += core.refusals.confined(agent, frame.unheard, frame.tried_at)
     if fds and agent.rollup < 0:
         agent.rollup = fds.pop(0)
     close_all(fds)
@@ -148,11 +151,20 @@ def take(core: Core, agent: Agent, frame: f.Confined, fds: list[int]) -> None:
     core.record("agent.confined", payload, source="supervisor", subject=entry.agent_id)
 
 
-def close(core: Core, agent: Agent) -> None:
-    """Forget what belonged to the incarnation that has ended, and end what it left in its control group."""
+def close(core: Core, agent: Agent, os_pid: int | None = None) -> None:
+    """Forget what belonged to the incarnation that has ended, when what it was refused is on the log.
+
+    What it left in its control group ends first: nothing of it makes calls any more when nobody listens to them.
+
+    Args:
+        core: shared state.
+        agent: whose it was.
+        os_pid: its process; ``None`` if it never had one, or that has been told before.
+    """
     if agent.group is not None:
         core.groups.close(agent.group)
         agent.group = None
+    core.refusals.end(agent, os_pid)
     if agent.rollup >= 0:
         os.close(agent.rollup)
         agent.rollup = -1

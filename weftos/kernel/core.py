@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ from weftos.kernel.gatekeeper import Gatekeeper
 from weftos.kernel.groups import AgentGroup, AgentGroups
 from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
+from weftos.kernel.listener import Listener
 from weftos.kernel.own_users import OwnUsers
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
@@ -40,6 +41,9 @@ from weftos.kernel.state import BootPhase, EventLog, KernelLife, LogLevel
 from weftos.kernel.token_table import TokenTable
 from weftos.kernel.topics import TopicTable
 from weftos.service import protocol as p
+
+if TYPE_CHECKING:
+    from weftos.kernel.refusals import RefusalDesk
 
 __all__ = ["Agent", "Core"]
 
@@ -79,6 +83,8 @@ class Agent:
     rollup: int = -1
     #: Control group of the present incarnation, if it has one.
     group: AgentGroup | None = None
+    #: Answers the calls that its filter refuses, where the kernel is shown them.
+    listener: Listener | None = None
     artifacts: ArtifactShare = field(default_factory=ArtifactShare)
 
     @property
@@ -142,6 +148,7 @@ class Core:
         self.changing = asyncio.Lock()
         self.tokens: TokenTable
         self.settings: SettingsKeeper
+        self.refusals: RefusalDesk
         self.unclean_shutdown = False
         self.users = OwnUsers(home, config.sandbox)
         self.groups = AgentGroups(str(home.root))

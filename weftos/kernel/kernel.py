@@ -38,6 +38,7 @@ from weftos.kernel.ledgers import ledger_settings
 from weftos.kernel.letters import bury_unread, settle_dead_reader
 from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
+from weftos.kernel.refusals import RefusalDesk
 from weftos.kernel.registry import Health, HealthStatus, ServiceRegistry
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.retention import retention_policy
@@ -71,6 +72,7 @@ class Kernel:
 
     def __init__(self, home: Home, config: Config, log_fd: int = 2) -> None:
         self.core = core = Core(home, config)
+        core.refusals = RefusalDesk(core)
         self._log_fd = log_fd
         self._lock = InstanceLock(home.lock)
         self.registry = ServiceRegistry()
@@ -142,7 +144,7 @@ class Kernel:
             core.emit(log, LogLevel.WARN, line)
         soft, hard = getrlimit(RLIMIT_NOFILE)
         if soft < hard:
-            # One descriptor for each ring and five for each agent; the agents get limits of their own.
+            # One descriptor for each ring and six for each agent; the agents get limits of their own.
             setrlimit(RLIMIT_NOFILE, (hard, hard))
 
     async def _boot_config(self) -> None:
@@ -224,6 +226,8 @@ class Kernel:
 
     async def _boot_agents(self) -> None:
         prepare_agents()
+        self.core.refusals.open()
+        self._undo.append(("the reader of refusals", self.core.refusals.close))
         left = confinement.begin(self.core)
         self._undo.append(("the scratch folders", self.core.scratch.end))
         self._say("Supervisor ready" + (f"; {left} scratch folders of an earlier boot are removed" if left else ""))

@@ -22,6 +22,7 @@ from weftos.errors import InvalidStateTransition, ProcessNotFound, ProcessTableF
 from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
 from weftos.sandbox.measure import Measure
+from weftos.sandbox.refusals import Tally
 from weftos.sandbox.users import OwnUser
 from weftos.service.keyed import scope_of
 
@@ -85,6 +86,12 @@ class ProcessEntry:
     #: Whom it is while its scratch folder exists, and why not somebody of its own; both empty before its first fork.
     user: OwnUser | None = None
     why_no_user: str = ""
+
+    # written by the desk of refusals; of the present incarnation, or the last
+    tally: Tally = field(default_factory=Tally)
+    unheard: str = ""
+    paths_heard: bool = False
+    tried_at: float = 0.0
 
     # written by the agent's own notes, claims and nothing more
     note: tuple[str, str, str] | None = None

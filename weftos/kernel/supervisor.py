@@ -291,9 +291,9 @@ class Supervisor:
         entry.last_exit = record
         entry.move(ProcessState.EXITED)
         entry.os_pid = None
+        confinement.close(core, agent, agent.child.os_pid)
         agent.child.close()
         agent.child = None
-        confinement.close(core, agent)
         self._on_life(agent, False)
         core.emit(
             log,

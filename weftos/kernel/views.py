@@ -116,6 +116,7 @@ class Views:
             isolation=list(entry.isolation),
             profile=entry.spec.capabilities.sandbox.profile,
             confinement=[a.Confinement(name=m.name, state=m.state, detail=m.detail) for m in entry.measures],
+            refusals=self._core.refusals.shown(entry),
             scratch=self._core.scratch.path(pid),
             topics=self._core.topics.topics_of(pid),
             services=self._registry.owned_by(pid),

@@ -224,6 +224,38 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class RefusalInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How often one kind of thing was refused to an agent by the system.
+
+    Attributes:
+        what: ``syscall``, ``path``, ``net``, ``signal`` or ``ptrace``.
+        name: of the call, or of the rights that were lacking; ``others`` for what there was no more room for.
+        errno: name of the error that it got, empty where that is not told.
+        about: path, port or process; empty for calls.
+        count: how often.
+    """
+
+    what: str
+    name: str
+    errno: str
+    about: str
+    count: int
+
+
+class Refusals(msgspec.Struct, frozen=True, kw_only=True):
+    """What the system refused to an agent.
+
+    Attributes:
+        calls: ``recorded``, or why refused calls are not.
+        paths: the same of what Landlock refuses.
+        counts: of this incarnation or the last one, what was refused most often first.
+    """
+
+    calls: str = ""
+    paths: str = ""
+    counts: list[RefusalInfo] = []
+
+
 class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about one agent. The first fields are those of ``ProcessInfo``.
 
@@ -254,6 +286,7 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
         isolation: session, death signal and limits that were applied to it.
         profile: by which it is confined: ``trusted``, ``standard`` or ``strict``.
         confinement: what of the sandbox was found in force, from inside, before its program ran.
+        refusals: what the system refused it, as far as the kernel is told.
         scratch: the folder in which it may write.
         unknown: facts that the kernel may not read of the process, because it is not root; they are 0 here.
         topics: topics it subscribes to.
@@ -300,6 +333,7 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     isolation: list[str] = []
     profile: str = ""
     confinement: list[Confinement] = []
+    refusals: Refusals = Refusals()
     scratch: str = ""
     unknown: list[str] = []
     topics: list[str] = []

@@ -6,16 +6,22 @@ which needs ``no_new_privs``; the filter comes last, because it refuses the call
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from functools import partial
 
+from weftos.errors import WeftError
 from weftos.sandbox import landlock, privileges, seccomp
+from weftos.sandbox.bpf import CallRule
 from weftos.sandbox.calls import MISSING, rules_for
+from weftos.sandbox.libc import syscall
 from weftos.sandbox.paths import closed_to, common_rules, opened
 from weftos.sandbox.paths import rules_for as path_rules
 from weftos.sandbox.plan import Plan
+from weftos.sandbox.syscalls import number_of
 
 __all__ = ["confine", "enter_scratch", "prepare"]
 
@@ -29,7 +35,8 @@ def prepare(plan: Plan) -> None:
     if plan.confined and sys.platform == "linux":
         common_rules(closed_to(plan))
         if seccomp.offered():
-            seccomp.prepare(rules_for(plan, os_pid=0, landlock_abi=landlock.abi()), MISSING)
+            rules = rules_for(plan, os_pid=0, landlock_abi=landlock.abi())
+            seccomp.prepare(rules, MISSING, notify=seccomp.notifies())
 
 
 def enter_scratch(plan: Plan, *, temporary: bool = True) -> None:
@@ -49,15 +56,17 @@ def enter_scratch(plan: Plan, *, temporary: bool = True) -> None:
     tempfile.tempdir = None
 
 
-def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:
+def confine(plan: Plan, *, abi: int | None = None, hand_over: Callable[[int], None] | None = None) -> dict[str, str]:
     """Confine this process, as far as the system can.
 
     Args:
         plan: what is to be in force.
         abi: of Landlock, to use less than the system has; for tests.
+        hand_over: gives the filter's listener to who answers for refused calls; they are answered by the filter itself
+            without it, and where there is no listener or it cannot be given. It may raise a ``WeftError``.
 
     Returns:
-        What was not put in force, and why, by the names of ``probe``.
+        What was not put in force, and why, by the names of ``probe``; under ``refused calls`` why nobody is shown them.
 
     Raises:
         SandboxFailed: a path that was named cannot be opened.
@@ -89,11 +98,44 @@ def confine(plan: Plan, *, abi: int | None = None) -> dict[str, str]:
     if not seccomp.offered():
         failed["calls"] = "no filter for this machine"
         return failed
-    try:
-        seccomp.install(rules_for(plan, os_pid=os.getpid(), landlock_abi=version), MISSING)
-    except OSError as error:
-        failed["calls"] = f"the filter is refused: {error.strerror}"
+    rules = rules_for(plan, os_pid=os.getpid(), landlock_abi=version)
+    alone = "nobody takes them" if hand_over is None else _install_shown(rules, hand_over)
+    if alone:
+        failed["refused calls"] = alone
+        try:
+            seccomp.install(rules, MISSING)
+        except OSError as error:
+            failed["calls"] = f"the filter is refused: {error.strerror}"
     return failed
+
+
+def _install_shown(rules: Iterable[CallRule], hand_over: Callable[[int], None]) -> str:
+    """Put the filter in force with a listener, and give that away; returns why that did not come about.
+
+    A filter whose listener is closed still refuses, with another error. One without a listener goes on top of it then,
+    whose answer comes first.
+    """
+    if not seccomp.notifies():
+        return "this system has no notices of refused calls (Linux 5.0)"
+    try:
+        listener = seccomp.install_with_listener(rules, MISSING)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return "the processes of this container have a listener already, and there can be one"
+        return f"the system refuses a listener: {error.strerror}"
+    try:
+        hand_over(listener)
+    except WeftError as error:
+        return f"the listener could not be given to the kernel: {error}"
+    finally:
+        # Whoever has it can let calls pass: nothing of the agent may find it.
+        os.close(listener)
+    try:
+        # Refused, so it waits for the kernel; with ENOSYS, once the kernel has let the listener go.
+        syscall(number_of("keyctl"), 0, 0, 0)
+    except OSError as error:
+        return "" if error.errno == errno.EPERM else f"the kernel does not take them: {error.strerror}"
+    return "the filter lets calls pass"
 
 
 def _restrict(plan: Plan, version: int) -> None:
@@ -105,4 +147,4 @@ def _restrict(plan: Plan, version: int) -> None:
                     ruleset.allow(fd, rule.rights)
                 finally:
                     os.close(fd)
-        ruleset.restrict()
+        ruleset.restrict(log_programs=plan.audited)

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-__all__ = ["ALLOW", "KILL", "CallRule", "Instruction", "Test", "assemble", "encode", "refusal"]
+__all__ = ["ALLOW", "KILL", "NOTIFY", "CallRule", "Instruction", "Test", "assemble", "encode", "refusal"]
 
 LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 JUMP_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -30,6 +30,8 @@ RETURN: Final = 0x06  # BPF_RET | BPF_K
 
 ALLOW: Final = 0x7FFF0000
 KILL: Final = 0x80000000
+#: The call waits until whoever holds the listener has answered it; without a listener it fails with ENOSYS.
+NOTIFY: Final = 0x7FC00000
 _ERRNO: Final = 0x00050000
 
 _NUMBER_AT: Final = 0
@@ -77,6 +79,8 @@ def assemble(
     architecture: int,
     highest: int,
     missing: frozenset[str] = frozenset(),
+    *,
+    notify: bool = False,
 ) -> list[Instruction]:
     """Make the program.
 
@@ -85,11 +89,14 @@ def assemble(
         numbers: of the calls on the machine; rules about others are left out.
         architecture: the machine, as seccomp names it.
         highest: number of the newest call that is known; later ones fail with ENOSYS.
-        missing: calls that fail with ENOSYS, whatever their arguments.
+        missing: calls that fail with ENOSYS, whatever their arguments. Nobody is told of these.
+        notify: whether the listener is asked about what is refused or not known, instead of answering at once; it is
+            never asked about what is allowed.
 
     Returns:
         Its instructions.
     """
+    refused, unknown = (NOTIFY, NOTIFY) if notify else (refusal(errno.EPERM), refusal(errno.ENOSYS))
     by_number: dict[int, list[Sequence[Test]]] = {}
     for name, tests in rules:
         if name in numbers:
@@ -103,18 +110,18 @@ def assemble(
     for number in sorted(numbers[name] for name in missing if name in numbers):
         program += [Instruction(JUMP_EQUAL, 0, 1, number), Instruction(RETURN, 0, 0, refusal(errno.ENOSYS))]
     for number, alternatives in sorted(by_number.items()):
-        body = _body(alternatives)
+        body = _body(alternatives, refused)
         assert len(body) < 256, "a jump spans 255 instructions"
         program += [Instruction(JUMP_EQUAL, 0, len(body), number), *body]
     program += [
         Instruction(JUMP_GREATER, 0, 1, highest),
-        Instruction(RETURN, 0, 0, refusal(errno.ENOSYS)),
+        Instruction(RETURN, 0, 0, unknown),
         Instruction(RETURN, 0, 0, ALLOW),
     ]
     return program
 
 
-def _body(alternatives: Sequence[Sequence[Test]]) -> list[Instruction]:
+def _body(alternatives: Sequence[Sequence[Test]], refused: int) -> list[Instruction]:
     """What is done about one call: refuse it if all tests of any alternative hold, else allow it."""
     body: list[Instruction] = []
     for tests in alternatives:
@@ -126,7 +133,7 @@ def _body(alternatives: Sequence[Sequence[Test]]) -> list[Instruction]:
             code = JUMP_ANY_BIT if test.relation in ("has", "lacks") else JUMP_EQUAL
             holds, fails = (away, 0) if test.relation in ("is-not", "lacks") else (0, away)
             part.append(Instruction(code, holds, fails, test.value & 0xFFFFFFFF))
-        body += [*part, Instruction(RETURN, 0, 0, refusal(errno.EPERM))]
+        body += [*part, Instruction(RETURN, 0, 0, refused)]
         if not tests:
             return body
     return [*body, Instruction(RETURN, 0, 0, ALLOW)]

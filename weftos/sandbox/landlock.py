@@ -19,12 +19,15 @@ from typing import Final, Self
 
 from weftos.sandbox.libc import syscall
 
-__all__ = ["LATEST", "READ", "SEMAPHORES", "USE", "WRITE", "Ruleset", "abi"]
+__all__ = ["LATEST", "READ", "SEMAPHORES", "USE", "WRITE", "Ruleset", "abi", "logs"]
 
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
 _VERSION: Final = 1
+#: LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON; that of the program itself is on unless it is switched off.
+_LOG_PROGRAMS: Final = 1 << 1
+_ABI_LOGS: Final = 7
 _PATH_BENEATH: Final = 1
 
 EXECUTE: Final = 1 << 0
@@ -56,10 +59,19 @@ _SCOPES: Final = 3
 
 def abi() -> int:
     """Return the newest ABI that the system and this module have; 0 without Landlock."""
+    return min(_system_abi(), LATEST)
+
+
+def logs() -> bool:
+    """Return whether the system can put what Landlock refuses into its audit (ABI 7, Linux 6.15)."""
+    return _system_abi() >= _ABI_LOGS
+
+
+def _system_abi() -> int:
     if sys.platform != "linux":
         return 0
     try:
-        return min(syscall(_CREATE_RULESET, None, 0, _VERSION), LATEST)
+        return syscall(_CREATE_RULESET, None, 0, _VERSION)
     except OSError:
         return 0
 
@@ -105,10 +117,14 @@ class Ruleset:
         data = struct.pack("=Qi", rights, path_fd)
         syscall(_ADD_RULE, self._fd, _PATH_BENEATH, ctypes.create_string_buffer(data, len(data)), 0)
 
-    def restrict(self) -> None:
+    def restrict(self, *, log_programs: bool = False) -> None:
         """Put it in force for this thread and all that it starts. Nothing takes it back.
+
+        Args:
+            log_programs: the system's audit is told also of what programs are refused that are executed later; without
+                effect where it is told nothing.
 
         Raises:
             OSError: ``no_new_privs`` is not set, or the system refuses.
         """
-        syscall(_RESTRICT_SELF, self._fd, 0)
+        syscall(_RESTRICT_SELF, self._fd, _LOG_PROGRAMS if log_programs and logs() else 0)

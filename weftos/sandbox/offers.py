@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from weftos.sandbox import landlock, seccomp
+from weftos.sandbox.audit_state import why_not
 
 __all__ = ["Offers", "offers"]
 
@@ -25,6 +26,8 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
         machine: name of the processor.
         landlock: newest ABI of Landlock that is used; 0 without it.
         seccomp: whether system calls can be filtered.
+        notices: whether refused calls can be shown to the kernel.
+        unread: why what Landlock refuses cannot be read from the system's audit; empty if it can.
         user_namespaces: whether an unprivileged process may make one.
         root: whether this process is root.
     """
@@ -33,6 +36,8 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     landlock: int
     seccomp: bool
+    notices: bool
+    unread: str
     user_namespaces: bool
     root: bool
 
@@ -44,6 +49,8 @@ def offers() -> Offers:
         machine=platform.machine(),
         landlock=landlock.abi(),
         seccomp=seccomp.offered(),
+        notices=seccomp.notifies(),
+        unread=why_not(),
         user_namespaces=_number(_USER_NAMESPACES) > 0,
         root=sys.platform == "linux" and os.geteuid() == 0,
     )

@@ -61,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         group: name of its control group; empty for none.
         group_limits: files of the limits that are in force for the group.
         group_why: why it has none, or what it lacks.
+        audited: whether the kernel reads what the system's audit says of refused paths; it is then to say it of
+            programs that the agent executes as well.
     """
 
     profile: Profile
@@ -77,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     group_limits: tuple[str, ...] = ()
     group_why: str = ""
+    audited: bool = False
 
     @property
     def confined(self) -> bool:
@@ -84,7 +87,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.profile != "trusted"
 
 
-def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: Places, *, name: str = "") -> Plan:
+def plan_for(
+    capabilities: AgentCapabilities,
+    amounts: ResourceLimits,
+    places: Places,
+    *,
+    name: str = "",
+    audited: bool = False,
+) -> Plan:
     """Make the plan for an agent.
 
     Args:
@@ -92,6 +102,7 @@ def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: P
         amounts: its limits.
         places: its folders and its program.
         name: short name for the process.
+        audited: whether the kernel reads the system's audit.
     """
     sandbox = capabilities.sandbox
     return Plan(
@@ -104,4 +115,5 @@ def plan_for(capabilities: AgentCapabilities, amounts: ResourceLimits, places: P
         fork=amounts.processes != 1,
         name=name,
         hand_over=not may_look_into_others(),
+        audited=audited,
     )

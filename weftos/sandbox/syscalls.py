@@ -6,9 +6,10 @@ Source: the tables of Linux, arch/x86/entry/syscalls/syscall_64.tbl and include/
 from __future__ import annotations
 
 import platform
+from functools import lru_cache
 from typing import Final
 
-__all__ = ["ARCHITECTURES", "HIGHEST", "NUMBERS", "number_of", "numbers_of"]
+__all__ = ["ARCHITECTURES", "HIGHEST", "NUMBERS", "name_of", "number_of", "numbers_of"]
 
 #: Machine as ``uname`` names it: its place in the table, and the number by which seccomp knows it (AUDIT_ARCH).
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -154,6 +155,7 @@ NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "prctl": (157, 167),
     "ioctl": (16, 29),
     "truncate": (76, 45),
+    "seccomp": (317, 277),
 }
 
 
@@ -178,3 +180,17 @@ def number_of(name: str) -> int:
     if number is None:
         raise OSError(f"the number of {name} on {platform.machine()} is not known")
     return number
+
+
+@lru_cache(maxsize=len(ARCHITECTURES))
+def _names(machine: str) -> dict[int, str]:
+    return {number: name for name, number in numbers_of(machine).items()}
+
+
+def name_of(number: int, machine: str) -> str:
+    """Return the name of a call, or ``call N`` for one that is not in the table.
+
+    Raises:
+        KeyError: there is no table for this machine.
+    """
+    return _names(machine).get(number, f"call {number}")

@@ -21,7 +21,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from weftos import limits
@@ -30,7 +31,7 @@ from weftos.disk.files import Files, RealFiles
 from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.commitment import Uncommitted
 from weftos.ecc.vectors.store import VectorStore
-from weftos.errors import EccError, EccUnavailable, GraphNotFound, StorageFailed
+from weftos.errors import EccError, EccUnavailable, GraphNotFound, JournalDamaged, JournalFailed, StorageFailed
 from weftos.service.ecc_changes import Changes
 from weftos.service.ecc_seals import Sealing
 from weftos.service.ecc_spaces import Spaces
@@ -168,6 +169,18 @@ class Cognition:
             log.debug("memory stays closed")
 
     # --- changes ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Give the stores up if one of them fails in the body of the ``with``.
+
+        Raises:
+            EccUnavailable: one did.
+        """
+        try:
+            yield
+        except (JournalDamaged, JournalFailed, OSError) as error:
+            raise self._fail(error) from error
 
     def changed(self, source: str, store: str, **counts: int) -> None:
         """Note a change, for the next record and the next sync; arguments as for ``Changes.note``."""

@@ -126,7 +126,7 @@ def begin_search(desk: Desk, caller: Caller, position: int, request: SearchMemor
 
 
 def _search(desk: Desk, caller: Caller, position: int, request: SearchMemory) -> p.Reply:
-    return answer_searches(desk.cognition.vectors, [begin_search(desk, caller, position, request)])[0]
+    return answer_searches(desk.cognition, [begin_search(desk, caller, position, request)])[0]
 
 
 def _embed(desk: Desk, caller: Caller, position: int, request: EmbedMemory) -> p.Reply:
@@ -373,7 +373,8 @@ def _in_space(handler: Handler) -> Handler:
 
     def handle(desk: Desk, caller: Caller, position: int, request: Any) -> p.Reply:
         request.space = _space_of(caller, request.space)
-        return handler(desk, caller, position, request)
+        with desk.cognition.guarded():
+            return handler(desk, caller, position, request)
 
     return handle
 

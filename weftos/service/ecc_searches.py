@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from weftos import limits
 from weftos.ecc.vectors.model import Hit
-from weftos.ecc.vectors.store import VectorStore
 from weftos.errors import MessageTooLarge, WeftError
 from weftos.service import protocol as p
+from weftos.service.cognition import Cognition
 from weftos.service.ecc_protocol import Found, Match, SearchMemory
 
 __all__ = ["Search", "answer_searches"]
@@ -44,7 +44,7 @@ class Search(NamedTuple):
     reply_bytes: int
 
 
-def answer_searches(store: VectorStore, searches: list[Search]) -> list[p.Reply]:
+def answer_searches(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     """Make searches and return their answers, in order."""
     groups: dict[object, list[int]] = {}
     for place, one in enumerate(searches):
@@ -53,19 +53,22 @@ def answer_searches(store: VectorStore, searches: list[Search]) -> list[p.Reply]
         groups.setdefault((r.space, r.k, r.ef, r.documents, condition), []).append(place)
     replies: dict[int, p.Reply] = {}
     for places in groups.values():
-        replies |= zip(places, _together(store, [searches[place] for place in places]), strict=True)
+        replies |= zip(places, _together(cognition, [searches[place] for place in places]), strict=True)
     return [replies[place] for place in range(len(searches))]
 
 
-def _together(store: VectorStore, searches: list[Search]) -> list[p.Reply]:
+def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     r = searches[0].request
     vectors = searches[0].vectors if len(searches) == 1 else np.vstack([one.vectors for one in searches])
     try:
-        rows = store.search(r.space, vectors, r.k, condition=r.condition, ef=r.ef, documents=r.documents)
+        with cognition.guarded():
+            rows = cognition.vectors.search(
+                r.space, vectors, r.k, condition=r.condition, ef=r.ef, documents=r.documents
+            )
     except WeftError as error:
         if len(searches) > 1:
             # One of them is at fault; each gets its own answer.
-            return [_together(store, [one])[0] for one in searches]
+            return [_together(cognition, [one])[0] for one in searches]
         return [p.Failed(error.code, str(error)[: limits.SERVICE_REFUSAL_CHARS])]
     answers: list[p.Reply] = []
     begin = 0

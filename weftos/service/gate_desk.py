@@ -196,7 +196,7 @@ def tell_done(desk: Desk, caller: Caller, position: int, allowed: Permit) -> Non
 def _executor(caller: Caller, request: p.GateCheck) -> int:
     """Who carries it out: the kernel what only it can do, else who was named, else who asks."""
     action = ACTIONS.get(request.action)
-    if caller.kernel or (action is not None and action.facts is not None):
+    if caller.kernel or (action is not None and (action.facts is not None or action.inside)):
         return int(KERNEL_ID)
     return request.executor if request.executor is not None else int(caller.agent_id)
 

@@ -282,7 +282,7 @@ class ServiceLoop:
         """Make the searches of this round, and let those who had long ones take fewer at a time from here on."""
         searches, self._searches = self._searches, []
         began = time.monotonic()
-        replies = answer_searches(self._cognition.vectors, [search for _, _, search in searches])
+        replies = answer_searches(self._cognition, [search for _, _, search in searches])
         each = (time.monotonic() - began) / len(searches)
         for (client, place, _), reply in zip(searches, replies, strict=True):
             client.replies[place] = client.replies[place][0], reply

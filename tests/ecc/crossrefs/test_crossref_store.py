@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from dying_files import DyingFiles
+from dying_files import DyingFiles, UnsyncedFiles
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -42,7 +42,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.mkdtemp()
-        self.store = CrossRefStore.open(RealFiles(), self.folder)
+        self.store = CrossRefStore.open(UnsyncedFiles(), self.folder)
         self.model: dict[tuple[bytes, bytes, int], CrossRef] = {}
         self.synced = dict(self.model)
 
@@ -82,7 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def kill_and_open(self) -> None:
         self.store.close()
-        self.store = CrossRefStore.open(RealFiles(), self.folder)
+        self.store = CrossRefStore.open(UnsyncedFiles(), self.folder)
         self.model = dict(self.synced)
 
     @invariant()
@@ -137,7 +137,7 @@ def _work(store: CrossRefStore, roots: list[bytes]) -> None:
 
 
 def _root(folder: Path) -> bytes:
-    store = CrossRefStore.open(RealFiles(), str(folder))
+    store = CrossRefStore.open(UnsyncedFiles(), str(folder))
     try:
         return store.content_root()
     finally:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying_files import UnsyncedFiles
 from virtual_clock import VirtualClock
 
 from weftos import limits
-from weftos.disk.files import RealFiles
 from weftos.ecc.hlc import HybridClock, pack
 from weftos.ecc.impulses.model import Cursor, Delivery, ImpulseSettings, ImpulseType, Overflow
 from weftos.ecc.impulses.queue import ImpulseQueue
@@ -32,7 +32,7 @@ class Bench:
 
     def _open(self) -> ImpulseQueue:
         self.hlc = HybridClock(self.clock)
-        return ImpulseQueue.open(RealFiles(), self.folder, self.clock, self.hlc, self.settings)
+        return ImpulseQueue.open(UnsyncedFiles(), self.folder, self.clock, self.hlc, self.settings)
 
     def emit(self, target: StructureTag = INDEX, **more: Any) -> int:
         arguments = {"source_structure": GRAPH, "source_node": NODE, "target_structure": target, "payload": {}} | more

@@ -26,7 +26,7 @@ _TEXTS = st.one_of(
     st.text(max_size=200),
     st.builds(lambda rows, end: end.join(rows), st.lists(_ROWS, max_size=90), st.sampled_from(["\n", "\r\n", "\r"])),
 )
-_NAMES = st.sampled_from(["a.md", "b.py", "c.txt", "d"])
+_NAMES = st.sampled_from(["a.md", "a.rst", "b.py", "c.txt", "d"])
 
 
 def _rows(text: str) -> list[str]:

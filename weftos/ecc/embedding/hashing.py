@@ -29,7 +29,7 @@ from weftos.ecc.embedding.provider import EmbeddingIdentity, check_texts
 from weftos.errors import EmbeddingRefused
 from weftos.limits import EMBED_DIMENSION_MAX, EMBED_DIMENSION_MIN, EMBED_WORD_CHARS, EMBED_WORDS_REMEMBERED
 
-__all__ = ["HashingParameters", "HashingProvider", "words_of"]
+__all__ = ["HashingParameters", "HashingProvider", "stems_of", "words_of"]
 
 _VERSION: Final = 1
 _TOKEN: Final = re.compile(r"\w+")
@@ -48,7 +48,7 @@ _ENDINGS: Final = ("ations", "ation", "ings", "ing", "edly", "ies", "ed", "es", 
 _STEM_CHARS: Final = 3
 
 
-class HashingParameters(msgspec.Struct, frozen=True):
+class HashingParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the vectors depend on; part of the identity.
 
     Attributes:
@@ -181,6 +181,15 @@ def words_of(text: str) -> list[str]:
             if len(parts) > 1:
                 found += [part.casefold()[:EMBED_WORD_CHARS] for part in parts]
     return found
+
+
+def stems_of(text: str) -> list[str]:
+    """The words of a text as a ranking by words takes them: in lower case, names split, stems, no common words.
+
+    Args:
+        text: any text.
+    """
+    return [_stem(word) for word in words_of(text) if word not in _STOP]
 
 
 def _stem(word: str) -> str:

@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from weftos.errors import EmbeddingRefused
+from weftos.errors import EmbeddingInvalid, EmbeddingRefused
 from weftos.limits import EMBED_BATCH, EMBED_TEXT_CHARS
 
-__all__ = ["EmbeddingIdentity", "EmbeddingProvider", "check_texts"]
+__all__ = ["EmbeddingIdentity", "EmbeddingProvider", "check_texts", "normalised"]
 
 
 class EmbeddingIdentity(msgspec.Struct, frozen=True):
@@ -79,3 +79,25 @@ def check_texts(texts: Sequence[Any]) -> None:
             )
         if not text.strip():
             raise EmbeddingRefused(f"text {number} is empty; leave it out")
+
+
+def normalised(rows: NDArray[Any], whose: str) -> NDArray[np.float32]:
+    """Bring vectors that someone else made to length 1.
+
+    Args:
+        rows: one vector a row, of any length but zero.
+        whose: who made them, for the error.
+
+    Raises:
+        EmbeddingInvalid: a number is not finite, or a vector has no length.
+    """
+    wide = rows.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise EmbeddingInvalid(f"{whose}: a vector holds a number that is not finite")
+    # By the largest number first: the square of a very large or small one is not a finite number other than zero.
+    largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
+    if not largest.all():
+        raise EmbeddingInvalid(f"{whose}: a vector is zero, which is like nothing")
+    wide /= largest
+    unit: NDArray[np.float32] = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    return unit

@@ -297,8 +297,8 @@ class ImpulseQueue:
         if half_life is None:
             return entry.impulse.strength
         # A stamp may be ahead of the wall clock; that makes nothing stronger than it was.
-        age_ms = max(0.0, self._clock.wall_ns() / _NS_PER_MS - unpack(entry.impulse.hlc).millis)
-        return entry.impulse.strength * math.exp2(-age_ms / half_life)
+        age_ns = max(0, self._clock.wall_ns() - unpack(entry.impulse.hlc).millis * _NS_PER_MS)
+        return entry.impulse.strength * math.exp2(-age_ns / _NS_PER_MS / half_life)
 
     def _expire(self) -> None:
         """Drop what has become weaker than the floor."""

@@ -1,7 +1,8 @@
 """Cutting a document into passages, and telling which passages a change added and removed. No file is opened here.
 
 A passage never crosses the border of a section, has at most ``PASSAGE_LINES`` lines and ``PASSAGE_CHARS`` characters
-(one longer line stays whole), and ends at a blank line where there is one in its second half.
+(one longer line stays whole), and ends, when it is full, at the best place in its second
+half: before what begins at the left edge after a blank line, at a blank line, before what looks like a definition.
 
 Guaranteed: every line is in exactly one passage or in ``skipped``; the same text under the same name gives the same
 document anywhere.
@@ -9,25 +10,47 @@ document anywhere.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, Literal
 
 import blake3
 import msgspec
 
-from weftos.ecc.passages.model import Document, Passage, Section, Skipped, universal_id
+from weftos.ecc.passages.model import Document, Form, Passage, Section, Skipped, universal_id
 from weftos.ecc.passages.outlines import Outline, Part, markdown_outline, python_outline
+from weftos.ecc.passages.restructured import restructured_outline
 from weftos.errors import PassageRefused
 from weftos.limits import PASSAGE_CHARS, PASSAGE_FILE_BYTES, PASSAGE_LINE_CHARS, PASSAGE_LINES
 
 __all__ = ["Change", "change_between", "cut"]
 
-_FORMS: Final[dict[str, Literal["markdown", "python"]]] = {
+_FORMS: Final[dict[str, Form]] = {
     ".md": "markdown",
     ".markdown": "markdown",
+    ".rst": "restructuredtext",
+    ".rest": "restructuredtext",
     ".py": "python",
     ".pyi": "python",
 }
+_READERS: Final[dict[Form, Callable[[str, int], Outline | None]]] = {
+    "markdown": markdown_outline,
+    "restructuredtext": restructured_outline,
+    "python": python_outline,
+}
+#: How a line begins, or ends, that opens a definition in many a language.
+_DEFINES: Final = re.compile(
+    r"(?:(?:export|default|public|private|protected|internal|pub(?:\([a-z ]+\))?|static|abstract|final|async|unsafe|"
+    r"extern|inline|override|open|data|sealed|partial) +)*"
+    r"(?:class|def|defmodule|enum|extension|fn|fun|func|function|impl|interface|"
+    r"macro_rules!|mod|module|namespace|object|package|proc|protocol|record|struct|sub|trait|type|typedef|union)\b"
+    r"|(?:create|alter|drop) +(?:table|view|index|function|procedure|trigger)\b"
+    r"|\w[^;=]{0,200}\)[^;=]{0,60}\{\s*\Z|[\w-]+\(\) *\{",
+    re.IGNORECASE,
+)
+#: Comments and attributes, which belong to what follows.
+_LEADS: Final = re.compile(r"\s*(?://|#|--|/?\*|@|;|\[)")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -82,8 +105,8 @@ def cut(file: str, text: str) -> Document:
             end = _end(rows, owners, first)
             passages.append(_passage(file, sections[owners[first]], "\n".join(rows[first:end]), first, seen))
         first = end
-    references = tuple(outline.references)
-    return Document(whole, file, form, len(rows), tuple(sections), tuple(passages), tuple(skipped), references)
+    references, labels = tuple(outline.references), tuple(outline.labels)
+    return Document(whole, file, form, len(rows), tuple(sections), tuple(passages), tuple(skipped), references, labels)
 
 
 def change_between(old: Document, new: Document) -> Change:
@@ -106,11 +129,11 @@ def change_between(old: Document, new: Document) -> Change:
     )
 
 
-def _outline(file: str, text: str, rows: list[str]) -> tuple[Literal["markdown", "python", "lines"], Outline]:
+def _outline(file: str, text: str, rows: list[str]) -> tuple[Form, Outline]:
     form = next((form for ending, form in _FORMS.items() if file.lower().endswith(ending)), None)
     # A very long line is no prose and no program, and parsers take long for it.
     if form and not any(len(row) > PASSAGE_LINE_CHARS for row in rows):
-        found = markdown_outline(text, len(rows)) if form == "markdown" else python_outline(text, len(rows))
+        found = _READERS[form](text, len(rows))
         if found:
             return form, found
     return "lines", Outline([], [])
@@ -152,11 +175,26 @@ def _end(rows: list[str], owners: list[int], first: int) -> int:
             break
         end += 1
     if end < len(rows) and owners[end] == owners[first]:
-        middle = first + (end - first) // 2
-        end = next((row for row in range(end, middle, -1) if not rows[row - 1].strip()), end)
+        end = _break(rows, first + (end - first) // 2, end)
     while not rows[end - 1].strip():
         end -= 1
     return end
+
+
+def _break(rows: list[str], middle: int, end: int) -> int:
+    """The best place to end a passage that is full: the last one of the best kind in its second half.
+
+    Before what begins at the left edge after a blank line; at a blank line; before a line at the left edge that looks
+    like a definition, with the comments in front of it; where it is full.
+    """
+    blanks = [row for row in range(end, middle, -1) if not rows[row - 1].strip()]
+    outer = next((row for row in blanks if rows[row][:1].strip()), None)
+    if outer is not None or blanks:
+        return outer or blanks[0]
+    defines = next((row for row in range(end, middle, -1) if _DEFINES.match(rows[row])), end)
+    while middle + 1 < defines < end and _LEADS.match(rows[defines - 1]):
+        defines -= 1
+    return defines
 
 
 def _passage(file: str, section: Section, text: str, first: int, seen: Counter[bytes]) -> Passage:

@@ -7,7 +7,9 @@ from typing import Literal
 import blake3
 import msgspec
 
-__all__ = ["Document", "Passage", "Reference", "Section", "Skipped", "universal_id"]
+__all__ = ["Document", "Form", "Label", "Passage", "Reference", "Section", "Skipped", "universal_id"]
+
+Form = Literal["markdown", "restructuredtext", "python", "lines"]
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -61,13 +63,23 @@ class Reference(msgspec.Struct, frozen=True):
     """What a line refers to, as it is written there.
 
     Attributes:
-        kind: ``imports`` (a module of Python) or ``links`` (a path or address).
-        target: dotted name with leading dots for relative ones; or path, with ``#heading``.
+        kind: ``imports`` (a module of Python), ``links`` (a path or address), ``documents`` (a path without its ending,
+            as ``:doc:`` has it) or ``labels`` (a name that some document gives to a place, as ``:ref:`` has it).
+        target: dotted name with leading dots for relative ones; or path, with ``#heading``; or label.
         line: where.
+        names: what is imported from the module; empty for a whole module.
     """
 
-    kind: Literal["imports", "links"]
+    kind: Literal["imports", "links", "documents", "labels"]
     target: str
+    line: int
+    names: tuple[str, ...] = ()
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A name that a document gives to a place in it, in lower case with one blank between words, and its line."""
+
+    name: str
     line: int
 
 
@@ -83,16 +95,18 @@ class Document(msgspec.Struct, frozen=True):
         passages: in the order of lines.
         skipped: in the order of lines. Every line is in exactly one of these or of the passages.
         references: in the order of lines.
+        labels: in the order of lines.
     """
 
     id: bytes
     file: str
-    form: Literal["markdown", "python", "lines"]
+    form: Form
     lines: int
     sections: tuple[Section, ...]
     passages: tuple[Passage, ...]
     skipped: tuple[Skipped, ...]
     references: tuple[Reference, ...]
+    labels: tuple[Label, ...] = ()
 
 
 def universal_id(kind: str, *fields: str | bytes) -> bytes:

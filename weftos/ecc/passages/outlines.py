@@ -1,4 +1,7 @@
-"""Where the sections of a document begin and what it refers to: Markdown by headings, Python by definitions."""
+"""Where the sections of a document begin and what it refers to: Markdown by headings, Python by definitions.
+
+The one for reStructuredText is in ``restructured``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from typing import Final
 import msgspec
 from markdown_it import MarkdownIt
 
-from weftos.ecc.passages.model import Reference
+from weftos.ecc.passages.model import Label, Reference
 from weftos.limits import PASSAGE_DEPTH
 
-__all__ = ["Outline", "Part", "markdown_outline", "python_outline"]
+__all__ = ["Outline", "Part", "markdown_outline", "nested_parts", "python_outline"]
 
 _DEFINITIONS: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -26,10 +29,11 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """Sections, properly nested and in the order in which they begin, and references."""
+    """Sections, properly nested and in the order in which they begin, references, and labels."""
 
     parts: list[Part]
     references: list[Reference]
+    labels: list[Label] = msgspec.field(default_factory=list)
 
 
 def markdown_outline(text: str, lines: int) -> Outline:
@@ -53,8 +57,21 @@ def markdown_outline(text: str, lines: int) -> Outline:
             target = child.attrGet("href")
             if child.type == "link_open" and isinstance(target, str) and target and token.map:
                 references.append(Reference("links", target, token.map[0] + 1))
+    return Outline(nested_parts(headings, lines), references)
+
+
+def nested_parts(headings: list[tuple[int, int, str]], lines: int) -> list[Part]:
+    """Make sections from headings.
+
+    Args:
+        headings: level from 1 to ``PASSAGE_DEPTH``, first line and words of each, in the order of lines.
+        lines: how many the document has.
+
+    Returns:
+        A section from each heading to the next of its level or above.
+    """
     # From the end: where the next heading of each level begins is then known.
-    lasts, next_of = [], [lines + 1] * 7
+    lasts, next_of = [], [lines + 1] * (PASSAGE_DEPTH + 1)
     for level, first, _ in reversed(headings):
         lasts.append(min(next_of[: level + 1]) - 1)
         next_of[level] = first
@@ -65,7 +82,7 @@ def markdown_outline(text: str, lines: int) -> Outline:
             around.pop()
         around.append((level, title))
         parts.append(Part(tuple(name for _, name in around), first, last))
-    return Outline(parts, references)
+    return parts
 
 
 def python_outline(text: str, lines: int) -> Outline | None:
@@ -101,5 +118,6 @@ def python_outline(text: str, lines: int) -> Outline | None:
         if isinstance(found, ast.Import):
             references += [Reference("imports", name.name, found.lineno) for name in found.names]
         elif isinstance(found, ast.ImportFrom):
-            references.append(Reference("imports", "." * found.level + (found.module or ""), found.lineno))
+            target = "." * found.level + (found.module or "")
+            references.append(Reference("imports", target, found.lineno, tuple(name.name for name in found.names)))
     return Outline(parts, sorted(references, key=lambda reference: reference.line))

@@ -74,7 +74,8 @@ class TickResult(msgspec.Struct, kw_only=True):
         crossrefs_added: cross-references that are new.
         ghosts: neighbours found that are in no graph, and were left out.
         chain_seq: position of its event in the log; None if there is none.
-        failure: why it failed, with the code of the error; None if it did not. Its impulses are handed out again.
+        failure: why it failed, with the code of the error; None if it did not. Its impulses are handed out again: at
+            once if it was the log, when their leases run out if it was a structure.
         embedding_failure: why the last embedding failed.
         waiting: whether it did nothing because one before it failed.
         budget_exceeded: whether it took longer than its budget, or left impulses because of it.

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from weftos.ecc.causal.graph import EdgeType
+from collections.abc import Sequence
+
+import numpy as np
+
+from weftos.ecc.causal.graph import CODES, Edge
 from weftos.ecc.causal.store import GraphStore
+from weftos.ecc.tick.ports import Linked
+from weftos.errors import CycleRefused
 
 __all__ = ["NodesByUniversalId"]
 
@@ -35,15 +41,31 @@ class NodesByUniversalId:
             number = self._store.add_node(label, created_at=created_at, universal_id=bytes(universal_id))
         return number
 
-    def link(self, source: int, target: int, kind: EdgeType, weight: float, *, created_at: int) -> int:
-        """Add an edge, or replace its weight and time; return 1 if it is new.
+    def link(self, edges: Sequence[Edge]) -> Linked:
+        """Add edges in one batch, or replace the weight and time of those that are there.
+
+        In a graph without cycles, those that would close one are left out and counted.
 
         Raises:
-            CycleRefused: it closes a cycle in a graph without cycles.
             GraphRefused: an end is not there, or the graph is full.
             JournalFailed: an earlier call on the files failed; open the store again.
         """
-        return self._store.link(source, target, kind, weight, created_at=created_at)
+        try:
+            return Linked(self._link(edges), 0)
+        except CycleRefused:
+            added = refused = 0
+            for edge in edges:
+                try:
+                    added += self._link([edge])
+                except CycleRefused:
+                    refused += 1
+            return Linked(added, refused)
+
+    def _link(self, edges: Sequence[Edge]) -> int:
+        rows = [(one.source, one.target, CODES[one.type], one.weight, one.created_at) for one in edges]
+        forms = (np.uint64, np.uint64, np.uint8, np.float64, np.uint64)
+        columns = zip(zip(*rows, strict=True), forms, strict=True)
+        return self._store.link_arrays(*(np.array(column, form) for column, form in columns))
 
     def sync(self) -> None:
         """Bring every change so far onto the disk.

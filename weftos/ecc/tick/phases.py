@@ -2,14 +2,17 @@
 
 Five phases. SENSE takes impulses from the queue, as many as fit the budget by what the ticks before took. EMBED makes
 vectors of them, SEARCH looks for their neighbours, UPDATE works out what is added; these three go chunk by chunk, and
-the budget is looked at between chunks. COMMIT puts one event on the log, makes the changes with its position, brings
-them onto the disk, and settles the impulses.
+the budget is looked at between chunks. COMMIT puts one event on the log, makes the changes, brings them onto
+the disk, and settles the impulses.
 
 Guaranteed:
 
 - No impulse is lost: until all of COMMIT is done, it is handed out again, by its lease or after a crash. Planned again,
   it gives the same ids, so the structures hold it once. The log may have two events for it; the later one counts.
 - Nothing is in a structure that is not on the log before (a log written ahead).
+- A log that cannot be written costs no impulse an attempt: they wait again at once, and the ticks after it wait longer
+  each time. What fails in a structure may be the fault of an impulse, so that counts, and only one impulse is tried
+  until it works again: one that always fails ends as dead and holds up no others.
 - Each tick that has work makes progress by at least one impulse, however small the budget is. What does not fit waits
   for the next tick in its place.
 - A tick without work calls no structure and no log.
@@ -27,12 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weftos.disk.clock import Clock
+from weftos.ecc.causal.graph import Edge
 from weftos.ecc.impulses.model import Delivery
 from weftos.ecc.tick.batch import seal
 from weftos.ecc.tick.model import TickResult, TickSettings, TickStatistics
 from weftos.ecc.tick.plan import Planned, TickPlan, text_of
 from weftos.ecc.tick.ports import Hit, Ports
-from weftos.errors import CycleRefused, EmbeddingRefused, WeftError
+from weftos.errors import EmbeddingRefused, WeftError
 
 __all__ = ["CognitiveTick"]
 
@@ -76,6 +80,9 @@ class CognitiveTick:
         Returns:
             What was done. A structure or a log that failed is told in ``failure``, not raised: the ticks after it wait
             and try again.
+
+        Raises:
+            Exception: one that is no ``WeftError``: a mistake in a port. What was handed out comes again by its lease.
         """
         result = TickResult()
         start = self._clock.mono_ns()
@@ -122,8 +129,8 @@ class CognitiveTick:
         self._cost_us = cost_us if self._cost_us is None else self._cost_us + _LATEST * (cost_us - self._cost_us)
 
     def _fitting(self, budget_us: float) -> int:
-        """How many impulses fit the budget, by what they took so far; one at least."""
-        most = self._settings.max_impulses_per_tick
+        """How many impulses fit the budget, by what they took so far; one at least, and one after a failure."""
+        most = 1 if self._failures else self._settings.max_impulses_per_tick
         if not self._cost_us:
             return most
         return max(1, min(most, int(budget_us / self._cost_us)))
@@ -183,7 +190,12 @@ class CognitiveTick:
         impulses = [item.delivery.impulse for item in plan.items]
         latest = max(impulse.hlc for impulse in impulses)
         batch = seal(plan.operations(), first_op=self._totals.next_op, impulses=len(impulses), hlc=latest)
-        seq = self._ports.commit(batch)
+        try:
+            seq = self._ports.commit(batch)
+        except WeftError:
+            # The event is of one size whatever is in it, so no impulse is to blame.
+            self._ports.impulses.release([impulse.id for impulse in impulses])
+            raise
         result.chain_seq = seq
         self._totals.next_op = batch.last_op + 1
         self._apply(plan.items, seq, result)
@@ -194,34 +206,33 @@ class CognitiveTick:
         ports = self._ports
         numbers = {}
         for item in items:
-            numbers[bytes(item.universal_id)] = ports.graph.add_node(
-                item.label, created_at=item.delivery.impulse.hlc, universal_id=item.universal_id
-            )
+            own, hlc = bytes(item.universal_id), item.delivery.impulse.hlc
+            numbers[own] = ports.graph.add_node(item.label, created_at=hlc, universal_id=own)
         result.nodes_added = len(items)
         embedded = [(item, item.vector) for item in items if item.vector is not None]
         if embedded:
             ports.index.upsert_batch(
-                [item.universal_id for item, _ in embedded],
+                [bytes(item.universal_id) for item, _ in embedded],
                 np.stack([vector for _, vector in embedded]),
                 [_metadata(item) for item, _ in embedded],
             )
+        edges = [edge for item in items for edge in self._edges(item, numbers)]
+        if edges:
+            result.edges_added, result.edges_refused = ports.graph.link(edges)
         for item in items:
-            self._link(item, numbers, result)
             result.crossrefs_added += ports.crossrefs.insert(item.crossref(seq))
         syncs: list[Callable[[], None]] = [ports.graph.sync, ports.crossrefs.sync]
         for sync in [*syncs, ports.index.sync] if embedded else syncs:
             sync()
 
-    def _link(self, item: Planned, numbers: dict[bytes, int], result: TickResult) -> None:
-        graph, hlc = self._ports.graph, item.delivery.impulse.hlc
-        own = numbers[item.universal_id]
+    def _edges(self, item: Planned, numbers: dict[bytes, int]) -> Iterator[Edge]:
+        own, hlc = numbers[item.universal_id], item.delivery.impulse.hlc
         for link in item.links:
-            target = numbers.get(link.target, graph.number_of(link.target))
-            assert target is not None, "a neighbour was there when the tick was planned"
-            try:
-                result.edges_added += graph.link(own, target, link.kind, link.weight, created_at=hlc)
-            except CycleRefused:
-                result.edges_refused += 1
+            target = numbers.get(link.target)
+            if target is None:
+                target = self._ports.graph.number_of(link.target)
+                assert target is not None, "a neighbour was there when the tick was planned"
+            yield Edge(own, target, link.kind, link.weight, hlc)
 
     def _elapsed_us(self, start: int) -> float:
         return (self._clock.mono_ns() - start) / _NS_PER_US

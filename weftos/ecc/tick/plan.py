@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -99,7 +99,8 @@ class TickPlan:
         self.items: list[Planned] = []
         self.ghosts = 0
         self._ids: list[bytes] = []
-        self._vectors: list[NDArray[np.float32]] = []
+        #: The vectors of ``_ids``, one in a row, and room for more.
+        self._vectors: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def add(self, delivery: Delivery, vector: NDArray[np.float32] | None, hits: Iterable[Hit]) -> None:
         """Plan an impulse.
@@ -113,8 +114,11 @@ class TickPlan:
         links = () if vector is None else self._links(delivery.impulse, own, vector, hits)
         self.items.append(Planned(delivery, own, label_of(delivery.impulse), vector, links))
         if vector is not None:
-            self._ids.append(own)
-            self._vectors.append(vector)
+            if len(self._ids) == len(self._vectors):
+                more = np.empty((max(1, len(self._ids)), len(vector)), np.float32)
+                self._vectors = more if not self._ids else np.concatenate([self._vectors, more])
+            self._vectors[len(self._ids)] = vector
+            self._ids.append(bytes(own))  # exactly bytes: MessagePack takes no subclass
 
     def operations(self) -> list[Operation]:
         """What the tick adds, impulse by impulse."""
@@ -144,11 +148,12 @@ class TickPlan:
         return tuple(self._link(impulse, one, score) for score, one in near[: self._settings.search_k])
 
     def _within(self, vector: NDArray[np.float32]) -> dict[bytes, float]:
-        """The cosines with the impulses before it in this tick."""
-        if not self._vectors:
+        """The impulses before it in this tick that are near enough, with their cosines."""
+        if not self._ids:
             return {}
-        cosines: Any = np.stack(self._vectors) @ vector
-        return dict(zip(self._ids, cosines.tolist(), strict=True))
+        cosines = self._vectors[: len(self._ids)] @ vector
+        near = np.flatnonzero(cosines >= self._settings.link_floor)
+        return {self._ids[at]: float(cosines[at]) for at in near.tolist()}
 
     def _link(self, impulse: Impulse, target: bytes, score: float) -> Link:
         assert math.isfinite(score), "an index gives numbers"

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from weftos.ecc.causal.graph import EdgeType
+from weftos.ecc.causal.graph import Edge
 from weftos.ecc.crossrefs.model import CrossRef
 from weftos.ecc.impulses.model import Delivery
 from weftos.ecc.tick.batch import TickBatch
 from weftos.ecc.universal import StructureTag
 
-__all__ = ["Commit", "CrossRefs", "Embedder", "Graph", "Hit", "Impulses", "Ports", "VectorIndex"]
+__all__ = ["Commit", "CrossRefs", "Embedder", "Graph", "Hit", "Impulses", "Linked", "Ports", "VectorIndex"]
 
 
 class Impulses(Protocol):
@@ -80,6 +80,13 @@ class VectorIndex(Protocol):
         ...
 
 
+class Linked(NamedTuple):
+    """How many edges are new, and how many a graph without cycles refused."""
+
+    added: int
+    refused: int
+
+
 class Graph(Protocol):
     """The causal graph, by universal id. See :class:`weftos.ecc.tick.nodes.NodesByUniversalId`."""
 
@@ -91,8 +98,8 @@ class Graph(Protocol):
         """Add a node unless one with its universal id is there; return its number."""
         ...
 
-    def link(self, source: int, target: int, kind: EdgeType, weight: float, *, created_at: int) -> int:
-        """Add an edge, or replace its weight and time; return 1 if it is new."""
+    def link(self, edges: Sequence[Edge]) -> Linked:
+        """Add edges, or replace the weight and time of those that are there."""
         ...
 
     def sync(self) -> None:

@@ -68,6 +68,9 @@ class Compaction:
             return order
         crowded = journals.size > limits.VECTOR_JOURNAL_BYTES
         for collection in state.by_uid.values():
+            self._drop_empty(collection)
+        # The fullest first, so that a busy one does not keep the others from their turn.
+        for collection in sorted(state.by_uid.values(), key=_delta_rows, reverse=True):
             chosen = plan(self._sizes(collection, pinned=crowded), only_tables=only_tables)
             if chosen is not None:
                 return self._order(collection, chosen)
@@ -121,8 +124,10 @@ class Compaction:
 
     def give_up(self, number: int) -> None:
         """As ``VectorStore.give_up``."""
-        self._find(number)
+        file = self._find(number).order.file
         del self._orders[number]
+        left = [name for name in (file, f"{file}.tmp") if os.path.lexists(os.path.join(self._folder, name))]
+        self._opened.state.dropped += left
 
     def _find(self, number: int) -> _UnderWay:
         one = self._orders.get(number)
@@ -130,11 +135,22 @@ class Compaction:
             raise VectorRefused(f"there is no order {number} under way; it was given up, or is of another start")
         return one
 
+    def _drop_empty(self, collection: Collection) -> None:
+        """Leave out segments in which nothing counts any more; there is nothing to build from them."""
+        busy = self._busy()
+        for segment in [one for one in collection.segments if not one.live and id(one) not in busy]:
+            collection.segments.remove(segment)
+            self._opened.state.dropped.append(segment.head.file)
+            segment.close()
+
+    def _busy(self) -> set[int]:
+        return {id(segment) for one in self._orders.values() for segment in one.segments}
+
     def _sizes(self, collection: Collection, *, pinned: bool) -> Sizes:
-        busy = {id(segment) for one in self._orders.values() for segment in one.segments}
+        busy = self._busy()
         tables = collection.tables()
         return Sizes(
-            delta_rows=sum(table.live for table in tables),
+            delta_rows=_delta_rows(collection),
             delta_bytes=sum(table.bytes for table in tables),
             segments=[(one.live, one.dead) if id(one) not in busy else None for one in collection.segments],
             is_quiet=self._clock() - collection.changed_at >= limits.VECTOR_QUIET_S,
@@ -182,3 +198,7 @@ class Compaction:
         collection.frozen = [pair for pair in collection.frozen if pair[0] not in one.tables]
         collection.sealed_through = max([collection.sealed_through, *taken])
         collection.generation += 1
+
+
+def _delta_rows(collection: Collection) -> int:
+    return sum(table.live for table in collection.tables())

@@ -53,7 +53,8 @@ def build_graph(vectors: Floats, metric: Metric, threads: int) -> NDArray[np.uin
     """
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexHNSWFlat(vectors.shape[1], limits.VECTOR_GRAPH_LINKS, _faiss_metric(metric))
-    index.hnsw.efConstruction = limits.VECTOR_GRAPH_BUILD_EF
+    is_small = len(vectors) < limits.VECTOR_GRAPH_SMALL_ROWS
+    index.hnsw.efConstruction = limits.VECTOR_GRAPH_BUILD_EF_SMALL if is_small else limits.VECTOR_GRAPH_BUILD_EF
     index.add(vectors)
     links: NDArray[np.uint8] = faiss.serialize_index(index, faiss.IO_FLAG_SKIP_STORAGE)
     return links

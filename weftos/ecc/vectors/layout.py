@@ -122,6 +122,9 @@ class SegmentWriter:
             fs.unlink(self._temporary)
         self._fd = fs.create(self._temporary)
         self._size = 0
+
+    def begin(self) -> None:
+        """Write what each segment begins with."""
         self._write(_MAGIC)
 
     def section(self, content: NDArray[Any] | bytes) -> Section:

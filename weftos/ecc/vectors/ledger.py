@@ -30,8 +30,10 @@ from weftos.merkle.proofs import inclusion_proof
 __all__ = ["Commitment", "Ledger", "LedgerState"]
 
 _LEAF_BYTES: Final = 33
-#: first, last, number of the record of the log, root; then 8 bytes of BLAKE3 over them.
-_COMMITMENT: Final = struct.Struct("<QQQ32s")
+#: first, last, number of the record of the log, root, digest of the records of the leaves; then 8 bytes of BLAKE3 over
+#: them. The digest is there for the kinds, which the root does not cover.
+_COMMITMENT: Final = struct.Struct("<QQQ32s16s")
+_RECORDS_DIGEST: Final = 16
 _CHECK: Final = 8
 _COMMITMENT_BYTES: Final = _COMMITMENT.size + _CHECK
 
@@ -43,6 +45,7 @@ class Commitment(NamedTuple):
     last: int
     chain_seq: int
     root: bytes
+    records: bytes
 
 
 class LedgerState(msgspec.Struct, frozen=True, array_like=True):
@@ -131,17 +134,20 @@ class Ledger:
         return Uncommitted(self._committed + 1, self._last, self._frontier.root(), named)
 
     def commit(self, last: int, chain_seq: int) -> None:
-        """Note that a record of the log vouches for all mutations up to ``last``.
+        """Note that a record of the log vouches for the mutations up to ``last``; those that one does already stay.
 
         Raises:
-            VectorRefused: they are vouched for already, or have not happened.
+            VectorRefused: they have not all happened.
         """
         self.check_commit(last, chain_seq)
+        if last <= self._committed:
+            return
         count = last - self._committed
         if self._frontier.size > count:
             self._frontier = Frontier()
         self._frontier.extend(_hashes(self._tail, self._frontier.size, count))
-        fields = _COMMITMENT.pack(self._committed + 1, last, chain_seq, self._frontier.root())
+        records = blake3(bytes(self._tail[: count * _LEAF_BYTES])).digest(_RECORDS_DIGEST)
+        fields = _COMMITMENT.pack(self._committed + 1, last, chain_seq, self._frontier.root(), records)
         record = fields + blake3(fields).digest(_CHECK)
         self._new_commitments.append(record)
         self._ends.append(last)
@@ -152,10 +158,8 @@ class Ledger:
 
     def check_commit(self, last: int, chain_seq: int) -> None:
         """Refuse what :meth:`commit` would refuse."""
-        if not self._committed < last <= self._last:
-            raise VectorRefused(
-                f"mutation {last} cannot be committed: those up to {self._committed} are, and the last is {self._last}"
-            )
+        if not 0 < last <= self._last:
+            raise VectorRefused(f"mutation {last} cannot be committed: the last is {self._last}")
         if not 0 < chain_seq < 1 << 64:
             raise VectorRefused(f"{chain_seq} is no number of a record that can vouch for mutations")
 
@@ -190,7 +194,7 @@ class Ledger:
         path = tuple(inclusion_proof(index, size, lambda level, at: levels[level][at]))
         frontier = Frontier()
         frontier.extend(levels[0])
-        if frontier.root() != commitment.root:
+        if (frontier.root(), blake3(records).digest(_RECORDS_DIGEST)) != (commitment.root, commitment.records):
             raise VectorsDamaged(f"{self._leaves_path}: the leaves around mutation {op} were altered; restore the file")
         code = records[index * _LEAF_BYTES]
         return OpProof(
@@ -263,7 +267,7 @@ class Ledger:
         self._hasher.update(raw)
         if self._hasher.digest() != state.commitments_digest:
             raise VectorsDamaged(f"{self._commitments_path} was altered; restore it from a copy")
-        for _first, last, seq, _root, _check in struct.iter_unpack(f"{_COMMITMENT.format}{_CHECK}s", raw):
+        for _first, last, seq, _root, _records, _check in struct.iter_unpack(f"{_COMMITMENT.format}{_CHECK}s", raw):
             self._ends.append(last)
             self._seqs.append(seq)
 

@@ -89,8 +89,9 @@ def write_checkpoint(fs: Files, folder: str, opened: Opened) -> None:
         write_manifest(fs, folder, Manifest(opened.generation + 1, first, ledger, states))
         opened.generation += 1
         journals.drop_before(first)
-        for file in state.dropped:
-            fs.unlink(os.path.join(folder, file))
+        for path in [os.path.join(folder, file) for file in state.dropped]:
+            if os.path.lexists(path):
+                fs.unlink(path)
         state.dropped = []
     except OSError as error:
         journals.fail(error)

@@ -126,6 +126,7 @@ def seal(order: SealOrder, fs: Files, threads: int = 1) -> Sealed:
             ef, recall = calibrated(GraphSearch(links, rows.storage, metric), rows.vectors, metric)
         writer = SegmentWriter(fs, os.path.join(order.folder, order.file))
         try:
+            writer.begin()
             sections, fields = _write(writer, rows, links)
             head = Head(order.uid, order.file, order.spec.dimension, metric, order.rows, ef, recall, sections, fields)
             digest, size = writer.finish(head)

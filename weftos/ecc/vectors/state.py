@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
 
 def create_digest(spec: CollectionSpec) -> bytes:
     """Return the digest in the leaf of the mutation that makes a collection."""
-    return blank_digest(msgspec.msgpack.encode(spec, order="deterministic"))
+    return blank_digest(msgspec.msgpack.encode(spec, order="sorted"))
 
 
 def upsert_of(op: int, uid: int, batch: Batch) -> Upsert:
@@ -143,8 +143,7 @@ class State:
         """
         try:
             if isinstance(change, Commit):
-                if change.last > self.ledger.committed_op:
-                    self.ledger.commit(change.last, change.chain_seq)
+                self.ledger.commit(change.last, change.chain_seq)
             elif not isinstance(change, Begin):
                 (self._again if change.op <= self._known else self._anew)(change)
         except EccError as error:

@@ -63,6 +63,8 @@ class VectorStore:
         self._state, self._journals, self._clock = opened.state, opened.journals, clock
         self._opened = opened
         self._compaction = Compaction(fs, folder, opened, clock)
+        for collection in self._state.by_uid.values():
+            collection.changed_at = clock()  # nobody is quiet before it was watched for a while
 
     @classmethod
     def open(cls, fs: Files, folder: str, clock: Callable[[], float] = time.monotonic) -> Self:
@@ -193,7 +195,7 @@ class VectorStore:
             JournalFailed: the journal takes nothing more.
         """
         collection = self._collection(name)
-        distinct = self._checked_ids(dict.fromkeys(ids))
+        distinct = list(dict.fromkeys(self._checked_ids(ids)))
         present = [one for one, place in zip(distinct, collection.find(distinct), strict=True) if place is not None]
         if not present:
             return 0
@@ -296,17 +298,24 @@ class VectorStore:
     # --- commitment to the log ----------------------------------------------------------------------------------------
 
     def uncommitted(self) -> Uncommitted:
-        """Return what no record of the log vouches for, with the Merkle root that a record would hold."""
+        """Return what no record of the log vouches for, with the Merkle root that a record would hold.
+
+        Call :meth:`sync` before the record is written, or the log vouches for what a kill takes away.
+        """
         return self._state.ledger.uncommitted()
 
     def committed(self, last_op: int, chain_seq: int) -> None:
         """Note that record ``chain_seq`` of the log vouches for the mutations up to ``last_op``.
 
+        Those that a record vouches for already are passed over, so a record may be noted again.
+
         Raises:
-            VectorRefused: they are vouched for already, or have not happened.
+            VectorRefused: they have not all happened.
             JournalFailed: the journal takes nothing more.
         """
         self._state.ledger.check_commit(last_op, chain_seq)
+        if last_op <= self._state.ledger.committed_op:
+            return
         self._journals.append(Commit(last_op, chain_seq))
         self._state.ledger.commit(last_op, chain_seq)
 
@@ -411,7 +420,7 @@ class VectorStore:
             raise CollectionNotFound(f"there is no collection {name!r}; create it first")
         return collection
 
-    def _checked_ids(self, ids: Sequence[str] | Mapping[str, None]) -> list[str]:
+    def _checked_ids(self, ids: Sequence[str]) -> list[str]:
         if isinstance(ids, str) or len(ids) > limits.VECTOR_BATCH_ENTRIES:
             raise VectorRefused(f"give a list of at most {limits.VECTOR_BATCH_ENTRIES} ids")
         for one in ids:
