@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import await_end
+from waiting import await_end
 
 from weftos.config import SandboxSection
 from weftos.governance.capability import ResourceLimits
 from weftos.kernel import groups as kernel_groups
-from weftos.sandbox import group_choice
+from weftos.sandbox import group_choice, seccomp
 from weftos.sandbox.groups import ControlGroup, mount_of, own_path
 
 GRACE_S = 10.0
@@ -103,6 +103,7 @@ def test_an_agent_is_in_a_group_of_its_own_from_its_first_step(grouped, group):
     assert all(f"/{group.folder.name}/weftos-" in place for place in places)
     assert place_of(grouped.os_pid) != places[0]
     assert measure(grouped, one, "control group").state == "enforced"
+    assert seccomp.notifies() == (measure(grouped, one, "refused calls").state == "enforced")
     assert "cgroup v2" in measure(grouped, one, "memory").detail
     assert do(grouped, one, do="call", to=two.pid, payload={"do": "who"})[0] == two.pid
     assert detail(grouped, one).usage["cpu_seconds"] > 0

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import await_end
 from reachable import environment, interpreter
+from waiting import await_end
 
 from weftos.errors import DoorbellLost, SandboxFailed
-from weftos.sandbox import reach
+from weftos.sandbox import reach, seccomp
 from weftos.sandbox.offers import offers
 from weftos.sandbox.users import OwnUser
 from weftos.shm import Doorbell
@@ -123,6 +123,26 @@ def test_what_belongs_to_another_agent(apart):
             assert attempt(apart, one, what, os_pid)["refused"] in DENIED, what
     for user in (0, detail(apart, two).uid):
         assert attempt(apart, one, "become another", user)["refused"] == "EPERM"
+
+
+@pytest.mark.skipif(not seccomp.notifies(), reason="this system does not show refused calls")
+def test_calls_that_are_refused_to_another_user_are_answered_by_the_kernel_and_recorded(apart):
+    apart.start()
+    agent = apart.spawn("refused", limits={"processes": 0})
+    assert detail(apart, agent).uid != 0
+    assert measure(apart, agent, "refused calls").state == "enforced"
+    assert detail(apart, agent).refusals.counts == []
+    assert attempt(apart, agent, "many", "mount", 5) == {"EPERM": 5}
+    child = attempt(apart, agent, "in a child", "bpf")
+    assert {one.name: one.count for one in detail(apart, agent).refusals.counts} == {"mount": 5, "bpf": 1}
+    apart.call("agent.stop", pid=agent.pid)
+    told = {one.payload["name"]: one.payload for one in apart.until(lambda: _refused(apart, 2))}
+    assert (told["mount"]["thread"], told["bpf"]["thread"]) == (agent.os_pid, child)
+
+
+def _refused(kernel, number):
+    found = [one for one in kernel.events() if one.kind == "agent.refused"]
+    return found if len(found) == number else None
 
 
 def test_a_fork_bomb_is_held_by_the_system(apart):
