@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from weftos import limits
 from weftos.config import parse
 from weftos.errors import ConfigError
-from weftos.sandbox import identity, reach
+from weftos.governance.capability import AgentCapabilities, ResourceLimits, SandboxPolicy
+from weftos.sandbox import apply, identity, probe, reach, seccomp
+from weftos.sandbox.measure import Measure
+from weftos.sandbox.plan import Places, plan_for
 from weftos.sandbox.users import NEEDED, OwnUser, UserIds, block_of, lacking_capabilities, unmapped
 
 TAGS = st.text("0123456789abcdef", min_size=12, max_size=12)
@@ -220,6 +224,40 @@ def test_a_user_of_its_own_is_kept_from_others_by_the_system_alone():
         for fd in (hold, told, tell):
             os.close(fd)
         shutil.rmtree(place)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives users away")
+@pytest.mark.skipif(not seccomp.offered(), reason="this machine cannot confine")
+def test_what_the_user_alone_refuses_does_not_pass_for_landlock():
+    place = Path(tempfile.mkdtemp())
+    user = OwnUser(limits.AGENT_UID_FIRST + 1, limits.AGENT_UID_FIRST)
+    (place / "home").mkdir(mode=0o700)
+    (place / "scratch").mkdir()
+    os.chown(place / "scratch", user.uid, user.gid)
+    place.chmod(0o711)
+    strict = AgentCapabilities(sandbox=SandboxPolicy(profile="strict"))
+    plan = plan_for(strict, ResourceLimits(), Places(home=str(place / "home"), scratch=str(place / "scratch")))
+    plan = msgspec.structs.replace(plan, user=user)
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            identity.become(user)
+            failed = apply.confine(plan, abi=0)
+            measures = probe.probe(plan, failed, [])
+            os.write(tell, msgspec.json.encode([measures, probe.lacking(plan, measures)]))
+        finally:
+            os._exit(0)
+    os.close(tell)
+    try:
+        with open(told, "rb") as told_all:
+            measures, lacking = msgspec.json.decode(told_all.read(), type=tuple[list[Measure], list[str]])
+    finally:
+        os.waitpid(child, 0)
+        shutil.rmtree(place)
+    states = {one.name: one.state for one in measures}
+    assert (states["user"], states["files"], states["calls"]) == ("enforced", "partial", "enforced")
+    assert lacking == ["files"]
 
 
 def _attempts(user, neighbour, folder):

@@ -51,6 +51,9 @@ def probe(plan: Plan, failed: Mapping[str, str], limits_in_force: list[str]) -> 
             continue
         state, detail = look(plan)
         why = failed.get(name, "")
+        if why and state == "enforced":
+            # An agent that is a user of its own is refused by its user what was tried, and not all else for that.
+            state = "partial"
         found.append(Measure(name, state, f"{detail}; {why}" if why else detail))
     return [*found, *_limits(plan, limits_in_force), _scratch(plan)]
 
@@ -106,7 +109,7 @@ def _files(plan: Plan) -> tuple[MeasureState, str]:
         os.rmdir(os.path.join(home, ".probe"))
     if seen or made:
         return "absent", f"the kernel's folder {'can be written to' if made else 'can be read'}"
-    return "enforced", f"Landlock; {len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
+    return "enforced", f"the kernel's folder is closed; {len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
 
 
 def _calls(_plan: Plan) -> tuple[MeasureState, str]:
@@ -120,8 +123,8 @@ def _calls(_plan: Plan) -> tuple[MeasureState, str]:
 def _network(plan: Plan) -> tuple[MeasureState, str]:
     if plan.network:
         return "open", "given by can_network and sandbox.network"
-    # Each one waits for the kernel's answer, and the filter refuses the call as a whole: one socket of the network and one
-    # of files tell of all.
+    # Each one waits for the kernel's answer, and the filter refuses the call as a whole: one socket of the network and
+    # one of files tell of all.
     closed = all(
         _refused(partial(_open_socket, family), errno.EPERM, errno.EACCES)
         for family in (socket.AF_INET, socket.AF_UNIX)
