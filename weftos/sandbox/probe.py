@@ -109,7 +109,8 @@ def _files(plan: Plan) -> tuple[MeasureState, str]:
         os.rmdir(os.path.join(home, ".probe"))
     if seen or made:
         return "absent", f"the kernel's folder {'can be written to' if made else 'can be read'}"
-    return "enforced", f"the kernel's folder is closed; {len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
+    given = f"{len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
+    return "enforced", f"the kernel's folder is closed; {given}"
 
 
 def _calls(_plan: Plan) -> tuple[MeasureState, str]:
