@@ -291,6 +291,10 @@ SCRATCH_BYTES: Final = 1024 * 1024 * 1024
 SCRATCH_ENTRIES: Final = 1000
 #: Memory of an inventory's recorder, which holds every entry until the end: some ten million files.
 INVENTORY_MEMORY_BYTES: Final = 8 * 1024 * 1024 * 1024
+#: Memory of the keeper of `weaver run memory`, which holds the outline of a folder until it is linked (about a kilobyte
+#: for each passage), and of a reader: the largest file with the vectors of its passages, and what it knows of words.
+MEMORY_KEEPER_BYTES: Final = 8 * 1024 * 1024 * 1024
+MEMORY_READER_BYTES: Final = 1024 * 1024 * 1024
 
 # --- chain ------------------------------------------------------------------------------------------------------------
 
@@ -583,7 +587,7 @@ ECC_GRAPH_JOURNAL_BYTES: Final = 64 * 1024 * 1024
 ECC_WALK_NODES: Final = 1000
 #: Cross-references, or impulses, of one request.
 ECC_REFS: Final = 256
-#: Ids, or rows of values, that one page may hold; what does not fit an answer is refused.
+#: Ids, or rows of values, that one page may hold; it ends sooner where the answer is full.
 ECC_PAGE_IDS: Final = 4096
 #: How far the builder of segments stands back behind everybody else; see nice(2).
 ECC_BUILDER_NICE: Final = 5
@@ -730,7 +734,7 @@ VECTOR_RESULTS: Final = 1024
 VECTOR_EF_MAX: Final = 4096
 #: Largest length of a vector that is not normalised: the square of twice of it still fits 32 bits of floating point.
 VECTOR_LENGTH_MAX: Final = 1e18
-#: Rows of a delta that call for sealing it: an exact scan of as many takes about a third of a millisecond.
+#: Rows of a delta that call for sealing it, for every search scans them.
 VECTOR_DELTA_ROWS: Final = 8192
 #: Bytes of metadata and documents in a delta that call for sealing it, for they are in memory until then.
 VECTOR_DELTA_BYTES: Final = 64 * 1024 * 1024
@@ -740,7 +744,7 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
-#: A segment that will soon be merged is built with fewer, which takes half the time.
+#: A segment that will soon be merged is built with fewer, which is faster.
 VECTOR_GRAPH_BUILD_EF: Final = 64
 VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40
 VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
@@ -749,7 +753,10 @@ VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 VECTOR_CALIBRATION_QUERIES: Final = 200
 VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 VECTOR_CALIBRATION_RECALL: Final = 0.97
-#: Rows that are scanned in the time in which a graph looks at one candidate: where fewer match, they are scanned.
+#: How many times longer the list is made than was found: rows of the segment are easier queries than others.
+VECTOR_CALIBRATION_MARGIN: Final = 2
+#: Rows that are scanned in about the time in which a graph looks at one candidate, an estimate: where fewer match,
+#: they are scanned.
 VECTOR_SCAN_PER_CANDIDATE: Final = 32
 #: Segments of about one size that are merged into one of the next, and how many times larger that is.
 VECTOR_FANOUT: Final = 8

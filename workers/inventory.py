@@ -12,39 +12,19 @@ and says so, and no end event is written, so there is never a record that is com
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from weftos import limits
 from weftos.agent.context import Context
-from weftos.errors import InvalidRequest
-from weftos.ipc.payloads import KernelSignal, Signal
+
+from .coordinating import Job, coordinate
 
 __all__ = ["main"]
 
 #: The recorder needs the job's memory; the others get by with what any agent has.
 _SMALL: Final = {"memory_bytes": limits.MEMORY_BYTES}
-
-
-class _Job(msgspec.Struct):
-    """What is known of the job."""
-
-    state: str = "running"
-    progress: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    error: str = ""
-    agents: dict[int, str] = {}
-
-    def answer(self) -> dict[str, Any]:
-        """The answer to ``status``."""
-        return {
-            "state": self.state,
-            "progress": self.progress,
-            "summary": self.summary,
-            "error": self.error,
-            "agents": {str(pid): role for pid, role in self.agents.items()},
-        }
 
 
 def main(ctx: Context) -> None:
@@ -53,27 +33,14 @@ def main(ctx: Context) -> None:
 
     Answers ``status`` or ``{"cmd": "status"}``.
     """
-    job = _start(ctx)
-    for message in ctx:
-        payload = message.payload
-        if isinstance(payload, Signal):
-            if payload.signal is KernelSignal.MONITOR_DOWN:
-                _lost(job, payload.data)
-        elif job.agents.get(message.sender) == "recorder" and isinstance(payload, dict):
-            job.progress = payload.get("progress", job.progress)
-            if "done" in payload:
-                job.state, job.summary = "done", payload["done"]
-        elif isinstance(payload, str | dict) and payload in ("status", {"cmd": "status"}):
-            ctx.reply(message, job.answer())
-        else:
-            ctx.fail(message, InvalidRequest.code, 'an inventory answers `status` and {"cmd": "status"}, nothing else')
+    coordinate(ctx, _start(ctx))
 
 
-def _start(ctx: Context) -> _Job:
+def _start(ctx: Context) -> Job:
     """Start the agents of the job, the recorder first: the others need its pid."""
     root, run, against, hashers, exclude = ctx.args
     module = "weftos_workers.inventory_"
-    job = _Job()
+    job = Job("recorder")
     recorder = ctx.spawn(
         f"{module}recorder:main",
         [root, run, against, exclude],
@@ -99,16 +66,4 @@ def _start(ctx: Context) -> _Job:
         words = [root, str(scanner), str(recorder)]
         pid = ctx.spawn(f"{module}hasher:main", words, name=name, limits=_SMALL, sandbox=folder_alone)
         job.agents[pid] = "hasher"
-    for pid in job.agents:
-        # One that has ended already is reported at once.
-        ctx.monitor(pid)
     return job
-
-
-def _lost(job: _Job, data: dict[str, Any]) -> None:
-    """An agent of the job ended for good."""
-    pid = data.get("pid")
-    role = job.agents.get(pid, "agent") if isinstance(pid, int) else "agent"
-    if job.state == "running" and not (role == "recorder" and data.get("class") == "normal"):
-        job.state = "failed"
-        job.error = f"the {role} (agent {pid}) ended: {data.get('reason')}"

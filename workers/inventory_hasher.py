@@ -5,16 +5,15 @@ again.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from weftos.agent.context import Context
 
 from .inventory_files import entry_row, hash_file, row_entry
+from .pieces import PATIENCE_S, work_off
 
 __all__ = ["main"]
 
-#: How long a full ring is waited for, in seconds: the recorder may be waiting for a disk.
-_PATIENCE_S: Final = 60.0
 #: Between two reports from within a piece, in seconds.
 _REPORT_S: Final = 0.25
 
@@ -37,26 +36,21 @@ class _Reports:
         now = time.monotonic()
         if now - self._told >= _REPORT_S:
             self._told = now
-            self._ctx.send(self._recorder, {"reading": self._before + size}, timeout=_PATIENCE_S)
+            self._ctx.send(self._recorder, {"reading": self._before + size}, timeout=PATIENCE_S)
 
 
 def main(ctx: Context) -> None:
     """Arguments: root (hex of its bytes), pid of the scanner, pid of the recorder."""
     root, scanner, recorder = bytes.fromhex(ctx.args[0]), int(ctx.args[1]), int(ctx.args[2])
-    finished: set[int] = set()
-    ctx.send(scanner, {"hello": ctx.incarnation}, timeout=_PATIENCE_S)
-    for message in ctx:
-        if not isinstance(message.payload, dict) or "piece" not in message.payload:
-            continue
-        number, work = message.payload["piece"], message.payload["work"]
-        # After a restart a piece comes from the kernel, which delivers it again, and from the scanner.
-        if number not in finished:
-            reports = _Reports(ctx, recorder)
-            done = []
-            for index, row in work:
-                entry = hash_file(root, row_entry(row), reports.read)
-                reports.file_done(entry.size)
-                done.append([index, entry_row(entry)])
-            ctx.send(recorder, {"entries": done}, timeout=_PATIENCE_S)
-            finished.add(number)
-        ctx.send(scanner, {"done": number}, timeout=_PATIENCE_S)
+
+    def hash_piece(work: list[Any]) -> dict[str, Any]:
+        reports = _Reports(ctx, recorder)
+        done = []
+        for index, row in work:
+            entry = hash_file(root, row_entry(row), reports.read)
+            reports.file_done(entry.size)
+            done.append([index, entry_row(entry)])
+        ctx.send(recorder, {"entries": done}, timeout=PATIENCE_S)
+        return {}
+
+    work_off(ctx, scanner, hash_piece)

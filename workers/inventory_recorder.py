@@ -19,7 +19,7 @@ from .inventory_changes import compare
 from .inventory_files import OK, SKIPPED, Entry, entry_row, root_digest, row_entry, summarise
 from .inventory_names import some_shown
 from .inventory_record import BEGIN, CHECK, END, ENTRIES, Recorded, recorded_entries
-from .inventory_siblings import Siblings
+from .siblings import Siblings
 
 __all__ = ["main"]
 

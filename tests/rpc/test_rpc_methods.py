@@ -38,6 +38,8 @@ EXPECTED = {
     "auth.challenge", "auth.login", "auth.whoami", "auth.token-issue", "auth.token-list", "auth.token-revoke",
     "auth.vault-key", "auth.credential-add", "auth.credential-list", "auth.credential-rotate",
     "auth.credential-remove", "config.get", "config.list", "config.set",
+    "ecc.status", "ecc.collections", "ecc.search", "ecc.entries", "ecc.put", "ecc.drop", "ecc.causal", "ecc.crossrefs",
+    "ecc.coherence", "ecc.calibrate", "ecc.tick", "ecc.compact",
 }  # fmt: skip
 
 

@@ -259,10 +259,12 @@ class Context:
                 ctx.stop(pid)
         """
         before, self._runtime.permit = self._runtime.permit, permit.token
+        outer, self.service.held = self.service.held, permit
         try:
             yield
         finally:
             self._runtime.permit = before
+            self.service.held = outer
 
     def describe(self, pid: int) -> dict[str, Any]:
         """A few facts about an agent: name, state, incarnation, parent."""

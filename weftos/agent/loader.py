@@ -21,7 +21,7 @@ from weftos.errors import SpawnFailed
 __all__ = ["BUILT_IN", "ProgramRef", "load", "parse_program", "preload"]
 
 #: Built-in programs; each is ``main`` of the module of that name in ``weftos_workers``.
-BUILT_IN: Final = ("crasher", "echo", "inventory", "spinner", "worker")
+BUILT_IN: Final = ("crasher", "echo", "inventory", "memory", "spinner", "worker")
 
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

@@ -46,6 +46,9 @@ def run(settings: Settings) -> Collector:
     for name, whole in sets.items():
         case = f"{name}: {len(whole.questions)} questions, {len(whole.passages)} passages"
         _measure(collector, case, whole, _PARAMETERS)
+    headed = code(2, with_headings=True) if quick else code(with_headings=True)
+    case = f"code, with headings: {len(headed.questions)} questions, {len(headed.passages)} passages"
+    _embedded(collector, case, "weftos", HashingProvider(), headed)
     try:
         model = LocalProvider()
     except EmbeddingNotInstalled as error:

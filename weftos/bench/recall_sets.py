@@ -20,6 +20,7 @@ import msgspec
 
 from weftos.ecc.passages.cutting import cut
 from weftos.ecc.passages.folder import Source, read_folder
+from weftos.ecc.passages.model import headed
 from weftos.limits import PASSAGE_CHARS, PASSAGE_FILE_BYTES
 
 __all__ = ["Labelled", "code", "prose", "sample"]
@@ -39,12 +40,17 @@ class Labelled(msgspec.Struct, frozen=True):
     questions: list[tuple[str, int]]
 
 
-def code(packages: int = len(_CODE)) -> Labelled:
-    """Passages of source and the summaries taken out of them, from that many packages of the standard library."""
+def code(packages: int = len(_CODE), *, with_headings: bool = False) -> Labelled:
+    """Passages of source and the summaries taken out of them, from that many packages of the standard library.
+
+    Args:
+        packages: how many.
+        with_headings: names of classes and functions in front of each passage, as memory embeds it.
+    """
     found = Labelled([], [])
     for name in _CODE[:packages]:
         for source in _sources(name):
-            _take(source, found)
+            _take(source, found, with_headings)
     return found
 
 
@@ -117,7 +123,7 @@ def _descriptions() -> Iterator[tuple[str, str]]:
                 yield section.path[-1], body
 
 
-def _take(source: Source, found: Labelled) -> None:
+def _take(source: Source, found: Labelled, with_headings: bool) -> None:
     firsts = {}
     for node in ast.walk(ast.parse(source.text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -133,6 +139,6 @@ def _take(source: Source, found: Labelled) -> None:
         left = "\n".join(rows)
         if len(left.split()) < 5:
             continue
-        found.passages.append(left)
+        found.passages.append(headed(passage.path, left) if with_headings else left)
         place = len(found.passages) - 1
         found.questions.extend((firsts[line], place) for line in inside if firsts[line] not in left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,118 @@ def graph(node: str, dot: Path | None, svg: Path | None, **options: Any) -> None
 
 
 @ecc.command()
+@click.argument("node", required=False, default="")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@space_option
+@json_option
+def crossrefs(node: str, limit: int, space: str, as_json: bool) -> None:
+    """Show the cross-references from and to NODE, a universal id; without it how many there are of each type."""
+    from weftos.rpc import ecc_types as e
+
+    found: e.CrossRefsView = call("ecc.crossrefs", e.EccCrossRefsParams(space=space, node=node, limit=limit))
+    if as_json:
+        emit_json(found)
+    elif not node:
+        rows: list[Sequence[Cell]] = [(name, f.number(count)) for name, count in found.types.items()]
+        show(Table(("TYPE", "COUNT"), rows, right=("COUNT",), empty="there are no cross-references"))
+    else:
+        refs: list[Sequence[Cell]] = [
+            (one.source[:16], one.source_structure, one.type, one.target[:16], one.target_structure, str(one.chain_seq))
+            for one in found.refs
+        ]
+        show(Table(("FROM", "IN", "HOW", "TO", "IN", "RECORD"), refs, right=("RECORD",), empty="none"))
+
+
+@ecc.command()
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it holds for the newest change.")
+@space_option
+@json_option
+def coherence(wait: bool, space: str, as_json: bool) -> None:
+    """Show how the causal graph of a space hangs together: components, communities, algebraic connectivity (λ₂).
+
+    It is computed by a process of its own when the graph has changed; nobody waits for it but this command.
+    """
+    from weftos.rpc import ecc_types as e
+
+    with connect() as client:
+        found: e.CoherenceView = client.call("ecc.coherence", e.EccSpaceParams(space=space))
+        while wait and found.computing:
+            time.sleep(limits.POLL_LONGEST_S)
+            found = client.call("ecc.coherence", e.EccSpaceParams(space=space))
+    if as_json:
+        emit_json(found)
+        return
+    if found.problem:
+        note(f"the last computation failed: {found.problem}")
+    if not found.known:
+        write_line("nothing is known yet" if found.computing else "nothing is known")
+        return
+    behind = found.last_change - found.of_change
+    pairs: list[tuple[str, Cell]] = [
+        (
+            "Components",
+            f"{f.number(found.component_count)}, the largest of {f.count(found.components[0], 'node')}"
+            if found.components
+            else "none",
+        ),
+        (
+            "Communities",
+            f"{f.number(found.community_count)}, the largest of {f.count(found.communities[0], 'node')}"
+            if found.communities
+            else "none",
+        ),
+        ("λ₂", f"{found.lambda_2:.6g} (largest component: {found.largest_lambda_2:.6g})"),
+        ("λ₃", f"{found.lambda_3:.6g}"),
+        ("Holds for", "the newest change" if not behind else f"a graph {f.count(behind, 'change')} ago"),
+    ]
+    show(Panel(f"Coherence of {space}", pairs))
+
+
+@ecc.command()
+@click.option("--show", "only_show", is_flag=True, help="Measure nothing, show the last calibration.")
+@json_option
+def calibrate(only_show: bool, as_json: bool) -> None:
+    """Measure what this machine can do for memory, and set the interval of cognitive ticks by it.
+
+    It is measured by a process of its own, on copies: the index at real sizes, the disk, hashes and signatures.
+    """
+    from weftos.rpc import ecc_types as e
+
+    with connect() as client:
+        found: e.CalibrationView = client.call("ecc.calibrate", e.EccCalibrateParams(begin=not only_show))
+        while found.computing and not only_show:
+            time.sleep(limits.POLL_LONGEST_S)
+            found = client.call("ecc.calibrate", e.EccCalibrateParams(begin=False))
+    if found.problem:
+        note(f"the last calibration failed: {found.problem}")
+    if as_json:
+        emit_json(found)
+    elif found.calibration is None:
+        write_line("this machine was not calibrated; `weaver ecc calibrate` does it")
+    else:
+        one = found.calibration
+        show(
+            Panel(
+                "Calibration",
+                [
+                    (
+                        "Work of one impulse",
+                        f"{one['compute_p50_us']:.0f} µs, 95 % within {one['compute_p95_us']:.0f} µs",
+                    ),
+                    ("At", f.count(one["hnsw_vector_count"], "vector")),
+                    ("Tick", f"each {one['tick_interval_ms']:g} ms while impulses wait"),
+                    ("Append and sync", f"{one['append']['p50_us']:.0f} µs"),
+                    ("BLAKE3", f"{one['blake3_mb_s']:.0f} MB/s"),
+                    ("Ed25519", f"{one['ed25519_signs_s']:.0f} signatures/s"),
+                    ("Spectrum", f"{one['spectrum_us'] / 1e3:.1f} ms for {f.count(one['spectral_nodes'], 'node')}"),
+                ],
+            )
+        )
+    if found.problem:
+        sys.exit(1)
+
+
+@ecc.command()
 @json_option
 def tick(as_json: bool) -> None:
     """Take up the impulses that wait, and put on the log what changed in memory, now rather than in a moment."""
@@ -234,3 +347,36 @@ def drop(space: str, as_json: bool) -> None:
         emit_json(found)
     else:
         write_line(f"{f.count(found.count, 'entry', 'entries')} removed")
+
+
+@ecc.command("export")
+@click.argument("space")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+def export_space(space: str, file: Path, no_progress: bool) -> None:
+    """Write the entries of SPACE into FILE, one JSON value a line, the collection first; - is the output.
+
+    `weaver ecc import` reads it, here or elsewhere.
+    """
+    from weftos.cli.ecc_files import export_entries
+
+    count = export_entries(space, file, show_progress=not no_progress)
+    note(f"{f.count(count, 'entry', 'entries')} of {space} written to {file}")
+
+
+@ecc.command("import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True))
+@click.option("--space", metavar="NAME", help="Into this space; by default into that of the file.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@json_option
+def import_space(file: Path, space: str | None, no_progress: bool, as_json: bool) -> None:
+    """Write the entries of FILE, which `weaver ecc export` made, into a space. The collection is made if it is not
+    there; one with another dimension, metric or model refuses them. - is the input.
+    """
+    from weftos.cli.ecc_files import import_entries
+
+    count, target = import_entries(file, space, show_progress=not no_progress and not as_json)
+    if as_json:
+        emit_json({"space": target, "entries": count})
+    else:
+        write_line(f"{f.count(count, 'entry', 'entries')} written into {target}")

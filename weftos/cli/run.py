@@ -17,6 +17,7 @@ _JOBS: Final = {
         "Let an agent ask for the deletion of a folder, which a person approves; it happens once.",
     ),
     "inventory": ("weftos.cli.run_inventory:inventory", "List and hash a folder, record it in the chain, or check it."),
+    "memory": ("weftos.cli.run_memory:memory", "Read a folder of texts and code into memory, and keep it in step."),
 }
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from weftos import limits
+from weftos.cli.agent_job import kernel_for_job
 from weftos.cli.output import emit_json, note, write_line
 from weftos.cli.session import instance, json_option
 
@@ -32,7 +33,6 @@ _FIELDS: Final = {"risk_threshold": 0.5, "max_effect_magnitude": 1.0, "human_app
 #: Between two looks at the request, in seconds.
 _LOOK_S: Final = 0.1
 _START_S: Final = 60.0
-_END_S: Final = 15.0
 #: For the agents to do it twice after the decision, in seconds.
 _ACT_S: Final = 40.0
 
@@ -64,7 +64,7 @@ def approvals_demo(path: Path | None, approve: bool, wait_s: float, output: Path
     """  # noqa: D301 -- click's mark is the backspace itself
     with (
         _folder(path) as folder,
-        _kernel() as client,
+        kernel_for_job() as client,
         _environment(client),
         _agents(client, folder, wait_s) as asker,
     ):
@@ -115,31 +115,6 @@ def _folder(path: Path | None) -> Iterator[str]:
     if found in (Path("/"), Path.home().resolve()) or instance().root.resolve().is_relative_to(found):
         raise InvalidRequest(f"{found} is too much to lose in a demonstration")
     yield str(found)
-
-
-@contextmanager
-def _kernel() -> Iterator[RpcClient]:
-    """The kernel that runs, or one for as long as it takes."""
-    from weftos.cli.kernel_life import stop_kernel
-    from weftos.errors import KernelNotRunning
-    from weftos.kernel.daemon import start_daemon
-    from weftos.rpc.client import RpcClient
-
-    home = instance()
-    started = False
-    try:
-        with RpcClient(home.socket, home=home.root) as client:
-            try:
-                client.call("ping")
-            except KernelNotRunning:
-                start_daemon(home)
-                started = True
-        with RpcClient(home.socket, home=home.root) as client:
-            yield client
-    finally:
-        if started:
-            with suppress(KernelNotRunning):
-                stop_kernel(_END_S, force=True)
 
 
 @contextmanager

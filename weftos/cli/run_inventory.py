@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from weftos.cli import formats
+from weftos.cli.job_view import exclude_option, no_progress_option, sandbox_option, show_agents
 from weftos.cli.session import json_option
 
 if TYPE_CHECKING:
@@ -34,16 +35,9 @@ _SHOWN: Final = 20
 )
 @click.option("--hashers", type=click.IntRange(1, 64), default=None, help="Hashing agents. Default: one for each CPU.")
 @click.option("--digests", type=click.Path(path_type=Path), help="Write the digests in b3sum's format.")
-@click.option(
-    "--sandbox",
-    "profile",
-    type=click.Choice(("trusted", "standard", "strict")),
-    default="standard",
-    show_default=True,
-    help="How the agents are confined. What only root may read, they read as `trusted` alone.",
-)
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out names or paths that match. May be repeated.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@sandbox_option
+@exclude_option
+@no_progress_option
 @json_option
 def inventory(
     path: Path,
@@ -61,19 +55,14 @@ def inventory(
     the log is verified first; then the folder is compared with what was recorded, leaving out what was left out then:
     exit 0 if nothing differs, 1 if something does, 2 if nothing was recorded, 5 if the log was changed.
     """
+    from weftos.cli.agent_job import readable_folder
     from weftos.cli.inventory_digests import check_target
     from weftos.cli.inventory_job import InventoryJob
     from weftos.errors import InvalidRequest
 
     if check and digests:
         raise click.UsageError("--digests writes what is recorded now; it does not go with --check")
-    try:
-        root = path.resolve(strict=True)
-        os.listdir(root)
-    except (OSError, RuntimeError) as error:
-        # RuntimeError: links that lead in a circle, as Python 3.11 says it.
-        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
-        raise InvalidRequest(f"{path} cannot be read as a folder: {reason}") from error
+    root = readable_folder(path)
     if digests is not None:
         check_target(digests)
     job = InventoryJob(root, hashers=hashers or os.cpu_count() or 1, exclude=list(exclude) or None, profile=profile)
@@ -130,10 +119,7 @@ def _show(summary: dict[str, Any], *, check: bool) -> None:
         rows.append(["Records", f"{summary['record']['first_seq']} to {summary['record']['last_seq']}"])
     write_line(f"Inventory of {summary['root']}{' checked' if check else ''}:")
     show(Table(["", ""], rows))
-    agents: list[Sequence[Cell]] = [
-        [str(a["pid"]), a["name"], f"{a['cpu_seconds']:.2f} s", str(a["restarts"])] for a in summary["agents"]
-    ]
-    show(Table(["PID", "AGENT", "CPU", "RESTARTS"], agents))
+    show_agents(summary["agents"])
     for path, status in summary["errors"][:_SHOWN]:
         write_line(f"  {status}: {path}")
     if summary["problems"] > _SHOWN:

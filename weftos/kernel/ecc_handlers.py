@@ -36,6 +36,9 @@ class EccHandlers:
             "ecc.put": self.put,
             "ecc.drop": self.drop,
             "ecc.causal": self.causal,
+            "ecc.crossrefs": self.crossrefs,
+            "ecc.coherence": self.coherence,
+            "ecc.calibrate": self.calibrate,
             "ecc.tick": self.tick,
             "ecc.compact": self.compact,
         }
@@ -109,6 +112,17 @@ class EccHandlers:
         asked = msgspec.structs.asdict(params)
         found = await self._service.done(p.AskMemory(asked.pop("question"), asked.pop("space"), asked))
         return msgspec.convert(found, e.CausalView)
+
+    async def crossrefs(self, params: e.EccCrossRefsParams) -> e.CrossRefsView:
+        asked = {"node": params.node, "limit": params.limit}
+        return msgspec.convert(await self._service.done(p.AskMemory("crossrefs", params.space, asked)), e.CrossRefsView)
+
+    async def coherence(self, params: e.EccSpaceParams) -> e.CoherenceView:
+        return msgspec.convert(await self._service.done(p.AskMemory("coherence", params.space)), e.CoherenceView)
+
+    async def calibrate(self, params: e.EccCalibrateParams) -> e.CalibrationView:
+        request = p.RunMemory("calibrate") if params.begin else p.AskMemory("calibration")
+        return msgspec.convert(await self._service.done(request), e.CalibrationView)
 
     async def tick(self, _params: t.NoParams) -> e.EccTickResult:
         return msgspec.convert(await self._service.done(p.RunMemory("tick")), e.EccTickResult)

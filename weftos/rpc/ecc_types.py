@@ -11,13 +11,19 @@ from weftos.ecc.embedding.provider import EmbeddingIdentity
 from weftos.ecc.vectors.filters import Filter, Value
 
 __all__ = [
+    "CalibrationView",
     "CausalLink",
     "CausalNode",
     "CausalView",
+    "CoherenceView",
     "CollectionView",
+    "CrossRefView",
+    "CrossRefsView",
+    "EccCalibrateParams",
     "EccCausalParams",
     "EccCompactParams",
     "EccCompactResult",
+    "EccCrossRefsParams",
     "EccEntriesParams",
     "EccEntry",
     "EccPage",
@@ -274,6 +280,90 @@ class CausalView(msgspec.Struct, frozen=True, kw_only=True):
     found: bool = True
     strength: float | None = None
     total: int = 0
+
+
+class CoherenceView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a causal graph hangs together.
+
+    It is computed beside the service's work: what is known is told at once, and what is out of date is computed anew.
+
+    Attributes:
+        known: whether anything is known.
+        of_change: number of the change of the graph that it holds for.
+        last_change: number of the last change.
+        computed_at: when, seconds since 1970 UTC.
+        computing: whether it is being computed.
+        problem: why the last computation failed.
+        components: sizes of the components, the largest first; 100 at most.
+        component_count: how many there are.
+        lambda_2: algebraic connectivity; 0 where there are several components.
+        lambda_3: the next value of the spectrum.
+        largest_lambda_2: algebraic connectivity of the largest component.
+        communities: sizes of the communities, the largest first; 100 at most.
+        community_count: how many there are.
+    """
+
+    known: bool
+    of_change: int
+    last_change: int
+    computed_at: float
+    computing: bool
+    problem: str
+    components: list[int] = []
+    component_count: int = 0
+    lambda_2: float = 0.0
+    lambda_3: float = 0.0
+    largest_lambda_2: float = 0.0
+    communities: list[int] = []
+    community_count: int = 0
+
+
+class EccCalibrateParams(_Params, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``begin``: measure anew, beside the service's work; else only tell what is known."""
+
+    begin: bool = True
+
+
+class CalibrationView(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest calibration of this machine (``None`` if there is none), and whether one is under way.
+
+    Attributes:
+        calibration: its figures, as in ``ecc.calibration.EccCalibration``.
+        computing: whether it is being measured.
+        problem: why the last one failed.
+    """
+
+    calibration: dict[str, Any] | None
+    computing: bool
+    problem: str
+
+
+class EccCrossRefsParams(_Params, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The references from and to a node, by its universal id (64 hexadecimal digits); without one their counts."""
+
+    space: _Space
+    node: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=limits.ECC_WALK_NODES)] = 100
+
+
+class CrossRefView(msgspec.Struct, frozen=True, kw_only=True):
+    """A cross-reference; ids in hexadecimal digits, the time in milliseconds since 1970 UTC."""
+
+    source: str
+    source_structure: str
+    target: str
+    target_structure: str
+    type: str
+    created_at: int
+    chain_seq: int
+
+
+class CrossRefsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Cross-references, how many there are, and how many of each type."""
+
+    refs: list[CrossRefView]
+    total: int
+    types: dict[str, int]
 
 
 class EccTickResult(msgspec.Struct, frozen=True, kw_only=True):

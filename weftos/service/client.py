@@ -34,6 +34,7 @@ from weftos.errors import (
     ServiceUnavailable,
     error_for_code,
 )
+from weftos.governance.permits import HeldPermit
 from weftos.service import protocol as p
 from weftos.service.ecc_protocol import AskMemory, SearchMemory
 from weftos.service.gate_calls import GateCalls
@@ -169,6 +170,7 @@ class ServiceClient(LogCalls, GateCalls):
 
     Attributes:
         largest: bytes of an encoded request at most.
+        held: a permit to be shown with what it is for; see ``Context.under``.
     """
 
     def __init__(
@@ -190,6 +192,7 @@ class ServiceClient(LogCalls, GateCalls):
         self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}
         self.noticed = {}
+        self.held: HeldPermit | None = None
         self._patience = Patience(spin_s=limits.SERVICE_SPIN_S)
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 

@@ -32,7 +32,9 @@ from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.commitment import Uncommitted
 from weftos.ecc.vectors.store import VectorStore
 from weftos.errors import EccError, EccUnavailable, GraphNotFound, JournalDamaged, JournalFailed, StorageFailed
+from weftos.service.ecc_beside import Beside
 from weftos.service.ecc_changes import Changes
+from weftos.service.ecc_figures import Figures
 from weftos.service.ecc_seals import Sealing
 from weftos.service.ecc_spaces import Spaces
 from weftos.service.journal import Journal
@@ -63,6 +65,7 @@ class Cognition:
         failed: why the stores cannot be used any more, or ``None``.
         sync_wanted: an answer waits for the disk; reset by ``sync``.
         commits: records that vouch for changes, since the start.
+        figures: what is computed beside the loop.
     """
 
     def __init__(self, folder: str, journal: Journal, wake: Callable[[], object], fs: Files | None = None) -> None:
@@ -76,7 +79,9 @@ class Cognition:
         self._changes = Changes()
         self._emitted: set[str] = set()
         self._looked = False
-        self._sealing = Sealing(SideWork(wake))
+        self._beside = Beside(SideWork(wake))
+        self._sealing = Sealing(self._beside)
+        self.figures = Figures(self._beside, self._fs, folder, self._calibrated)
         self.commits = 0
         self.failed: EccError | None = None
         self.sync_wanted = False
@@ -165,8 +170,16 @@ class Cognition:
             return
         try:
             _ = self.ticks
+            self.figures.load()
         except EccUnavailable:
             log.debug("memory stays closed")
+
+    def _calibrated(self, found: Any, new: bool) -> None:
+        """Take up what a calibration says about the interval of ticks; a new one is on the log."""
+        self.ticks.controller.set_interval(found.tick_interval_ms)
+        if new:
+            names = ("compute_p50_us", "compute_p95_us", "tick_interval_ms", "hnsw_vector_count", "spectral_capable")
+            self._put("ecc.boot.calibration", {"figures": {name: getattr(found, name) for name in names}})
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -227,6 +240,7 @@ class Cognition:
         if self._vectors is None or self.failed is not None:
             return
         try:
+            self._beside.turn()
             self._sealing.turn(self._vectors)
             if self._ticks is not None:
                 self._ticks.turn()
@@ -352,7 +366,7 @@ class Cognition:
 
     def close(self) -> None:
         """Vouch for what is left, say what the stores hold, and close them. Errors as for ``commit``."""
-        self._sealing.close()
+        self._beside.close()
         try:
             if self._vectors is not None and self.failed is None:
                 self.commit()
@@ -375,7 +389,7 @@ class Cognition:
         """Give the stores up and say so on the log, once. They are left as they are. Returns what to raise."""
         if self.failed is None:
             text = str(error) if isinstance(error, EccError) else f"{self._folder}: {error.strerror}"
-            self.failed = error if isinstance(error, EccError) else EccUnavailable(text)
+            self.failed = EccUnavailable(text)
             log.error("memory cannot be used any more: %s", text)
             try:
                 self._put("ecc.failed", {"reason": text})

@@ -347,7 +347,7 @@ def _ask(desk: Desk, caller: Caller, position: int, request: AskMemory) -> p.Rep
     else:
         permitted(desk, caller, position, question.action, request.space)
     room = caller.reply_bytes - limits.SERVICE_ANSWER_HEAD_BYTES
-    values = question.answer(desk.cognition, request.space, request.params)
+    values = question.answer(desk.cognition, request.space, request.params | {"room": room})
     size = len(desk.encoder.encode(values))
     if size > room:
         raise InvalidRequest(f"the answer has {size} bytes and {room} fit; ask for less (limit, depth)")

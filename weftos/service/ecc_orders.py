@@ -32,9 +32,16 @@ def _roots(cognition: Cognition, _params: Params) -> dict[str, Any]:
     return {"record": cognition.put_roots(), "roots": {name: root.hex() for name, root in cognition.roots().items()}}
 
 
+def _calibrate(cognition: Cognition, _params: Params) -> dict[str, Any]:
+    """Measure what this machine can do, beside the loop and on copies."""
+    _ = cognition.ticks
+    return cognition.figures.calibrate()
+
+
 #: Every order there is.
 ORDERS: Final[dict[str, Callable[[Cognition, Params], dict[str, Any]]]] = {
     "tick": _tick,
+    "calibrate": _calibrate,
     "compact": _compact,
     "roots": _roots,
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,12 +16,16 @@ from weftos.ecc.causal.store import GraphStore
 from weftos.ecc.causal.walks import effects, roots, shortest_path, strongest_path, walk
 from weftos.ecc.universal import UniversalNodeId
 from weftos.ecc.vectors.filters import Filter
+from weftos.ecc.vectors.model import Stored
 from weftos.errors import FilterInvalid, GraphNotFound, GraphRefused, InvalidRequest
 from weftos.service.cognition import Cognition
 
 __all__ = ["QUESTIONS", "Question"]
 
+#: As they were asked, and ``room``: bytes of an answer at most.
 Params = dict[str, Any]
+R = TypeVar("R")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Question(NamedTuple):
@@ -150,6 +155,57 @@ def _find(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     return {"nodes": _nodes(graph, found[:limit]), "total": len(found)}
 
 
+def _behind(graph: GraphStore, params: Params) -> Iterator[Node]:
+    """The nodes whose label begins with a text, behind a number."""
+    prefix, after = params.get("prefix", ""), params.get("after", 0)
+    if not isinstance(prefix, str) or type(after) is not int:
+        raise InvalidRequest("prefix is how labels begin, and after is the number of a node")
+    numbers = graph.graph.nodes()
+    nodes = (graph.graph.node(number) for number in numbers[bisect_right(numbers, after) :])
+    return (node for node in nodes if node.label.startswith(prefix))
+
+
+def _fitting(rows: Iterable[R], params: Params) -> tuple[list[R], bool]:
+    """As many rows as fit an answer, and whether these are all."""
+    room, fit = params["room"] - limits.SERVICE_ANSWER_HEAD_BYTES, list[R]()
+    for row in rows:
+        size = len(_encode(row))
+        if size > room and not fit:
+            raise InvalidRequest(f"a row of the answer has {size} bytes and {room} fit")
+        if size > room:
+            return fit, False
+        room -= size
+        fit.append(row)
+    return fit, True
+
+
+def _all_nodes(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """A page of the nodes whose label begins with a text: number, universal id, label."""
+    nodes = ((node.id, node.universal_id, node.label) for node in _behind(cognition.graph(space), params))
+    rows, all_of_them = _fitting(nodes, params)
+    return {"nodes": rows, "more": not all_of_them}
+
+
+def _all_edges(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
+    """A page of the edges that leave such nodes: ids of both ends, type. The first ``skip`` of the first were read."""
+    graph, skip, types = cognition.graph(space), params.get("skip", 0), _types(params)
+    if type(skip) is not int or skip < 0:
+        raise InvalidRequest("skip is how many edges of the node behind `after` were read before")
+    place = [0, 0]
+
+    def found() -> Iterator[tuple[bytes, bytes, str]]:
+        for number, node in enumerate(_behind(graph, params)):
+            first = 0 if number else skip
+            edges = graph.graph.edges(node.id, types=types)
+            for count, edge in enumerate(edges[first:], first):
+                # Where the next page begins if this edge does not fit.
+                place[:] = node.id - 1, count
+                yield node.universal_id, graph.graph.node(edge.target).universal_id, edge.type.value
+
+    rows, all_of_them = _fitting(found(), params)
+    return {"edges": rows, "more": not all_of_them, "after": place[0], "skip": place[1]}
+
+
 def _graph_counts(cognition: Cognition, space: str) -> dict[str, int]:
     try:
         graph = cognition.graph(space)
@@ -196,27 +252,28 @@ def _entries(cognition: Cognition, space: str, params: Params) -> dict[str, Any]
     store = cognition.vectors
     ids = store.select(space, _condition(params), after=_after(params), limit=limit + 1)
     found = [one for one in store.get(space, [name for _, name in ids[:limit]]) if one is not None]
-    rows = []
-    for one in found:
-        row = {
-            "id": one.id,
-            "metadata": dict(one.metadata),
-            "document": one.document,
-            "op": one.op,
-            "chain_seq": one.chain_seq,
-        }
-        if params.get("vectors"):
-            row["vector"] = one.vector.astype("<f4").tobytes()
-        rows.append(row)
-    return {"entries": rows, "more": len(ids) > limit}
+    rows, all_of_them = _fitting((_entry(one, bool(params.get("vectors"))) for one in found), params)
+    return {"entries": rows, "more": len(ids) > limit or not all_of_them}
+
+
+def _entry(one: Stored, vectors: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": one.id,
+        "metadata": dict(one.metadata),
+        "document": one.document,
+        "op": one.op,
+        "chain_seq": one.chain_seq,
+    }
+    return row | {"vector": one.vector.astype("<f4").tobytes()} if vectors else row
 
 
 def _ids(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     """Ids of what was written after a change and meets a condition, in the order of writing."""
     limit = _whole(params, "limit", 1000, limits.ECC_PAGE_IDS)
     ids = cognition.vectors.select(space, _condition(params), after=_after(params), limit=limit + 1)
-    last = ids[:limit][-1][0] if ids else 0
-    return {"ids": [name for _, name in ids[:limit]], "after": last, "more": len(ids) > limit}
+    rows, all_of_them = _fitting(ids[:limit], params)
+    last = rows[-1][0] if rows else 0
+    return {"ids": [name for _, name in rows], "after": last, "more": len(ids) > limit or not all_of_them}
 
 
 def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
@@ -227,7 +284,19 @@ def _fields(cognition: Cognition, space: str, params: Params) -> dict[str, Any]:
     if not named or type(skip) is not int or skip < 0:
         raise InvalidRequest("names are 1 to 8 fields, and skip is how many rows were read before")
     rows = cognition.vectors.facets(space, tuple(names or ()), _condition(params))
-    return {"rows": [[list(values), count] for values, count in rows[skip : skip + limit]], "total": len(rows)}
+    fit, _ = _fitting(([list(values), count] for values, count in rows[skip : skip + limit]), params)
+    return {"rows": fit, "total": len(rows)}
+
+
+def _coherence(cognition: Cognition, space: str, _params: Params) -> dict[str, Any]:
+    """How the graph of a space hangs together, as far as it is known."""
+    graph = cognition.graph(space)
+    return cognition.figures.coherence(space, graph.graph, graph.commitment.last)
+
+
+def _calibration(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
+    """What this machine can do, as far as it was measured."""
+    return cognition.figures.machine()
 
 
 def _status(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
@@ -274,10 +343,14 @@ QUESTIONS: Final[dict[str, Question]] = {
     "ends": Question(_ends, "ecc.causal.query"),
     "path": Question(_path, "ecc.causal.query"),
     "find": Question(_find, "ecc.causal.query"),
+    "nodes": Question(_all_nodes, "ecc.causal.query"),
+    "edges": Question(_all_edges, "ecc.causal.query"),
     "ids": Question(_ids, "ecc.search"),
     "fields": Question(_fields, "ecc.search"),
     "entries": Question(_entries, "ecc.search"),
     "crossrefs": Question(_crossrefs, "ecc.crossref.query"),
+    "coherence": Question(_coherence, "ecc.causal.query"),
+    "calibration": Question(_calibration, None),
     "ticks": Question(_ticks, None),
     "spaces": Question(_spaces, None),
     "status": Question(_status, None),

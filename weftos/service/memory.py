@@ -25,11 +25,13 @@ from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
+from weftos.service.causal_steps import CausalSteps, GraphContent
 from weftos.service.client import Pending, ServiceClient
-from weftos.service.ecc_protocol import DropCollection, Match, Remembered
-from weftos.service.memory_steps import CausalSteps, MemorySteps, Named, Recalled, Steps, Where, node_id
+from weftos.service.ecc_protocol import Match
+from weftos.service.memory_permits import shown
+from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where, node_id
 
-__all__ = ["Causal", "Memory", "Recalled", "node_id"]
+__all__ = ["Causal", "GraphContent", "Memory", "Recalled", "node_id"]
 
 R = TypeVar("R")
 _Texts: TypeAlias = str | Sequence[str]
@@ -41,7 +43,7 @@ def _run(client: ServiceClient, steps: Steps[R], timeout_s: float) -> R:
     try:
         requests = next(steps)
         while True:
-            pending = [client.submit(request, timeout_s) for request in requests]
+            pending = [client.submit(shown(request, client.held), timeout_s) for request in requests]
             client.look_for(pending[0])
             requests = steps.send([_outcome(one, timeout_s) for one in pending])
     except StopIteration as end:
@@ -148,7 +150,7 @@ class Memory:
 
     def drop(self, space: str = "", *, timeout_s: float = _S) -> int:
         """Remove the collection of a space with all its entries; returns how many there were."""
-        return self._client.ask(DropCollection(space), Remembered, timeout_s).count
+        return _run(self._client, self._steps.drop(space), timeout_s)
 
     def put(
         self,
@@ -278,6 +280,31 @@ class Causal:
         edges went.
         """
         return _run(self._client, self._steps.unlink(source, target, kind, space), timeout_s)
+
+    def unlink_many(
+        self, ends: Iterable[tuple[bytes, bytes | None, str | None]], *, space: str = "", timeout_s: float = _S
+    ) -> int:
+        """As ``unlink``, for many: source, target or ``None``, type or ``None``; nodes by their universal ids."""
+        return _run(self._client, self._steps.unlink_many(ends, space), timeout_s)
+
+    def content(
+        self, prefix: str, *, types: Sequence[str] = (), space: str = "", timeout_s: float = _S
+    ) -> GraphContent:
+        """Return all nodes whose label begins with a text and the edges that leave them; none if there is no graph.
+
+        Args:
+            prefix: how the labels begin; empty for the whole graph.
+            types: only edges of these types.
+            space: where; by default in the agent's own space.
+            timeout_s: in seconds, for each page.
+        """
+        return _run(self._client, self._steps.content(prefix, types, space), timeout_s)
+
+    def edges(
+        self, prefix: str, *, types: Sequence[str] = (), space: str = "", timeout_s: float = _S
+    ) -> set[tuple[bytes, bytes, str]]:
+        """As ``content``, the edges alone: universal ids of source and target, and type."""
+        return _run(self._client, self._steps.edges(prefix, types, space), timeout_s)
 
     def why(
         self, node: Named, depth: int = 3, *, types: Sequence[str] = (), limit: int = 100, space: str = ""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
-from weftos.service.ecc_protocol import DropCollection, EccRequest, Match
-from weftos.service.memory_steps import CausalSteps, MemorySteps, Named, Recalled, Steps, Where
+from weftos.service.causal_steps import CausalSteps, GraphContent
+from weftos.service.ecc_protocol import EccRequest, Match
+from weftos.service.memory_steps import MemorySteps, Named, Recalled, Steps, Where
 from weftos.service.protocol import Reply
 
 __all__ = ["AsyncCausal", "AsyncMemory"]
@@ -74,9 +75,9 @@ class AsyncMemory:
         """As ``Memory.create``."""
         await _run(self._ask, self._steps.create(space, dimension, metric, texts=texts))
 
-    async def drop(self, space: str = "") -> None:
+    async def drop(self, space: str = "") -> int:
         """As ``Memory.drop``."""
-        await self._ask(DropCollection(space))
+        return await _run(self._ask, self._steps.drop(space))
 
     async def put(
         self,
@@ -147,6 +148,18 @@ class AsyncCausal:
     ) -> int:
         """As ``Causal.unlink``."""
         return await _run(self._ask, self._steps.unlink(source, target, kind, space))
+
+    async def unlink_many(self, ends: Iterable[tuple[bytes, bytes | None, str | None]], *, space: str = "") -> int:
+        """As ``Causal.unlink_many``."""
+        return await _run(self._ask, self._steps.unlink_many(ends, space))
+
+    async def content(self, prefix: str, *, types: Sequence[str] = (), space: str = "") -> GraphContent:
+        """As ``Causal.content``."""
+        return await _run(self._ask, self._steps.content(prefix, types, space))
+
+    async def edges(self, prefix: str, *, types: Sequence[str] = (), space: str = "") -> set[tuple[bytes, bytes, str]]:
+        """As ``Causal.edges``."""
+        return await _run(self._ask, self._steps.edges(prefix, types, space))
 
     async def why(
         self, node: Named, depth: int = 3, *, types: Sequence[str] = (), limit: int = 100, space: str = ""

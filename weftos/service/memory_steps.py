@@ -9,7 +9,7 @@ Guaranteed: what is yielded together may be carried out in any order. Pure: no r
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -20,23 +20,28 @@ from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
 from weftos.ecc.passages.model import universal_id
 from weftos.ecc.vectors.filters import And, Eq, Filter, Value
-from weftos.errors import CollectionNotFound, InvalidRequest, MessageTooLarge, ServiceUnavailable, WeftError
+from weftos.errors import (
+    CollectionNotFound,
+    InvalidRequest,
+    MessageTooLarge,
+    ServiceUnavailable,
+    WeftError,
+)
 from weftos.service.ecc_protocol import (
     AskMemory,
+    DropCollection,
     EccRequest,
     EmbedMemory,
     ForgetMemory,
     Found,
     GetMemory,
-    LinkCauses,
     MakeCollection,
     Remembered,
     SearchMemory,
-    UnlinkCauses,
 )
 from weftos.service.protocol import Done
 
-__all__ = ["CausalSteps", "MemorySteps", "Named", "Recalled", "Steps", "Where", "node_id"]
+__all__ = ["MemorySteps", "Named", "Recalled", "Steps", "Where", "ask_all", "ask_one", "node_id"]
 
 R = TypeVar("R")
 #: A node is named by its label, or by its universal id and label.
@@ -83,7 +88,7 @@ def condition_of(where: Where) -> Filter | None:
     return parts[0] if len(parts) == 1 else And(parts)
 
 
-def _one(request: EccRequest, kind: type[R]) -> Steps[R]:
+def ask_one(request: EccRequest, kind: type[R]) -> Steps[R]:
     """Ask one thing, whose answer must be of a kind."""
     (outcome,) = yield [request]
     return _checked(request, outcome, kind)
@@ -147,7 +152,7 @@ class MemorySteps:
         identity = self.provider.identity
         request = SearchMemory(space, _bytes(vectors), 1, k, condition_of(where), identity, documents=True)
         try:
-            found = yield from _one(request, Found)
+            found = yield from ask_one(request, Found)
         except CollectionNotFound:
             return []
         return [
@@ -167,12 +172,16 @@ class MemorySteps:
                 size = 0
             requests[-1].ids.append(name)
             size += own
-        return sum([one.count for one in (yield from _all(requests, Remembered))])
+        return sum([one.count for one in (yield from ask_all(requests, Remembered))])
 
     def create(self, space: str, dimension: int, metric: Any, *, texts: bool) -> Steps[Remembered]:
         """Make a collection."""
         identity = self.provider.identity if texts else None
-        return _one(MakeCollection(space, dimension, metric, identity), Remembered)
+        return ask_one(MakeCollection(space, dimension, metric, identity), Remembered)
+
+    def drop(self, space: str) -> Steps[int]:
+        """Remove a collection."""
+        return (yield from ask_one(DropCollection(space), Remembered)).count
 
     def put(
         self,
@@ -220,11 +229,11 @@ class MemorySteps:
         """Search by vectors of one's own."""
         matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
         request = SearchMemory(space, _bytes(matrix), len(matrix), k, condition_of(where), None, documents, ef)
-        return _one(request, Found)
+        return ask_one(request, Found)
 
     def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:
         """Ask for entries by their ids."""
-        rows: list[dict[str, Any] | None] = (yield from _one(GetMemory(space, list(ids)), Done)).values["entries"]
+        rows: list[dict[str, Any] | None] = (yield from ask_one(GetMemory(space, list(ids)), Done)).values["entries"]
         return rows
 
     def ids(self, where: Where, space: str) -> Steps[list[str]]:
@@ -272,66 +281,11 @@ class MemorySteps:
             yield slice(begin, len(ids))
 
 
-class CausalSteps:
-    """The steps of ``Causal``; arguments and errors as there.
-
-    Args:
-        largest: bytes of an encoded request at most.
-    """
-
-    def __init__(self, largest: int) -> None:
-        self._room = largest - limits.SERVICE_ANSWER_HEAD_BYTES
-
-    def link_many(self, edges: Iterable[tuple[Named, Named, str, float]], space: str) -> Steps[int]:
-        """Add edges in batches."""
-        done = yield from _all(list(self._batches(edges, space)), Remembered)
-        return sum(one.values["new_edges"] for one in done)
-
-    def unlink(self, source: Named, target: Named | None, kind: str | None, space: str) -> Steps[int]:
-        """Remove edges or a node."""
-        end = _named(target)[0] if target is not None else None
-        return (yield from _one(UnlinkCauses(space, _named(source)[0], end, kind), Remembered)).count
-
-    def around(
-        self, node: Named, depth: int, direction: str, types: Sequence[str], limit: int, space: str
-    ) -> Steps[dict[str, Any]]:
-        """Ask for the nodes around one."""
-        asked = {"node": _named(node)[0], "depth": depth, "direction": direction, "types": list(types), "limit": limit}
-        return (yield from _one(AskMemory("walk", space, asked), Done)).values
-
-    def path(self, source: Named, target: Named, strongest: bool, space: str) -> Steps[dict[str, Any]]:
-        """Ask for a path."""
-        asked = {"node": _named(source)[0], "goal": _named(target)[0], "strongest": strongest}
-        return (yield from _one(AskMemory("path", space, asked), Done)).values
-
-    def reached(self, node: Named, depth: int, direction: str, **options: Any) -> Steps[list[dict[str, Any]]]:
-        """Ask for the nodes on one side of a node, the nearest first."""
-        found = yield from self.around(node, depth, direction, **options)
-        others = [one for one in found["nodes"] if one["id"] != found["start"]]
-        return sorted(others, key=lambda one: abs(int(one["depth"])))
-
-    def _batches(self, edges: Iterable[tuple[Named, Named, str, float]], space: str) -> Iterator[LinkCauses]:
-        nodes: dict[bytes, tuple[int, str]] = {}
-        rows: list[tuple[int, int, str, float]] = []
-        size = 0
-        for source, target, kind, weight in edges:
-            ends = _named(source), _named(target)
-            own = _ENTRY_BYTES + sum(_ENTRY_BYTES + 4 * len(label) for _, label in ends)
-            if rows and size + own > self._room:
-                yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
-                nodes, rows, size = {}, [], 0
-            places = [nodes.setdefault(name, (len(nodes), label))[0] for name, label in ends]
-            rows.append((places[0], places[1], kind, float(weight)))
-            size += own
-        if rows:
-            yield LinkCauses(space, [(name, label) for name, (_, label) in nodes.items()], rows)
-
-
-def _all(requests: Sequence[EccRequest], kind: type[R]) -> Steps[list[R]]:
+def ask_all(requests: Sequence[EccRequest], kind: type[R], together: int = _UNDER_WAY) -> Steps[list[R]]:
     """Ask several things, a few at a time."""
     done: list[R] = []
-    for begin in range(0, len(requests), _UNDER_WAY):
-        group = list(requests[begin : begin + _UNDER_WAY])
+    for begin in range(0, len(requests), together):
+        group = list(requests[begin : begin + together])
         outcomes = yield group
         done += [_checked(request, outcome, kind) for request, outcome in zip(group, outcomes, strict=True)]
     return done
@@ -341,13 +295,9 @@ def _page(question: str, space: str, where: Where, params: dict[str, Any]) -> St
     condition = condition_of(where)
     params |= {"condition": msgspec.to_builtins(condition)} if condition is not None else {}
     try:
-        return (yield from _one(AskMemory(question, space, params), Done)).values
+        return (yield from ask_one(AskMemory(question, space, params), Done)).values
     except CollectionNotFound:
         return {}
-
-
-def _named(node: Named) -> tuple[bytes, str]:
-    return (node_id(node), node) if isinstance(node, str) else node
 
 
 def _name(text: str) -> str:

@@ -140,9 +140,9 @@ def test_searches_that_cannot_be_answered_are_refused(
     "spec",
     [
         CollectionSpec("", 3),
-        CollectionSpec("Upper", 3),
+        CollectionSpec("with space", 3),
         CollectionSpec("-x", 3),
-        CollectionSpec("x" * 65, 3),
+        CollectionSpec("x" * 161, 3),
         CollectionSpec("x", 0),
         CollectionSpec("x", limits.VECTOR_DIMENSION_MAX + 1),
         CollectionSpec("x", 3, "hamming"),  # type: ignore[arg-type]

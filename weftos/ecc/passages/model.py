@@ -7,7 +7,7 @@ from typing import Literal
 import blake3
 import msgspec
 
-__all__ = ["Document", "Form", "Label", "Passage", "Reference", "Section", "Skipped", "universal_id"]
+__all__ = ["Document", "Form", "Label", "Passage", "Reference", "Section", "Skipped", "headed", "universal_id"]
 
 Form = Literal["markdown", "restructuredtext", "python", "lines"]
 
@@ -107,6 +107,11 @@ class Document(msgspec.Struct, frozen=True):
     skipped: tuple[Skipped, ...]
     references: tuple[Reference, ...]
     labels: tuple[Label, ...] = ()
+
+
+def headed(path: tuple[str, ...], text: str) -> str:
+    """A text with its headings in front, as it is embedded: they say what it is about, and often the text does not."""
+    return f"{' > '.join(path)}\n{text}" if path else text
 
 
 def universal_id(kind: str, *fields: str | bytes) -> bytes:

@@ -25,6 +25,8 @@ __all__ = ["Collection", "Place"]
 Floats = NDArray[np.float32]
 #: Where an entry is: a part, and a slot or row of it.
 Place: TypeAlias = tuple[Table | Segment, int]
+#: Score, id, number of the mutation, metadata, document.
+Found: TypeAlias = tuple[float, str, int, bytes, bytes]
 
 
 class Collection:
@@ -109,15 +111,16 @@ class Collection:
         self.active = Table(self.spec.dimension, next_journal)
 
     def search(
-        self, queries: Floats, k: int, condition: Filter | None, ef: int | None
-    ) -> list[list[tuple[float, Table | Segment, int]]]:
-        """Return score and place of the best entries for each query, best first.
+        self, queries: Floats, k: int, condition: Filter | None, ef: int | None, *, whole: bool
+    ) -> list[list[Found]]:
+        """Return the best entries for each query, best first, with their documents if ``whole``.
 
         Raises:
             FilterInvalid: the condition cannot be evaluated.
+            VectorsDamaged: an entry was altered on disk.
         """
         self.searches += len(queries)
-        parts: list[Table | Segment] = [part for part in self.parts() if part.live]
+        parts = [part for part in self.parts() if part.live]
         scores, codes = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for number, part in enumerate(parts):
             if isinstance(part, Table):
@@ -127,8 +130,15 @@ class Collection:
             scores.append(top[0])
             codes.append(top[1] * len(parts) + number)
         best, places = best_of(np.concatenate(scores, axis=1), np.concatenate(codes, axis=1), k)
+        # Each entry is read once, though several queries may have found it.
+        entries: dict[int, tuple[str, int, bytes, bytes]] = {}
+        distinct = np.unique(places)
+        for number, part in enumerate(parts):
+            own = distinct[distinct % len(parts) == number]
+            read = part.entries((own // len(parts)).tolist(), whole=whole)
+            entries.update(zip(own.tolist(), read, strict=True))
         return [
-            [(score, parts[code % len(parts)], code // len(parts)) for score, code in zip(line, row, strict=True)]
+            [(score, *entries[code]) for score, code in zip(line, row, strict=True)]
             for line, row in zip(best.tolist(), places.tolist(), strict=True)
         ]
 

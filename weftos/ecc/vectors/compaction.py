@@ -186,9 +186,10 @@ class Compaction:
 
     def _swap(self, collection: Collection, one: _UnderWay, segment: Segment) -> None:
         """Put the segment in the place of its parts; what died since the order is dead in it."""
-        now = [table.live_ops() for table in one.tables] + [part.ops[part.alive] for part in one.segments]
-        alive = np.concatenate([np.empty(0, np.uint64), *now])
-        segment.kill_ops(np.setdiff1d(segment.ops, alive, assume_unique=True))
+        for part, source in zip(one.segments, one.order.sources, strict=True):
+            segment.kill_ops(part.ops[part.alive_in(source.dead) & ~part.alive])
+        entries = [np.empty(0, np.uint64), *(table.live_ops() for table in one.tables)]
+        segment.kill_ops(np.setdiff1d(np.frombuffer(one.order.ops, "<u8"), np.concatenate(entries), assume_unique=True))
         collection.segments = [part for part in collection.segments if part not in one.segments]
         collection.segments.append(segment)
         for part in one.segments:

@@ -113,7 +113,8 @@ def calibrated(search: GraphSearch, vectors: Floats, metric: Metric) -> tuple[in
     Rows of the segment, spread evenly, are the queries; the first result, which is the row itself, does not count.
 
     Returns:
-        The list's length, and the recall at ten that it has; the longest one tried if none has enough.
+        The list's length with a margin, because rows are easier queries than others; and the recall at ten that was
+        enough, or that of the longest list tried.
     """
     sample = vectors[:: max(1, len(vectors) // limits.VECTOR_CALIBRATION_QUERIES)][: limits.VECTOR_CALIBRATION_QUERIES]
     faiss.omp_set_num_threads(1)
@@ -123,5 +124,5 @@ def calibrated(search: GraphSearch, vectors: Floats, metric: Metric) -> tuple[in
         rows = search.search(sample, 11, ef, None)[1]
         reached = float(np.mean([np.isin(line, right).mean() for line, right in zip(truth, rows, strict=True)]))
         if reached >= limits.VECTOR_CALIBRATION_RECALL:
-            return ef, reached
-    return limits.VECTOR_CALIBRATION_EFS[-1], reached
+            break
+    return ef * limits.VECTOR_CALIBRATION_MARGIN, reached

@@ -1,6 +1,6 @@
 """A sealed segment in memory: vectors, links, ids; metadata and documents stay in the file until a hit needs them.
 
-Why it is as it is: a million ids as objects of the interpreter take 200 MB and a second to make. Here they are one
+Why it is as it is: a million ids as objects of the interpreter take much memory and time to make. Here they are one
 piece of bytes, found by a sorted array of 64-bit hashes; so a segment is loaded by reading arrays, and nothing else.
 Rows are in the order of the mutations that wrote them, so a mutation is found by bisection.
 
@@ -116,15 +116,21 @@ class Segment:
         Raises:
             VectorsDamaged: they are not bits of this segment.
         """
-        if not bits:
-            return
-        if len(bits) != -(-self.head.rows // 8):
-            raise VectorsDamaged(f"{self._file.path}: the rows that are dead do not fit the segment")
-        self.alive = ~np.unpackbits(np.frombuffer(bits, np.uint8), count=self.head.rows, bitorder="little").view(
-            np.bool_
-        )
+        self.alive = self.alive_in(bits)
         self.dead = self.head.rows - int(np.count_nonzero(self.alive))
         self._bits = None
+
+    def alive_in(self, bits: bytes) -> NDArray[np.bool_]:
+        """Return which rows counted when ``dead_bits`` gave these.
+
+        Raises:
+            VectorsDamaged: they are not bits of this segment.
+        """
+        if not bits:
+            return np.ones(self.head.rows, np.bool_)
+        if len(bits) != -(-self.head.rows // 8):
+            raise VectorsDamaged(f"{self._file.path}: the rows that are dead do not fit the segment")
+        return ~np.unpackbits(np.frombuffer(bits, np.uint8), count=self.head.rows, bitorder="little").view(np.bool_)
 
     def kill(self, row: int) -> None:
         """Mark a row that counts as dead."""
@@ -188,6 +194,22 @@ class Segment:
         if len(content) < count:
             raise VectorsDamaged(f"{self._file.path} was cut; restore it from a copy")
         return unpack_record(int(self.ops[row]), content, self._file.path, whole=whole)
+
+    def entries(self, rows: list[int], *, whole: bool) -> list[tuple[str, int, bytes, bytes]]:
+        """Return id, number of the mutation, metadata and document of rows; documents are empty if not ``whole``.
+
+        Raises:
+            VectorsDamaged: a record was altered.
+            OSError: it cannot be read.
+        """
+        places = np.array(rows, np.int64)
+        ops = self.ops[places].tolist()
+        ids = zip(self._id_ends[places].tolist(), self._id_ends[places + 1].tolist(), strict=True)
+        empty = (self._record_ends[places] == self._record_ends[places + 1]).tolist()
+        return [
+            (self._ids[begin:end].decode(), op, *((b"", b"") if none else self.record(row, whole=whole)))
+            for row, op, (begin, end), none in zip(rows, ops, ids, empty, strict=True)
+        ]
 
     def expansion(self, row: int) -> bytes:
         """Return what stands for a row in the sum of the content."""

@@ -42,7 +42,6 @@ from weftos.ecc.vectors.orders import Sealed, SealOrder
 from weftos.ecc.vectors.recovery import Opened, open_folder
 from weftos.ecc.vectors.segment import Segment
 from weftos.ecc.vectors.state import upsert_of
-from weftos.ecc.vectors.table import Table
 from weftos.errors import CollectionExists, CollectionNotFound, DimensionMismatch, VectorRefused
 from weftos.merkle.frontier import leaf_hash
 
@@ -282,9 +281,10 @@ class VectorStore:
             check_filter(condition)
         if not len(asked):
             return []
+        chain_seq = self._state.ledger.chain_seq
         return [
-            [self._hit(part, at, score, documents=documents) for score, part, at in line]
-            for line in collection.search(asked, k, condition, ef)
+            [Hit(one, score, op, chain_seq(op), decode_metadata(raw), text) for score, one, op, raw, text in line]
+            for line in collection.search(asked, k, condition, ef, whole=documents)
         ]
 
     def sync(self) -> None:
@@ -426,12 +426,6 @@ class VectorStore:
         for one in ids:
             checked_id(one)
         return list(ids)
-
-    def _hit(self, part: Table | Segment, at: int, score: float, *, documents: bool) -> Hit:
-        op = int(part.ops[at])
-        raw, document = part.record(at, whole=documents)
-        chain_seq = self._state.ledger.chain_seq(op)
-        return Hit(part.id_at(at).decode(), score, op, chain_seq, decode_metadata(raw), document)
 
     def _stored(self, identity: str, place: Place) -> Stored:
         part, at = place

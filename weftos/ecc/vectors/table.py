@@ -138,6 +138,11 @@ class Table:
         """Return metadata and document of a slot; the document is empty if the record is not read ``whole``."""
         return self.raw[slot], self.documents[slot] if whole else b""
 
+    def entries(self, slots: list[int], *, whole: bool) -> list[tuple[str, int, bytes, bytes]]:
+        """Return id, number of the mutation, metadata and document of slots; documents are empty if not ``whole``."""
+        ops = self.ops[slots].tolist()
+        return [(self.ids[slot], op, *self.record(slot, whole=whole)) for slot, op in zip(slots, ops, strict=True)]
+
     def _slot(self) -> int:
         if self._free:
             return self._free.pop()
