@@ -29,6 +29,7 @@ __all__ = [
     "KernelSection",
     "LimitsSection",
     "LogSection",
+    "MemorySection",
     "SandboxSection",
     "SupervisorSection",
     "explicit",
@@ -172,6 +173,26 @@ class SandboxSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     cpu_percent: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
+class MemorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[memory]``: what makes vectors of texts, in the agents and in `weaver recall`.
+
+    ``provider`` is ``hashing`` (no model), ``http`` (a server with OpenAI's interface, at ``base_url``, with ``model``
+    and the key in ``key_file``) or ``local`` (a model of the kind BERT in ``folder``; without it the one in a package,
+    see the extra ``embed-local``). ``dimension`` counts for ``hashing`` and ``http``. A space keeps the provider that
+    it was begun with; another one is refused there. An agent needs the network for ``http``, and leave to read the key.
+    It holds for agents that start after it was changed.
+    """
+
+    provider: Literal["hashing", "http", "local"] = "hashing"
+    dimension: Annotated[int, msgspec.Meta(ge=limits.EMBED_DIMENSION_MIN, le=limits.EMBED_DIMENSION_MAX)] = (
+        limits.EMBED_DIMENSION
+    )
+    base_url: str = ""
+    model: str = ""
+    key_file: str = ""
+    folder: str = ""
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: levels by module, as ``WEFTOS_LOG`` (which wins)."""
 
@@ -189,6 +210,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ipc: IpcSection = IpcSection()
     access: AccessSection = AccessSection()
     sandbox: SandboxSection = SandboxSection()
+    memory: MemorySection = MemorySection()
     log: LogSection = LogSection()
 
 

@@ -675,7 +675,8 @@ EMBED_TEXT_CHARS: Final = 64 * 1024
 EMBED_WORDS_REMEMBERED: Final = 100_000
 #: Characters of one word that become features; the rest of a longer one is noise (keys, base64).
 EMBED_WORD_CHARS: Final = 40
-#: Dimensions that a provider may be set to.
+#: Dimensions of a provider unless it is told otherwise, and those that it may be set to.
+EMBED_DIMENSION: Final = 512
 EMBED_DIMENSION_MIN: Final = 16
 EMBED_DIMENSION_MAX: Final = 4096
 #: Texts in one request to a server of embeddings: the usual servers take 32 to 2048.

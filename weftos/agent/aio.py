@@ -74,7 +74,7 @@ class AsyncContext:
         self.artifacts = AsyncArtifacts(self._request)
         self.capabilities = runtime.rights
         self.budget = AsyncBudget(self.service.request)
-        self.memory = AsyncMemory(self.service.request, runtime.service.largest)
+        self.memory = AsyncMemory(self.service.request, runtime.service.largest, runtime.boot.embedding)
         self.causal = AsyncCausal(self.service.request, runtime.service.largest)
 
     @classmethod

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weftos import limits
 from weftos.agent.frames import SpawnSpec
+from weftos.ecc.embedding.registry import EmbeddingSettings
 from weftos.sandbox.plan import Plan
 
 __all__ = ["AgentBoot"]
@@ -33,6 +34,7 @@ class AgentBoot:
         plan: by what the process is confined.
         kernel_os_pid: OS process that forked it, with which it ends.
         group_fd: the door to its control group; -1 for none.
+        embedding: what makes vectors of texts.
     """
 
     pid: int
@@ -61,3 +63,4 @@ class AgentBoot:
     window_secs: float = limits.WINDOW_SECS
     message_leaves: bool = False
     proof_topics: tuple[str, ...] = ()
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

@@ -75,7 +75,7 @@ class Context:
         self.artifacts = Artifacts(runtime)
         self.capabilities = runtime.rights
         self.budget = Budget(runtime.service)
-        self.memory = Memory(runtime.service)
+        self.memory = Memory(runtime.service, runtime.boot.embedding)
         self.causal = Causal(runtime.service)
         self._channels = runtime.outbox.direct
         # The same function, without a call in between.

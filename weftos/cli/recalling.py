@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weftos.cli.session import connect
-from weftos.ecc.embedding.hashing import HashingProvider
+from weftos.cli.session import connect, instance
+from weftos.config import load
 from weftos.ecc.embedding.provider import EmbeddingIdentity, EmbeddingProvider
+from weftos.ecc.embedding.registry import make_provider
 from weftos.ecc.vectors.filters import And, Eq, Filter, Value
 from weftos.errors import CollectionNotFound, IdentityMismatch, InvalidRequest
 from weftos.rpc import ecc_types as e
+from weftos.service.memory_settings import embedding_settings
 
 __all__ = ["condition_from", "provider_for", "recall_from"]
 
@@ -48,10 +50,11 @@ def provider_for(identity: EmbeddingIdentity | None, space: str) -> EmbeddingPro
     """
     if identity is None:
         raise IdentityMismatch(f"the vectors of {space!r} were made by no provider of embeddings; search it by vectors")
-    provider = HashingProvider()
+    provider = make_provider(embedding_settings(load(instance().config).memory))
     if provider.identity != identity:
         raise IdentityMismatch(
-            f"the vectors of {space!r} were made by {identity.name} with other parameters than are in use here"
+            f"the vectors of {space!r} were made by {identity.name}, {identity.dimension} dimensions; [memory] in "
+            f"weftos.toml says {provider.identity.name}, {provider.identity.dimension}: `weaver config list` shows it"
         )
     return provider
 

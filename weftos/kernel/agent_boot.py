@@ -10,6 +10,7 @@ from weftos.agent.boot import AgentBoot
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.lines import KERNEL_SLOT, SERVICE_SLOT
 from weftos.sandbox.plan import Plan
+from weftos.service.memory_settings import embedding_settings
 
 __all__ = ["boot_of"]
 
@@ -51,4 +52,5 @@ def boot_of(core: Core, agent: Agent, plan: Plan, control: socket.socket, door: 
         window_secs=core.config.ipc.window_secs,
         message_leaves=core.config.ipc.windows == "messages",
         proof_topics=tuple(core.config.ipc.proof_topics),
+        embedding=embedding_settings(core.config.memory),
     )

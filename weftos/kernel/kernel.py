@@ -36,6 +36,7 @@ from weftos.kernel.grants import Grants
 from weftos.kernel.handlers import Handlers
 from weftos.kernel.ledgers import ledger_settings
 from weftos.kernel.letters import bury_unread, settle_dead_reader
+from weftos.kernel.memory_services import CognitiveTickService, HnswService, memory_status
 from weftos.kernel.message_proofs import MessageProofs
 from weftos.kernel.operator import Operator
 from weftos.kernel.refusals import RefusalDesk
@@ -255,7 +256,15 @@ class Kernel:
         self._say(f"Control socket {core.home.socket}; no mesh in this version")
 
     async def _boot_ecc(self) -> None:
-        self.core.emit(log, LogLevel.DEBUG, "no cognitive layer in this version")
+        for service in (HnswService(self.core), CognitiveTickService(self.core)):
+            self.registry.add_system(service)
+        found = await memory_status(self.core)
+        if found["state"] == "failed":
+            self.core.emit(log, LogLevel.ERROR, f"memory cannot be used: {found['reason']}")
+        elif found["state"] == "open":
+            self._say(
+                f"Memory: {found['entries']} entries in {found['collections']} collections, {found['nodes']} nodes"
+            )
 
     async def _boot_ready(self) -> None:
         core = self.core

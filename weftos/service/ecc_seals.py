@@ -1,7 +1,10 @@
 """Has segments of the vector index built beside the loop, and takes them in when they are done.
 
-Guaranteed: one segment is built at a time; one that fails leaves the index as it is, and is tried again later, less
-often each time.
+Why it is as it is: a merge of large segments takes minutes. What is written meanwhile is scanned at each search, so
+when there is much of it a second builder makes a small segment of that.
+
+Guaranteed: at most two segments are built at a time; one that fails leaves the index as it is, and is tried again
+later, less often each time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ __all__ = ["Sealing"]
 log = logging.getLogger(__name__)
 
 _RETRY_MAX_S: Final = 600.0
+_BUILDERS: Final = 2
 
 
 class Sealing:
@@ -32,7 +36,7 @@ class Sealing:
 
     def __init__(self, beside: Beside) -> None:
         self._beside = beside
-        self._busy = False
+        self._under_way = 0
         self._not_before = 0.0
         self._pause_s = 1.0
         self.built = self.failures = 0
@@ -40,7 +44,7 @@ class Sealing:
     @property
     def busy(self) -> bool:
         """Whether a segment is being built."""
-        return self._busy
+        return self._under_way > 0
 
     def turn(self, store: VectorStore) -> None:
         """Have built what is wanted.
@@ -48,11 +52,11 @@ class Sealing:
         Raises:
             EccError: the store failed.
         """
-        if self._busy or self._beside.closing or time.monotonic() < self._not_before:
+        if self._under_way == _BUILDERS or self._beside.closing or time.monotonic() < self._not_before:
             return
-        order = store.wanted()
+        order = store.wanted(beside=self._under_way > 0)
         if order is not None:
-            self._busy = True
+            self._under_way += 1
             self._beside.begin(self._job(store, order), self._done)
 
     def _job(self, store: VectorStore, order: SealOrder) -> Job:
@@ -65,7 +69,7 @@ class Sealing:
         store.adopt(sealed, loaded)
 
     def _done(self, _result: object, error: WeftError | None) -> None:
-        self._busy = False
+        self._under_way -= 1
         if error is None:
             self.built += 1
             self._pause_s = 1.0

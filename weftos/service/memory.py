@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
+from weftos.ecc.embedding.registry import EmbeddingSettings
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
 from weftos.service.causal_steps import CausalSteps, GraphContent
@@ -63,12 +64,12 @@ class Memory:
 
     Args:
         client: of the service.
-        provider: makes vectors of texts; by default the one without a model.
+        embedding: what makes vectors of texts; by default the provider without a model.
     """
 
-    def __init__(self, client: ServiceClient, provider: EmbeddingProvider | None = None) -> None:
+    def __init__(self, client: ServiceClient, embedding: EmbeddingSettings | None = None) -> None:
         self._client = client
-        self._steps = MemorySteps(client.largest, provider)
+        self._steps = MemorySteps(client.largest, embedding)
 
     @property
     def provider(self) -> EmbeddingProvider:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from weftos.ecc.embedding.provider import EmbeddingProvider
+from weftos.ecc.embedding.registry import EmbeddingSettings
 from weftos.ecc.vectors.filters import Value
 from weftos.errors import WeftError
 from weftos.service.causal_steps import CausalSteps, GraphContent
@@ -45,12 +45,12 @@ class AsyncMemory:
     Args:
         ask: sends a request to the service and awaits its answer.
         largest: bytes of an encoded request at most.
-        provider: makes vectors of texts; by default the one without a model.
+        embedding: what makes vectors of texts; by default the provider without a model.
     """
 
-    def __init__(self, ask: Ask, largest: int, provider: EmbeddingProvider | None = None) -> None:
+    def __init__(self, ask: Ask, largest: int, embedding: EmbeddingSettings | None = None) -> None:
         self._ask = ask
-        self._steps = MemorySteps(largest, provider)
+        self._steps = MemorySteps(largest, embedding)
 
     async def remember(
         self,

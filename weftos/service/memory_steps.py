@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from weftos import limits
 from weftos.ecc.embedding.provider import EmbeddingProvider
+from weftos.ecc.embedding.registry import EmbeddingSettings, make_provider
 from weftos.ecc.passages.model import universal_id
 from weftos.ecc.vectors.filters import And, Eq, Filter, Value
 from weftos.errors import (
@@ -107,20 +108,23 @@ class MemorySteps:
 
     Args:
         largest: bytes of an encoded request at most.
-        provider: makes vectors of texts; by default the one without a model.
+        embedding: what makes vectors of texts; by default the provider without a model.
     """
 
-    def __init__(self, largest: int, provider: EmbeddingProvider | None = None) -> None:
+    def __init__(self, largest: int, embedding: EmbeddingSettings | None = None) -> None:
         self._room = largest - limits.SERVICE_ANSWER_HEAD_BYTES
-        self._provider = provider
+        self._embedding = embedding or EmbeddingSettings()
+        self._provider: EmbeddingProvider | None = None
 
     @property
     def provider(self) -> EmbeddingProvider:
-        """What makes vectors of texts."""
-        if self._provider is None:
-            from weftos.ecc.embedding.hashing import HashingProvider
+        """What makes vectors of texts.
 
-            self._provider = HashingProvider()
+        Raises:
+            EccError: it cannot be had, and why.
+        """
+        if self._provider is None:
+            self._provider = make_provider(self._embedding)
         return self._provider
 
     def remember(

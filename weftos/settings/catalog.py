@@ -41,6 +41,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "sandbox.require_own_user": "new-agents",
     "sandbox.cpu_weight": "new-agents",
     "sandbox.cpu_percent": "new-agents",
+    "memory": "new-agents",
     "log": "now",
 }
 #: Words in the name of a key that would hold a secret, and beginnings of values that are one.

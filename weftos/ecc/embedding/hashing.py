@@ -27,7 +27,13 @@ from scipy import sparse
 
 from weftos.ecc.embedding.provider import EmbeddingIdentity, check_texts
 from weftos.errors import EmbeddingRefused
-from weftos.limits import EMBED_DIMENSION_MAX, EMBED_DIMENSION_MIN, EMBED_WORD_CHARS, EMBED_WORDS_REMEMBERED
+from weftos.limits import (
+    EMBED_DIMENSION,
+    EMBED_DIMENSION_MAX,
+    EMBED_DIMENSION_MIN,
+    EMBED_WORD_CHARS,
+    EMBED_WORDS_REMEMBERED,
+)
 
 __all__ = ["HashingParameters", "HashingProvider", "stems_of", "words_of"]
 
@@ -61,7 +67,7 @@ class HashingParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         common: weight of a common English word, in percent of any other.
     """
 
-    dimension: int = 512
+    dimension: int = EMBED_DIMENSION
     shortest: int = 3
     longest: int = 5
     word: int = 100
