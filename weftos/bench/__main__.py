@@ -22,7 +22,7 @@ from weftos.errors import WeftError
 
 __all__ = ["main"]
 
-_BENCHES: Final = ("throughput", "latency", "chain", "log", "gate", "spawn", "recall")
+_BENCHES: Final = ("throughput", "latency", "chain", "log", "gate", "spawn", "recall", "memory")
 #: Rounds and seconds of a measurement, thorough and quick.
 _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 
@@ -34,18 +34,23 @@ _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 @click.option("--peers", is_flag=True, help="Measure other packages in the same run, as far as they are installed.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help=f"Repetitions; medians count.  [default: {_ROUNDS}]")
 @click.option("--seconds", type=click.FloatRange(0.01, 3600), help=f"Length of one measurement.  [default: {_SECONDS}]")
-def main(bench: str, as_json: bool, quick: bool, peers: bool, rounds: int | None, seconds: float | None) -> None:
+@click.option("--vectors", type=click.IntRange(1000, 10_000_000), default=0, help="memory: entries.  [default: 100000]")
+@click.option("--dimension", type=click.IntRange(2, 4096), default=128, help="memory: numbers in a vector.  [default: 128]")
+@click.option("--large", is_flag=True, help="memory: a million vectors as well; takes minutes and 4 GB of disk.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True), default="", help="memory: write the curves as SVG.")
+def main(bench: str, as_json: bool, rounds: int | None, seconds: float | None, **chosen: Any) -> None:
     """Measure WeftOS on this machine."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    quick = chosen["quick"]
     settings = Settings(
-        quick, peers, rounds or (1 if quick else _ROUNDS), seconds or (_QUICK_SECONDS if quick else _SECONDS)
+        rounds=rounds or (1 if quick else _ROUNDS), seconds=seconds or (_QUICK_SECONDS if quick else _SECONDS), **chosen
     )
     from weftos.bench.machine import machine, versions
 
     # A polite end cleans up just as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    report = Report(machine(), versions(peers=peers))
+    report = Report(machine(), versions(peers=settings.peers or bench == "memory"))
     failed = False
     try:
         for name in _BENCHES if bench == "all" else (bench,):

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 __all__ = ["machine", "versions"]
 
-_PACKAGES: Final = ("weftos", "numpy", "msgspec", "posix_ipc", "blake3", "cryptography")
-_PEERS: Final = ("faster-fifo", "pyzmq", "iceoryx2")
+_PACKAGES: Final = ("weftos", "numpy", "msgspec", "posix_ipc", "blake3", "cryptography", "faiss-cpu")
+_PEERS: Final = ("faster-fifo", "pyzmq", "iceoryx2", "hnswlib")
 
 
 def machine() -> dict[str, Any]:

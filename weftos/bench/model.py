@@ -28,19 +28,27 @@ class Settings(msgspec.Struct, frozen=True):
         peers: measure other packages beside ours.
         rounds: repetitions, of which the median is reported.
         seconds: length of one measurement, in seconds.
+        vectors: entries of semantic memory; 0 for the benchmark's own choice.
+        dimension: numbers in each of their vectors.
+        large: measure memory with a million vectors as well, which takes minutes.
+        plot: file for the picture of the curves; none if empty.
     """
 
     quick: bool = False
     peers: bool = False
     rounds: int = 3
     seconds: float = 0.5
+    vectors: int = 0
+    dimension: int = 128
+    large: bool = False
+    plot: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
     """One figure.
 
     Attributes:
-        bench: ``throughput``, ``latency``, ``chain``, ``log``, ``spawn``, ``gate`` or ``recall``.
+        bench: ``throughput``, ``latency``, ``chain``, ``log``, ``spawn``, ``gate``, ``recall`` or ``memory``.
         case: what was done, for example ``message 64B 1→1 single``.
         who: ``weftos`` (the full path), ``weftos-ring`` (the raw ring), or the name of a package.
         metric: what the value says, for example ``rate`` or ``p99``.
