@@ -235,6 +235,22 @@ SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.
 LIMIT_WARNING_RATIO: Final = 0.8
 
+#: Users for agents: ids that systemd's list of ranges calls unused, between those of containers and the half that
+#: signed numbers cannot hold.
+AGENT_UID_FIRST: Final = 0x7000_0000
+AGENT_UID_LAST: Final = 0x7FFD_FFFF
+#: How many of them one instance takes: as many as a system of 16-bit users had in all; the range has 4094 such parts.
+AGENT_USERS: Final = 65_536
+#: So many are set aside at a time, on the disk: a boot loses at most as many, and few agents wait for a sync.
+AGENT_USERS_AHEAD: Final = 256
+#: Share of the processor of an agent's control group, as the system's scheduler weighs groups (cgroup v2, cpu.weight).
+CPU_WEIGHT: Final = 100
+#: Period of cpu.max, in microseconds: the system's default.
+CPU_PERIOD_US: Final = 100_000
+
+#: Characters of what is kept of each part of a sandbox: a path of usual length with the reason around it.
+MEASURE_CHARS: Final = 500
+
 # --- what the system refuses to agents --------------------------------------------------------------------------------
 
 #: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
