@@ -34,7 +34,7 @@ _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 @click.option("--peers", is_flag=True, help="Measure other packages in the same run, as far as they are installed.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help=f"Repetitions; medians count.  [default: {_ROUNDS}]")
 @click.option("--seconds", type=click.FloatRange(0.01, 3600), help=f"Length of one measurement.  [default: {_SECONDS}]")
-@click.option("--vectors", type=click.IntRange(1000, 10_000_000), default=0, help="memory: entries.  [default: 100000]")
+@click.option("--vectors", type=click.IntRange(1000, 10_000_000), help="memory: entries.  [default: 100000]")
 @click.option(
     "--dimension", type=click.IntRange(2, 4096), default=128, help="memory: numbers in a vector.  [default: 128]"
 )
@@ -45,7 +45,7 @@ _ROUNDS, _SECONDS, _QUICK_SECONDS = 3, 0.5, 0.06
 def main(bench: str, as_json: bool, rounds: int | None, seconds: float | None, **chosen: Any) -> None:
     """Measure WeftOS on this machine."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    quick = chosen["quick"]
+    quick, chosen["vectors"] = chosen["quick"], chosen["vectors"] or 0
     settings = Settings(
         rounds=rounds or (1 if quick else _ROUNDS), seconds=seconds or (_QUICK_SECONDS if quick else _SECONDS), **chosen
     )

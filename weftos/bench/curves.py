@@ -1,7 +1,8 @@
 """Curves of speed over quality as a picture in SVG that stands alone.
 
 Why it is as it is: recall against questions per second is how indexes are compared (Aumüller, Bernhardsson, Faithfull,
-ANN-Benchmarks, 2020), with a logarithmic axis for the speed. A package that draws would be a dependency for one picture.
+ANN-Benchmarks, 2020), with a logarithmic axis for the speed. A package that draws would be a dependency for one
+picture.
 """
 
 from __future__ import annotations

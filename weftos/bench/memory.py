@@ -1,8 +1,8 @@
 """Semantic memory beside faiss and hnswlib in process, and what it does while other things happen.
 
 ``search, ef N``: questions per second and recall@10. The libraries take all questions in one call, on one thread, over
-the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question at
-a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
+the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question
+at a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
 ``one question`` is how long a single one takes, and what rings and service add to it. Then: searches beside a writer,
 the gate beside searches, a restart, impulses, the causal graph.
 
@@ -54,7 +54,7 @@ def run(settings: Settings) -> Collector:
     collector = Collector("memory")
     rows = settings.vectors or (_QUICK_ROWS if settings.quick else _ROWS)
     data = clustered(rows, settings.dimension, _QUESTIONS)
-    size = f"{rows} × {settings.dimension}"
+    size = f"{rows} x {settings.dimension}"
     libraries = peers(collector, f"building, {size}", data)
     with ServedSet(data) as served:
         collector.add(f"building, {size}", "weftos", "written by one agent", rows / served.loaded_s, "1/s")
@@ -143,7 +143,7 @@ def _beside(collector: Collector, served: ServedSet, settings: Settings) -> None
             asked = served.gate_beside_searches(agents, settings.seconds)
             for metric in ("p50", "p99"):
                 collector.add(f"gate check beside {agents} searching", "weftos", metric, asked[metric], "s")
-        count = 500 if quick else 5000
+        count = 100 if quick else 300
         collector.add(
             "impulses, emitted and taken up by ticks", "weftos", "rate", count / served.impulses(count), "1/s"
         )

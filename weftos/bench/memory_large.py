@@ -37,7 +37,7 @@ def measure_large(collector: Collector, settings: Settings, rows: int = _ROWS) -
         BenchFailed: the index was not built.
     """
     data = clustered(rows, settings.dimension, 500)
-    case = f"library, {rows} × {settings.dimension}"
+    case = f"library, {rows} x {settings.dimension}"
     with tempfile.TemporaryDirectory(prefix="weftos-bench-") as folder:
         place = str(Path(folder, "vectors"))
         store = VectorStore.open(RealFiles(), place)

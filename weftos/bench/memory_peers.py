@@ -2,8 +2,8 @@
 
 Why it is as it is: both are built with the links and the list of the index itself (``limits.VECTOR_GRAPH_LINKS``,
 ``VECTOR_GRAPH_BUILD_EF``), over the same vectors in the same order, and searched with one thread, as the service does.
-All questions in one call is the most that a library gives; one question in a call is what an agent would wait for if the
-index were its own.
+All questions in one call is the most that a library gives; one question in a call is what an agent would wait for if
+the index were its own.
 """
 
 from __future__ import annotations

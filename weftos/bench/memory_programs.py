@@ -1,8 +1,8 @@
 """Agents that use semantic memory; the benchmark spawns them as ``weftos.bench.memory_programs:NAME``.
 
-Why it is as it is: they use what any agent uses, ``ctx.memory`` and ``ctx.causal``, one request at a time. Each stays for
-as many orders as come, so that a measurement does not begin with the start of eight processes. What is longer than an
-answer of a named pipe goes through files of NumPy in the benchmark's folder.
+Why it is as it is: they use what any agent uses, ``ctx.memory`` and ``ctx.causal``, one request at a time. Each stays
+for as many orders as come, so that a measurement does not begin with the start of eight processes. What is longer than
+an answer of a named pipe goes through files of NumPy in the benchmark's folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Memory as the service gives it: a kernel with a filled collection, and the agents that use it.
 
-Guaranteed: what is measured is one segment, built by the service's own builder, when ``ServedSet`` has been made; so the
-figures of the curves are those of the same graph and nothing else.
+Guaranteed: when the ``with`` block begins, what is measured is one segment, made by the service's own builder; so the
+figures of the curves are those of one graph and nothing else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -70,7 +70,7 @@ class ServedSet:
         self._files = 0
         self.loaded_s = self.sealed_s = 0.0
 
-    def __enter__(self) -> ServedSet:
+    def __enter__(self) -> Self:
         self._kernel.__enter__()
         try:
             for name, array in (("vectors", self._data.vectors), ("queries", self._data.queries)):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from weftos.ecc.vectors.batches import Batch
 from weftos.ecc.vectors.digests import ContentSum, expansion, id_hash
-from weftos.ecc.vectors.exact import best_of
+from weftos.ecc.vectors.exact import Top, best_of
 from weftos.ecc.vectors.filters import Filter
 from weftos.ecc.vectors.manifest import CollectionState, SegmentState
 from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics
@@ -121,12 +121,15 @@ class Collection:
         """
         self.searches += len(queries)
         parts = [part for part in self.parts() if part.live]
+        if len(parts) == 1:
+            # As after every merge: what one part found is in order already.
+            (part,) = parts
+            best, places = self._search_part(part, queries, k, condition, ef)
+            found = iter(part.entries(places.ravel().tolist(), whole=whole))
+            return [[(score, *next(found)) for score in line] for line in best.tolist()]
         scores, codes = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for number, part in enumerate(parts):
-            if isinstance(part, Table):
-                top = part.search(queries, k, self.spec.metric, condition)
-            else:
-                top = part.search(queries, k, condition, ef)
+            top = self._search_part(part, queries, k, condition, ef)
             scores.append(top[0])
             codes.append(top[1] * len(parts) + number)
         best, places = best_of(np.concatenate(scores, axis=1), np.concatenate(codes, axis=1), k)
@@ -141,6 +144,13 @@ class Collection:
             [(score, *entries[code]) for score, code in zip(line, row, strict=True)]
             for line, row in zip(best.tolist(), places.tolist(), strict=True)
         ]
+
+    def _search_part(
+        self, part: Table | Segment, queries: Floats, k: int, condition: Filter | None, ef: int | None
+    ) -> Top:
+        if isinstance(part, Table):
+            return part.search(queries, k, self.spec.metric, condition)
+        return part.search(queries, k, condition, ef)
 
     def state(self, last_op: int) -> CollectionState:
         """Return what the manifest keeps of the collection after mutation ``last_op``."""

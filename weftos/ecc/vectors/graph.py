@@ -85,7 +85,9 @@ class GraphSearch:
             raise VectorsDamaged("the graph of a segment does not belong to its vectors")
         index.storage, index.own_fields = storage, False
         self._index, self._storage = index, storage
-        self._sign = np.float32(-1 if metric == "l2" else 1)
+        self._larger_is_nearer = metric != "l2"
+        #: For searches of all rows: to make one takes as long as some hundred comparisons of vectors.
+        self._parameters = _FAISS.SearchParametersHNSW()
 
     def search(self, queries: Floats, k: int, ef: int, allowed: NDArray[np.uint8] | None) -> Top:
         """Return scores and rows, (queries, k); where too few were found, -inf and -1 at the end of a line.
@@ -97,12 +99,13 @@ class GraphSearch:
             allowed: one bit for each row that may be found, lowest first; None for all.
         """
         faiss.omp_set_num_threads(1)
-        settings: dict[str, Any] = {"efSearch": max(ef, k)}
+        parameters = self._parameters
         if allowed is not None:
-            settings["sel"] = _FAISS.IDSelectorBitmap(allowed)
-        parameters = _FAISS.SearchParametersHNSW(**settings)
+            parameters = _FAISS.SearchParametersHNSW(sel=_FAISS.IDSelectorBitmap(allowed))
+        parameters.efSearch = max(ef, k)
         scores, rows = self._index.search(queries, k, params=parameters)
-        scores *= self._sign
+        if not self._larger_is_nearer:
+            np.negative(scores, out=scores)
         scores[rows < 0] = -np.inf
         return scores, rows
 
