@@ -33,6 +33,8 @@ def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """
     from leakcheck import own_home  # not above: pytest wants to load a plugin first
 
+    from weftos.ids import instance_tag
+
     folder = Path(tempfile.mkdtemp(prefix="wh-"))
     own_home(folder)
     monkeypatch.setenv("WEFTOS_HOME", str(folder))
@@ -40,3 +42,5 @@ def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        # Where agents are users of their own, a kernel that was killed leaves their folders here.
+        shutil.rmtree(Path("/var/lib/weftos") / instance_tag(str(folder)), ignore_errors=True)

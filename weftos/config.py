@@ -30,6 +30,7 @@ __all__ = [
     "LimitsSection",
     "LogSection",
     "MemorySection",
+    "SandboxSection",
     "SupervisorSection",
     "explicit",
     "load",
@@ -153,6 +154,25 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     vault_key: Literal["file", "keyring"] = "file"
 
 
+class SandboxSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[sandbox]``: users and control groups of agents, where the kernel may give them. See docs/sandbox.md.
+
+    ``uids``: the first and the last user that agents of a kernel that runs as root may be; an empty list leaves them
+    the kernel's. ``require_own_user`` refuses confined agents that cannot have one. ``scratch_dir`` holds the scratch
+    folders: by default the instance's folder, or ``/var/lib/weftos`` where agents are users of their own.
+
+    ``cgroup``: below which control group (version 2) each agent gets one: a path, or ``own`` for the kernel's; without
+    it the kernel's, if it can be used as it is. ``cpu_weight``, ``cpu_percent`` (of one processor): of each such group.
+    """
+
+    uids: list[Uid] = msgspec.field(default_factory=lambda: [limits.AGENT_UID_FIRST, limits.AGENT_UID_LAST])
+    require_own_user: bool = False
+    scratch_dir: str = ""
+    cgroup: str = ""
+    cpu_weight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = limits.CPU_WEIGHT
+    cpu_percent: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
 class MemorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[memory]``: what makes vectors of texts, in the agents and in `weaver recall`.
 
@@ -161,8 +181,14 @@ class MemorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     see the extra ``embed-local``). ``dimension`` counts for ``hashing`` and ``http``. A space keeps the provider that
     it was begun with; another one is refused there. An agent needs the network for ``http``, and leave to read the key.
     It holds for agents that start after it was changed.
+
+    ``agent_bytes`` is what the spaces of one agent, with those of the agents that it started, may take, ``store_bytes``
+    what all of memory may (0 is unlimited); the service holds about as much in its own memory. Both hold from the next
+    boot on.
     """
 
+    agent_bytes: Natural = limits.ECC_AGENT_BYTES
+    store_bytes: Natural = limits.ECC_STORE_BYTES
     provider: Literal["hashing", "http", "local"] = "hashing"
     dimension: Annotated[int, msgspec.Meta(ge=limits.EMBED_DIMENSION_MIN, le=limits.EMBED_DIMENSION_MAX)] = (
         limits.EMBED_DIMENSION
@@ -189,6 +215,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     artifacts: ArtifactsSection = ArtifactsSection()
     ipc: IpcSection = IpcSection()
     access: AccessSection = AccessSection()
+    sandbox: SandboxSection = SandboxSection()
     memory: MemorySection = MemorySection()
     log: LogSection = LogSection()
 
@@ -215,6 +242,8 @@ _SIZES: Final = {
     ("chain", "segment_bytes"),
     ("chain", "keep_bytes"),
     ("artifacts", "store_bytes"),
+    ("memory", "agent_bytes"),
+    ("memory", "store_bytes"),
 }
 #: Keys whose value is one of a few words.
 _WORDS: Final = {
@@ -363,7 +392,21 @@ def _checked(values: dict[str, Any]) -> Config:
             f"supervisor.backoff_secs is {pauses.backoff_secs:g}, which is more than its cap, "
             f"supervisor.backoff_max_secs, with {pauses.backoff_max_secs:g}",
         )
+    _check_sandbox(config.sandbox)
     return config
+
+
+def _check_sandbox(sandbox: SandboxSection) -> None:
+    uids = sandbox.uids
+    if uids and (len(uids) != 2 or uids[0] >= uids[1]):
+        said = "is the first and the last user for agents, [first, last], or [] for none"
+        raise _MisfitError(("sandbox", "uids"), f"sandbox.uids {said}; it is {uids}")
+    for key in ("scratch_dir", "cgroup"):
+        path = getattr(sandbox, key)
+        absolute = path.startswith("/") and ".." not in path.split("/") and "\0" not in path
+        if path and not absolute and (key, path) != ("cgroup", "own"):
+            also = ' or "own"' if key == "cgroup" else ""
+            raise _MisfitError(("sandbox", key), f"sandbox.{key}: {path!r} is no absolute path{also}")
 
 
 def _check_known(key: tuple[str, ...], struct: type[msgspec.Struct]) -> None:

@@ -70,6 +70,7 @@ __all__ = [
     "KernelAlreadyRunning",
     "KernelNotRunning",
     "LineageRefused",
+    "MemoryQuotaReached",
     "MessageTooLarge",
     "MetadataInvalid",
     "MethodNotFound",
@@ -752,6 +753,12 @@ class EccUnavailable(EccError):
     """The stores of the cognitive layer cannot be used: damaged, without room, or failed before. Log and gate go on."""
 
     code = "ecc.unavailable"
+
+
+class MemoryQuotaReached(EccError):
+    """A memory space, an agent or the whole of memory has no room for more. Nothing was changed."""
+
+    code = "ecc.quota"
 
 
 class GraphNotFound(EccError):

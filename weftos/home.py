@@ -168,6 +168,11 @@ class Home:
         """Folders in which agents may write, one for each, by its pid."""
         return self.run / "scratch"
 
+    @property
+    def next_user(self) -> Path:
+        """Remembers which users agents have not had yet."""
+        return self.root / "next_user"
+
     def agent_log(self, pid: int) -> Path:
         """Where the output of an agent goes."""
         return self.run / "agents" / f"{pid}.log"

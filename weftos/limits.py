@@ -235,6 +235,22 @@ SAMPLE_INTERVAL_S: Final = 1.0
 #: Share of a limit at which a warning is sent, once per crossing.
 LIMIT_WARNING_RATIO: Final = 0.8
 
+#: Users for agents: ids that systemd's list of ranges calls unused, between those of containers and the half that
+#: signed numbers cannot hold.
+AGENT_UID_FIRST: Final = 0x7000_0000
+AGENT_UID_LAST: Final = 0x7FFD_FFFF
+#: How many of them one instance takes: as many as a system of 16-bit users had in all; the range has 4094 such parts.
+AGENT_USERS: Final = 65_536
+#: So many are set aside at a time, on the disk: a boot loses at most as many, and few agents wait for a sync.
+AGENT_USERS_AHEAD: Final = 256
+#: Share of the processor of an agent's control group, as the system's scheduler weighs groups (cgroup v2, cpu.weight).
+CPU_WEIGHT: Final = 100
+#: Period of cpu.max, in microseconds: the system's default.
+CPU_PERIOD_US: Final = 100_000
+
+#: Characters of what is kept of each part of a sandbox: a path of usual length with the reason around it.
+MEASURE_CHARS: Final = 500
+
 # --- what the system refuses to agents --------------------------------------------------------------------------------
 
 #: Kinds of refusals that are told apart in one life of an agent; the agent chooses their names. Each costs one record.
@@ -557,6 +573,18 @@ BUDGET_ARGS_HASH_BYTES: Final = 16
 ECC_JOURNAL_RECORD_BYTES: Final = 64 * 1024 * 1024
 #: Longest time between a change of memory and the record that vouches for it, in seconds: each costs a sync of the log.
 ECC_COMMIT_S: Final = 0.25
+#: Bytes that the spaces of one agent, with those of the agents below it, may take in memory and on the disk each, and
+#: all spaces together; configurable. What is searched is held in the memory of the service.
+ECC_AGENT_BYTES: Final = 1024 * 1024 * 1024
+ECC_STORE_BYTES: Final = 8 * 1024 * 1024 * 1024
+#: Collections that one agent, with those below it, may make.
+ECC_AGENT_SPACES: Final = 64
+#: Bytes that an entry, a node and an edge take beside their texts and vectors: about what their columns do.
+ECC_ENTRY_BYTES: Final = 128
+ECC_NODE_BYTES: Final = 400
+ECC_EDGE_BYTES: Final = 64
+#: How long sizes that were added up are relied on, in seconds; what is written meanwhile is added.
+ECC_SIZES_S: Final = 0.25
 #: Characters of the name of a memory space.
 ECC_SPACE_CHARS: Final = 160
 #: Vectors of one search, entries that it returns for each, and candidates that a graph is searched for.

@@ -345,6 +345,8 @@ def test_every_method_of_the_table_is_asked_by_some_command():
     asked |= {"chain.tail-from"}
     # In ``tests/kernel/test_capability_commands``.
     asked |= {name for name in METHODS if name.startswith(("capability.", "budget."))}
+    # In ``test_cli_ecc``.
+    asked |= {name for name in METHODS if name.startswith("ecc.")}
     # Artifacts have a file of their own; `weaver artifact get` and `list` read the store's folder.
     assert asked == {name for name in METHODS if not name.startswith("artifact.")} - {"ping"}
 

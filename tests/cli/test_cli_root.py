@@ -153,6 +153,12 @@ ARGUMENTS = {
     ("agent", "spawn"): ["echo"],
     ("agent", "send"): ["1", "hello"],
     ("ipc", "publish"): ["t", "hello"],
+    ("recall",): ["why"],
+    ("ecc", "search"): ["why"],
+    ("ecc", "causal"): ["a"],
+    ("ecc", "graph"): ["a", "--dot", "-"],
+    ("ecc", "drop"): ["docs", "--yes"],
+    ("ecc", "export"): ["docs", "-"],
     ("ipc", "subscribe"): ["1", "t"],
     ("ipc", "prove"): ["1-8", "-o", "proof"],
     ("resource", "inspect"): ["/kernel"],
@@ -204,6 +210,8 @@ WITHOUT_KERNEL = {
     ("artifact", "stat"),
     ("artifact", "verify"),
     ("gate", "history"),
+    # It reads its file first; see test_cli_ecc.
+    ("ecc", "import"),
 }
 
 

@@ -68,7 +68,7 @@ def test_every_finding_that_is_not_well_says_what_follows_or_what_to_do(home, mo
 
 def test_what_a_machine_without_landlock_comes_to(home, monkeypatch):
     seen = found(home, "sandbox")
-    wanted = {"files", "system calls", "refused calls", "refused paths", "control groups", "strict agents"}
+    wanted = {"files", "system calls", "refused calls", "refused paths", "users", "control groups", "strict agents"}
     assert wanted == seen.keys()
     monkeypatch.setattr("weftos.sandbox.landlock.abi", lambda: 0)
     seen = found(home, "sandbox")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import await_end
 
 from weftos import chain
 from weftos.errors import RecordPruned
@@ -20,18 +21,6 @@ from weftos.kernel.folding import Fold, boot_records, differences
 from weftos.rpc.client import RpcClient
 
 PROGRAMS = Path(__file__).parent / "programs"
-
-
-def await_end(os_pid: int, timeout_s: float = 15.0) -> bool:
-    """Wait until a process has ended (not: been reaped)."""
-    try:
-        handle = os.pidfd_open(os_pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], timeout_s)[0])
-    finally:
-        os.close(handle)
 
 
 class Driver:

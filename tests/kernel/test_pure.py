@@ -109,6 +109,8 @@ def record(status, **known):
         (signal.SIGKILL, {}, ExitReason.KILLED, "not sent by the kernel"),
         (signal.SIGKILL, {"kill_reason": "stop deadline of 5 s passed"}, ExitReason.TIMEOUT, "deadline"),
         (signal.SIGKILL, {"kill_reason": "limit memory"}, ExitReason.KILLED, "limit memory"),
+        (signal.SIGKILL, {"out_of_memory": True}, ExitReason.KILLED, "out of memory, limit memory_bytes"),
+        (signal.SIGSEGV, {"out_of_memory": True}, ExitReason.CRASH, "SIGSEGV"),
         (signal.SIGTERM, {"stop_requested": "asked"}, ExitReason.STOPPED, "asked"),
         (signal.SIGTERM, {}, ExitReason.KILLED, "SIGTERM"),
     ],

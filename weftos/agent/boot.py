@@ -32,6 +32,8 @@ class AgentBoot:
         message_leaves: whether windows of rings carry a Merkle root over their messages.
         proof_topics: topics whose windows do.
         plan: by what the process is confined.
+        kernel_os_pid: OS process that forked it, with which it ends.
+        group_fd: the door to its control group; -1 for none.
         embedding: what makes vectors of texts.
     """
 
@@ -53,7 +55,9 @@ class AgentBoot:
     service_mailbox_fd: int
     service_bell: str
     service_request_slot: int
+    kernel_os_pid: int
     rights_fd: int = -1
+    group_fd: int = -1
     durable: bool = True
     audit: bool = True
     window_secs: float = limits.WINDOW_SECS

@@ -8,7 +8,6 @@ setrlimit(2), proc(5).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from weftos.governance.capability import ResourceLimits
+from weftos.sandbox.libc import prctl
 
 __all__ = ["apply_limits", "close_descriptors", "die_with_parent", "enter_session", "reset_signals"]
 
@@ -36,8 +36,9 @@ def die_with_parent(parent_os_pid: int, death_signal: signal.Signals) -> bool:
     """
     if sys.platform != "linux":
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
+    try:
+        prctl(_PR_SET_PDEATHSIG, int(death_signal))
+    except OSError:
         return False
     if os.getppid() != parent_os_pid:
         os._exit(0)
@@ -116,7 +117,8 @@ def apply_limits(wanted: ResourceLimits) -> list[str]:
         ("file", resource.RLIMIT_FSIZE, _pair(wanted.file_bytes) if wanted.file_bytes else None),
     ]
     if wanted.processes and os.geteuid() != 0:
-        # Counts per user and does not bind root; the kernel's own sampling counts the session either way.
+        # Counts processes and threads of a user, which is the agent's own where it has one, and does not bind root; the
+        # kernel's own sampling counts the session either way.
         table.append(("processes", resource.RLIMIT_NPROC, _pair(wanted.processes)))
     report = []
     for name, which, pair in table:

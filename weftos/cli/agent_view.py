@@ -40,6 +40,7 @@ def _identity(detail: AgentDetail) -> Panel:
         ("Program", " ".join([detail.program, *detail.args])),
         ("Process", "-" if detail.os_pid is None else str(detail.os_pid)),
         ("Incarnation", f"{detail.incarnation} ({f.count(detail.restarts, 'restart')})"),
+        ("User", "-" if detail.uid < 0 else f"{detail.uid}, group {detail.gid}"),
         ("Parent", "operator" if detail.parent_pid is None else str(detail.parent_pid)),
         ("Children", _list(map(str, detail.children))),
         ("Started", f"{f.stamp(detail.started_at)} ({f.age(detail.uptime_secs)} ago)" if detail.os_pid else "-"),

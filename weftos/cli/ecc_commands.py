@@ -25,10 +25,18 @@ space_option = click.option(
     "--space", default="docs", show_default=True, metavar="NAME", help="The memory space; `ecc collections` lists them."
 )
 
+_direction = click.option(
+    "--direction",
+    type=click.Choice(("causes", "effects", "both")),
+    default="both",
+    show_default=True,
+    help="What leads to the node, what it leads to, or both.",
+)
+
 
 @click.group()
 def ecc() -> None:
-    """The cognitive layer: what agents remember, and what follows from what.
+    """Memory: what agents remember, and what follows from what.
 
     A memory space has a collection of vectors and a causal graph. Agents write into spaces that their
     capabilities name, or into the one of their own (agent/NAME), which no other agent may use.
@@ -114,10 +122,12 @@ def search(question: str, k: int, where: tuple[str, ...], space: str, as_json: b
 @click.option("--find", metavar="TEXT", help="List the nodes whose label holds TEXT.")
 @click.option("--to", "goal", metavar="NODE", help="Show a path to this node.")
 @click.option("--strongest", is_flag=True, help="With --to: the path whose weights have the largest product.")
-@click.option("--direction", type=click.Choice(("causes", "effects", "both")), default="both", show_default=True)
+@_direction
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only along edges of this type. May be repeated.")
 @click.option("--depth", default=2, show_default=True, type=click.IntRange(1, 64), help="How many edges away at most.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES), help="How many at most."
+)
 @space_option
 @json_option
 def causal(node: str | None, find: str | None, goal: str | None, as_json: bool, **options: Any) -> None:
@@ -150,10 +160,12 @@ def causal(node: str | None, find: str | None, goal: str | None, as_json: bool, 
 @click.argument("node")
 @click.option("--dot", type=click.Path(path_type=Path, dir_okay=False), help="Write it for Graphviz; - is the output.")
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a picture; - is the output.")
-@click.option("--direction", type=click.Choice(("causes", "effects", "both")), default="both", show_default=True)
+@_direction
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only along edges of this type. May be repeated.")
 @click.option("--depth", default=1, show_default=True, type=click.IntRange(1, 64), help="How many edges away at most.")
-@click.option("--limit", default=40, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@click.option(
+    "--limit", default=40, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES), help="How many at most."
+)
 @space_option
 def graph(node: str, dot: Path | None, svg: Path | None, **options: Any) -> None:
     """Draw the neighbourhood of NODE in the causal graph.
@@ -176,7 +188,9 @@ def graph(node: str, dot: Path | None, svg: Path | None, **options: Any) -> None
 
 @ecc.command()
 @click.argument("node", required=False, default="")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES))
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, limits.ECC_WALK_NODES), help="How many at most."
+)
 @space_option
 @json_option
 def crossrefs(node: str, limit: int, space: str, as_json: bool) -> None:

@@ -18,11 +18,14 @@ _COLOURS: Final = {
     "Causes": "#c0392b",
     "Enables": "#27774a",
     "Follows": "#7f8c8d",
-    "Correlates": "#2a6fb0",
+    "Correlates": "#16a085",
     "Inhibits": "#8e44ad",
     "Contradicts": "#d35400",
     "TriggeredBy": "#b7950b",
     "EvidenceFor": "#117a8b",
+    "Contains": "#b3bcc5",
+    "Imports": "#6c3fa8",
+    "References": "#2a6fb0",
 }
 _WIDTH: Final = 250
 _HEIGHT: Final = 30
@@ -64,7 +67,8 @@ def svg_text(found: e.CausalView, title: str) -> str:
     places = _places(found)
     columns = 1 + max((column for column, _ in places.values()), default=0)
     rows = 1 + max((row for _, row in places.values()), default=0.0)
-    width = 2 * _MARGIN + columns * _WIDTH + (columns - 1) * _GAP_X
+    # Edges within the last column bulge out to its right.
+    width = 2 * _MARGIN + columns * (_WIDTH + _GAP_X) - _GAP_X // 2
     height = int(2 * _MARGIN + _LEGEND + rows * (_HEIGHT + _GAP_Y))
     kinds = sorted({edge.type for edge in found.edges})
     parts = [

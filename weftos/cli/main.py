@@ -55,7 +55,7 @@ _COMMANDS: Final = {
         "weftos.cli.env_commands:env",
         "Choose how strict the rules are.",
     ),
-    "ecc": ("weftos.cli.ecc_commands:ecc", "What agents remember, and what follows from what."),
+    "ecc": ("weftos.cli.ecc_commands:ecc", "Memory: what agents remember, and what follows from what."),
     "recall": ("weftos.cli.recall_command:recall", "Answer a question with passages from what was read."),
     "custody": ("weftos.cli.custody_commands:custody", "Attest what this instance holds, for others."),
     "ipc": ("weftos.cli.ipc_commands:ipc", "Topics, proofs of messages, and messages that nobody handled."),
@@ -81,6 +81,7 @@ _HINTS: Final = {
     "auth.token": "`weaver auth token list`, run by the operator, shows the tokens that count",
     "ecc.unavailable": "`weaver ecc status` says why; the files are left as they are",
     "ecc.collection_not_found": "`weaver ecc collections` lists the memory spaces",
+    "ecc.quota": "`weaver ecc collections` shows what takes the room",
     "ecc.graph_not_found": "`weaver ecc collections` lists the memory spaces",
     "timeout": "the request may still be carried out: look before you repeat it",
 }

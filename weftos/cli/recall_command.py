@@ -26,8 +26,9 @@ _LINES = 6
 @space_option
 @json_option
 def recall(question: str, k: int, where: tuple[str, ...], full: bool, space: str, as_json: bool) -> None:
-    """Answer QUESTION with passages from what was read: file and lines, score, and the record that proves when it was
-    learned.
+    """Answer a question with passages from what was read.
+
+    Each with its file and lines, its score, and the record of the log that proves when it was learned.
 
     \b
     weaver run memory docs

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from weftos import config
+from weftos.config import SandboxSection
 from weftos.doctor.findings import Finding
+from weftos.errors import WeftError
 from weftos.home import Home
+from weftos.ids import instance_tag
+from weftos.kernel.own_users import machine_obstacle
 from weftos.sandbox import landlock
+from weftos.sandbox.group_choice import look
+from weftos.sandbox.groups import WANTED, ControlGroup
 from weftos.sandbox.offers import offers
 
 __all__ = ["confinement"]
@@ -15,8 +22,9 @@ __all__ = ["confinement"]
 _found = partial(Finding, area="sandbox")
 
 
-def confinement(_home: Home) -> Sequence[Finding]:
-    """Landlock, the filter of system calls, control groups, and what strict agents come to here."""
+def confinement(home: Home) -> Sequence[Finding]:
+    """Landlock, the filter of system calls, users, control groups, and what strict agents come to here."""
+    settings = _settings(home)
     offered = offers()
     findings = [_files(offered.landlock)]
     if offered.seccomp:
@@ -26,12 +34,7 @@ def confinement(_home: Home) -> Sequence[Finding]:
         means = "network, signals and other processes stay open to agents"
         findings.append(_found(name="system calls", state="limited", detail=detail, means=means))
     findings += [_calls_recorded(shown=offered.notices), _paths_recorded(offered.unread)]
-    if offered.cgroup_controllers:
-        detail = f"cgroup v2 with {' '.join(offered.cgroup_controllers)}; it is not used in this version"
-        findings.append(_found(name="control groups", state="ok", detail=detail))
-    else:
-        means = "memory is limited for each process and by sampling, not for an agent as a whole"
-        findings.append(_found(name="control groups", state="absent", detail="cgroup v2 absent", means=means))
+    findings += [_users(settings, instance_tag(str(home.root))), _groups(settings)]
     if offered.landlock and offered.seccomp:
         findings.append(_found(name="strict agents", state="ok", detail="can be started"))
     else:
@@ -41,6 +44,39 @@ def confinement(_home: Home) -> Sequence[Finding]:
             _found(name="strict agents", state="limited", detail="cannot be started", means=means, next_step=step)
         )
     return findings
+
+
+def _settings(home: Home) -> SandboxSection:
+    try:
+        return config.load(home.config).sandbox
+    except WeftError:
+        return SandboxSection()  # the area of the instance says what is wrong with the file
+
+
+def _users(settings: SandboxSection, tag: str) -> Finding:
+    why = machine_obstacle(settings, tag)
+    if not why:
+        return _found(name="users", state="ok", detail="each confined agent can be a user of its own")
+    means = "agents are the kernel's user, without capabilities: Landlock and seccomp alone are between them"
+    if settings.require_own_user:
+        means = "no confined agent is started: `[sandbox] require_own_user` is set"
+    return _found(name="users", state="absent", detail=f"the kernel's: {why}", means=means)
+
+
+def _groups(settings: SandboxSection) -> Finding:
+    choice = look(settings.cgroup)
+    means = "memory is limited for each process and by sampling, not for an agent as a whole"
+    if choice.base is None:
+        return _found(name="control groups", state="absent", detail=choice.why, means=means)
+    base = ControlGroup(choice.base)
+    usable = {*base.offered(), *base.handed()}
+    missing = [name for name in WANTED if name not in usable]
+    detail = f"cgroup v2, {choice.base}"
+    if missing:
+        detail += f" without {' '.join(missing)}"
+        means = means if "memory" in missing else "some limits hold for each process, not for an agent as a whole"
+        return _found(name="control groups", state="limited", detail=detail, means=means)
+    return _found(name="control groups", state="ok", detail=f"{detail} with {' '.join(WANTED)}")
 
 
 def _files(version: int) -> Finding:

@@ -27,9 +27,11 @@ from weftos.kernel.channels import ChannelTable
 from weftos.kernel.deadletters import DeadLetter, DeadLetterReason, DeadLetters
 from weftos.kernel.fork import ChildHandle
 from weftos.kernel.gatekeeper import Gatekeeper
+from weftos.kernel.groups import AgentGroup, AgentGroups
 from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
 from weftos.kernel.listener import Listener
+from weftos.kernel.own_users import OwnUsers
 from weftos.kernel.process import ProcessEntry, ProcessTable
 from weftos.kernel.restart import RestartTracker
 from weftos.kernel.scratch import ScratchFolders
@@ -79,6 +81,8 @@ class Agent:
     broken_rings: int = 0
     #: Tells how much memory the process uses, where the kernel may not ask by itself; -1 for none.
     rollup: int = -1
+    #: Control group of the present incarnation, if it has one.
+    group: AgentGroup | None = None
     #: Answers the calls that its filter refuses, where the kernel is shown them.
     listener: Listener | None = None
     artifacts: ArtifactShare = field(default_factory=ArtifactShare)
@@ -146,7 +150,9 @@ class Core:
         self.settings: SettingsKeeper
         self.refusals: RefusalDesk
         self.unclean_shutdown = False
-        self.scratch = ScratchFolders(home.scratch)
+        self.users = OwnUsers(home, config.sandbox)
+        self.groups = AgentGroups(str(home.root))
+        self.scratch = ScratchFolders(self.users.scratch, apart=self.users.scratch != home.scratch)
         #: The configuration file that was named at the start, if one was.
         self.config_path: str | None = None
 

@@ -72,11 +72,15 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-def _reason_for_signal(number: int, stop: str | None, kill: str | None) -> tuple[ExitReason, str]:
+def _reason_for_signal(
+    number: int, stop: str | None, kill: str | None, *, out_of_memory: bool
+) -> tuple[ExitReason, str]:
     name = _signal_name(number)
     if kill is not None and number == signal.SIGKILL:
         reason = ExitReason.TIMEOUT if "deadline" in kill else ExitReason.KILLED
         return reason, f"killed by the kernel: {kill}"
+    if out_of_memory and number == signal.SIGKILL:
+        return ExitReason.KILLED, "killed by the system: out of memory, limit memory_bytes of its control group"
     if number == signal.SIGXCPU:
         return ExitReason.TIMEOUT, "CPU time limit reached (SIGXCPU)"
     if number in _CRASH_SIGNALS:
@@ -111,6 +115,7 @@ def classify(
     started_at: float,
     ended_at: float,
     incarnation: int,
+    out_of_memory: bool = False,
 ) -> ExitRecord:
     """Turn a wait status into a record.
 
@@ -123,13 +128,14 @@ def classify(
         started_at: when it was forked, seconds since 1970.
         ended_at: when it was reaped, seconds since 1970.
         incarnation: which life of the agent.
+        out_of_memory: whether the system ended processes of it because its control group had no memory left.
     """
     code: int | None = None
     signal_name: str | None = None
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         signal_name = _signal_name(number)
-        reason, message = _reason_for_signal(number, stop_requested, kill_reason)
+        reason, message = _reason_for_signal(number, stop_requested, kill_reason, out_of_memory=out_of_memory)
     else:
         code = os.WEXITSTATUS(status)
         reason, message = _reason_for_code(code, stop_requested, note)

@@ -51,6 +51,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         involuntary_switches: context switches because its time slice was over.
         processes: processes in its session, itself included. 0 unless ``detailed``.
         cgroup: path of its control group.
+        uid: its user; -1 when unknown.
+        gid: its group; -1 when unknown.
         unknown: names of the facts above that could not be read. 0 and empty mean nothing there.
     """
 
@@ -68,6 +70,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     involuntary_switches: int = 0
     processes: int = 0
     cgroup: str = ""
+    uid: int = -1
+    gid: int = -1
     unknown: list[str] = []
 
 
@@ -101,6 +105,7 @@ def _read(process: psutil.Process, *, detailed: bool, rollup: int) -> Observatio
     memory = _fact(process.memory_info)
     times = _fact(process.cpu_times)
     switches = _fact(process.num_ctx_switches)
+    users, groups = _fact(process.uids), _fact(process.gids)
     uss, pss = _shares(process, rollup) if detailed else (0, 0)
     files = _fact(process.open_files) if detailed else ()
     seen = {"uss_bytes": uss, "pss_bytes": pss, "open_files": files}
@@ -119,6 +124,8 @@ def _read(process: psutil.Process, *, detailed: bool, rollup: int) -> Observatio
         involuntary_switches=switches.involuntary if switches else 0,
         processes=len(session_processes(process.pid)) if detailed else 0,
         cgroup=cgroup_of(process.pid),
+        uid=users.real if users else -1,
+        gid=groups.real if groups else -1,
         unknown=[name for name, value in seen.items() if value is None],
     )
 

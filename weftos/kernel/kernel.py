@@ -52,6 +52,7 @@ from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
+from weftos.service.ecc_quota import Room
 from weftos.shm import RingInspector, sweep
 
 __all__ = ["Kernel"]
@@ -141,7 +142,7 @@ class Kernel:
         self._lock.acquire()
         self._undo.append(("the instance lock", self._lock.release))
         self._say(f"PID 0 (kernel) is OS process {os.getpid()}, instance {core.home.root}")
-        for line in leftovers.clean(core.home, core.prefix):
+        for line in leftovers.clean(core.home, core.prefix, core.users.ids):
             core.emit(log, LogLevel.WARN, line)
         soft, hard = getrlimit(RLIMIT_NOFILE)
         if soft < hard:
@@ -150,6 +151,9 @@ class Kernel:
 
     async def _boot_config(self) -> None:
         config = self.core.config.kernel
+        self._undo.append(("the control groups", self.core.groups.end))
+        for line in self.core.groups.begin(self.core.config.sandbox):
+            self.core.emit(log, LogLevel.WARN, line)
         self._say(f"Max processes: {config.max_processes or 'unlimited'}")
         self._say(f"Health check interval: {config.health_check_interval_secs:g}s")
 
@@ -172,8 +176,11 @@ class Kernel:
             "cedar_policies": str(core.home.cedar_policies),
             "vault": vault_settings(core),
             "ecc_dir": str(core.home.ecc),
+            "ecc_room": Room(core.config.memory.agent_bytes, core.config.memory.store_bytes),
         }
-        core.service = ServiceHost(core.home, core.boot_id, core.prefix, settings, self._client_report)
+        core.service = ServiceHost(
+            core.home, core.boot_id, core.prefix, settings, self._client_report, core.users.group
+        )
         self._undo.append(("the service process", self._end_service))
         head = await core.service.start(self._log_fd, time.time())
         self.registry.add_system(_ChainService(core))
@@ -225,6 +232,7 @@ class Kernel:
         self.core.refusals.open()
         self._undo.append(("the reader of refusals", self.core.refusals.close))
         left = confinement.begin(self.core)
+        self._undo.append(("the scratch folders", self.core.scratch.end))
         self._say("Supervisor ready" + (f"; {left} scratch folders of an earlier boot are removed" if left else ""))
 
     async def _boot_network(self) -> None:
@@ -240,7 +248,7 @@ class Kernel:
             views,
             self.request_shutdown,
             self._replace_service,
-            leftovers.enforcement(),
+            leftovers.enforcement(core.users.why, core.groups),
         )
         own = CapabilityHandlers(core, self.capabilities).table() | {"ipc.prove": self.proofs.find}
         table = handlers.table() | own | access
@@ -306,6 +314,7 @@ class Kernel:
         while True:
             await asyncio.sleep(limits.SAMPLE_INTERVAL_S)
             self.sampler.tick()
+            self.core.groups.tick()
             self.grants.sweep()
             self._end_strays()
 

@@ -11,6 +11,7 @@ from typing import Final
 from weftos.errors import ConfigError
 from weftos.home import Home
 from weftos.ids import instance_tag
+from weftos.kernel.groups import AgentGroups
 from weftos.sandbox import landlock
 from weftos.sandbox.offers import offers
 from weftos.shm import fence, sweep
@@ -21,12 +22,13 @@ __all__ = ["INSTANCE_VARIABLE", "clean", "enforcement", "process_name"]
 INSTANCE_VARIABLE: Final = "WEFTOS_INSTANCE"
 
 
-def clean(home: Home, prefix: str) -> list[str]:
+def clean(home: Home, prefix: str, uids: range = range(0)) -> list[str]:
     """Remove stale semaphores and kill orphaned processes of this instance. The instance lock must be held.
 
     Args:
         home: the instance.
         prefix: prefix of its semaphore names.
+        uids: users that its agents may be.
 
     Returns:
         One sentence for each thing that was found.
@@ -38,7 +40,7 @@ def clean(home: Home, prefix: str) -> list[str]:
     names = sweep(prefix)
     if names:
         found.append(f"{len(names)} semaphores of an earlier boot were removed")
-    for os_pid in orphans(home):
+    for os_pid in orphans(home, uids):
         try:
             os.kill(os_pid, signal.SIGKILL)
             found.append(f"OS process {os_pid} of an earlier boot was killed")
@@ -53,9 +55,13 @@ def clean(home: Home, prefix: str) -> list[str]:
     return found
 
 
-def orphans(home: Home) -> list[int]:
+def orphans(home: Home, uids: range = range(0)) -> list[int]:
     """OS pids of processes that carry this instance's mark in their environment and are not this process or its
     parents.
+
+    Args:
+        home: the instance.
+        uids: users that its agents may be.
     """
     mark = f"{INSTANCE_VARIABLE}={home.root}".encode()
     name = process_name(instance_tag(str(home.root))).encode()
@@ -65,7 +71,7 @@ def orphans(home: Home) -> list[int]:
         if not entry.name.isdecimal() or int(entry.name) in spared:
             continue
         try:
-            if _is_marked(entry, mark, name):
+            if _is_marked(entry, mark, name, uids):
                 found.append(int(entry.name))
         except OSError:
             # It ended, or it belongs to somebody else.
@@ -73,7 +79,7 @@ def orphans(home: Home) -> list[int]:
     return found
 
 
-def _is_marked(process: Path, mark: bytes, name: bytes) -> bool:
+def _is_marked(process: Path, mark: bytes, name: bytes, uids: range) -> bool:
     """Whether a process has the mark, or, if its memory is closed to us, the name that only a confined agent has.
 
     Raises:
@@ -83,7 +89,10 @@ def _is_marked(process: Path, mark: bytes, name: bytes) -> bool:
         return mark in (process / "environ").read_bytes().split(b"\0")
     except PermissionError:
         # What a confined process forked (not: executed) is closed as it is, has its name, and cannot change it.
-        return (process / "comm").read_bytes().strip() == name and _owner(process) == os.geteuid()
+        if (process / "comm").read_bytes().strip() != name:
+            return False
+        owner = _owner(process)
+        return owner == os.geteuid() or owner in uids
 
 
 def _owner(process: Path) -> int:
@@ -116,19 +125,29 @@ def _lineage() -> set[int]:
     return lineage
 
 
-def enforcement() -> tuple[list[str], list[str]]:
-    """Tell which limits this machine enforces on agents, and in one sentence each what it does not."""
+def enforcement(no_users: str, groups: AgentGroups) -> tuple[list[str], list[str]]:
+    """Tell which limits this machine enforces on agents, and in one sentence each what it does not.
+
+    Args:
+        no_users: why agents have no users of their own; empty if they do.
+        groups: their control groups.
+    """
+    whole = "cgroup v2, " if "memory" in groups.controllers else ""
     enforced = [
-        "memory: rlimit and sampling",
+        f"memory: {whole}rlimit and sampling",
         "cpu: rlimit",
         "descriptors: rlimit",
         "files: rlimit",
         "messages: sampling",
     ]
-    enforced.append("processes: sampling" if os.geteuid() == 0 else "processes: rlimit and sampling")
+    many = "cgroup v2, " if "pids" in groups.controllers else ""
+    many += "sampling" if os.geteuid() == 0 and no_users else "rlimit and sampling"
+    enforced.append(f"processes: {many}")
     lacking = []
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        lacking.append("cgroup v2 is absent: memory is limited per process, not per agent")
+    if "memory" not in groups.controllers:
+        lacking.append(f"memory is limited per process, not per agent: {groups.why}")
+    if no_users and os.geteuid() == 0:
+        lacking.append(f"agents are not users of their own: {no_users}")
     if sys.platform != "linux":
         lacking.append("agents do not end with a killed kernel: only Linux has parent-death signals")
     offered = offers()

@@ -47,11 +47,12 @@ class AgentLines:
         pid: its kernel pid.
         bell_name: name for its doorbell; must not exist.
         ring_ids: four fresh ring ids: to agent, from agent, request, reply.
+        group: of the agents that have a user of their own, so that they can ring; ``None`` if none has.
     """
 
-    def __init__(self, pid: int, bell_name: str, ring_ids: tuple[int, int, int, int]) -> None:
+    def __init__(self, pid: int, bell_name: str, ring_ids: tuple[int, int, int, int], group: int | None = None) -> None:
         self.bell_name = bell_name
-        bell = Doorbell.create(bell_name)
+        bell = Doorbell.create(bell_name, group=group)
         # Opened anew for each post: a mapping kept here would be inherited by every agent forked later.
         bell.close()
         self.mailbox = private_to_kernel(create_mailbox(owner_pid=pid))

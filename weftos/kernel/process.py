@@ -23,6 +23,7 @@ from weftos.governance.rights import Rights
 from weftos.kernel.exits import ExitRecord
 from weftos.sandbox.measure import Measure
 from weftos.sandbox.refusals import Tally
+from weftos.sandbox.users import OwnUser
 from weftos.service.keyed import scope_of
 
 __all__ = ["ProcessEntry", "ProcessState", "ProcessTable"]
@@ -82,6 +83,9 @@ class ProcessEntry:
     isolation: list[str] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     cpu_before: float = 0.0
+    #: Whom it is while its scratch folder exists, and why not somebody of its own; both empty before its first fork.
+    user: OwnUser | None = None
+    why_no_user: str = ""
 
     # written by the desk of refusals; of the present incarnation, or the last
     tally: Tally = field(default_factory=Tally)

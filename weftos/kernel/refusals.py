@@ -106,13 +106,13 @@ class RefusalDesk:
             _measure("refused paths", self.audit.closed, "partial"),
         ]
 
-    def end(self, agent: Agent, os_pid: int) -> None:
+    def end(self, agent: Agent, os_pid: int | None) -> None:
         """An incarnation has ended; what it was refused since the last sum goes on the log."""
         self._sum(agent.entry)
         if agent.listener is not None:
             agent.listener.close()
             agent.listener = None
-        if self.audit.open:
+        if self.audit.open and os_pid is not None:
             self._ended[os_pid] = agent.entry
             while len(self._ended) > limits.AUDIT_WAITING_MAX:
                 self._ended.popitem(last=False)

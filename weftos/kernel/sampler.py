@@ -22,6 +22,7 @@ from weftos.kernel.inspect import descriptor_count
 from weftos.kernel.scratch_meter import ScratchMeter
 from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
+from weftos.sandbox.groups import GroupUsage
 from weftos.shm import RingInspector, Segment
 
 __all__ = ["Sampler", "session_sizes"]
@@ -89,6 +90,7 @@ class Sampler:
     def usage(self, agent: Agent) -> dict[str, float]:
         """What an agent uses now, under the names of its limits."""
         os_pid = agent.entry.os_pid
+        seen = agent.group.usage() if agent.group is not None else GroupUsage()
         kept: dict[str, float] = {
             "artifact_bytes": agent.artifacts.used,
             "scratch_bytes": self._scratch.used(agent.pid),
@@ -96,10 +98,10 @@ class Sampler:
         if os_pid is None:
             return dict.fromkeys(("memory_bytes", "cpu_seconds", "descriptors", "processes", "messages"), 0) | kept
         return kept | {
-            "memory_bytes": resident_bytes(os_pid),
-            "cpu_seconds": cpu_seconds(os_pid),
+            "memory_bytes": resident_bytes(os_pid) if seen.memory_bytes is None else seen.memory_bytes,
+            "cpu_seconds": cpu_seconds(os_pid) if seen.cpu_seconds is None else seen.cpu_seconds,
             "descriptors": descriptor_count(os_pid),
-            "processes": self._sessions.get(os_pid, 1),
+            "processes": self._sessions.get(os_pid, 1) if seen.tasks is None else seen.tasks,
             "messages": self.messages_sent(agent),
         }
 
@@ -128,10 +130,12 @@ class Sampler:
         wanted = agent.entry.spec.limits
         os_pid = agent.entry.os_pid
         assert os_pid is not None
+        group = agent.group.usage() if agent.group is not None else GroupUsage()
+        # The main process holds memory that was charged to whoever touched it first; the group holds its children's.
         used: dict[str, float] = {
-            "memory_bytes": resident_bytes(os_pid) if wanted.memory_bytes else 0,
-            "processes": self._sessions.get(os_pid, 1),
-            "cpu_seconds": cpu_seconds(os_pid) if wanted.cpu_seconds else 0,
+            "memory_bytes": max(resident_bytes(os_pid), group.memory_bytes or 0) if wanted.memory_bytes else 0,
+            "processes": max(self._sessions.get(os_pid, 1), group.tasks or 0),
+            "cpu_seconds": max(cpu_seconds(os_pid), group.cpu_seconds or 0) if wanted.cpu_seconds else 0,
             "messages": self.messages_sent(agent) if wanted.messages else 0,
             "scratch_bytes": self._scratch.used(agent.pid),
         }

@@ -12,8 +12,12 @@ import logging
 import os
 import secrets
 import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from weftos.sandbox.users import OwnUser
 
 __all__ = ["ScratchFolders"]
 
@@ -27,10 +31,13 @@ class ScratchFolders:
 
     Args:
         root: folder that holds them all; this kernel's alone.
+        apart: whether it is not in the instance's folder but in one that other users may pass through, so that agents
+            with users of their own reach theirs. The folder above it is the instance's then, too.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, apart: bool = False) -> None:
         self._root = root
+        self._apart = apart
         self._leaving = root.with_name(f"{root.name}.leaving")
 
     def path(self, pid: int) -> str:
@@ -41,24 +48,58 @@ class ScratchFolders:
         """Remove what an earlier boot left; returns how many folders there were.
 
         Raises:
-            OSError: it cannot be moved away, or the folder for the new ones not be made.
+            OSError: it cannot be moved away, or the folder for the new ones not be made, or is another user's.
         """
+        if self._apart:
+            self._keep_apart()
         left = len(os.listdir(self._root)) if self._root.is_dir() else 0
         if left:
             self._move_away(self._root)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._apart:
+            self._root.chmod(0o711)
         if self._leaving.is_dir():
             self._take_apart(self._leaving)
         return left
 
-    def make(self, pid: int) -> str:
-        """Make the folder of an agent, unless an earlier incarnation has it already; returns its path.
+    def _keep_apart(self) -> None:
+        """Make the instance's folder where others may pass, or see that it is ours.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it is not, or cannot be made.
+        """
+        folder = self._root.parent
+        if not folder.parent.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.parent.chmod(0o711)  # whatever mode new folders have otherwise
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o711)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(f"{folder} is not this user's alone to write to")
+        folder.chmod(0o711)
+
+    def end(self) -> None:
+        """Remove what is left of a place apart, if it is empty; the next boot takes the rest."""
+        if self._apart:
+            for folder in (self._root, self._leaving, self._root.parent):
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def make(self, pid: int, user: OwnUser | None = None) -> str:
+        """Make the folder of an agent, unless an earlier incarnation has it already; returns its path.
+
+        Args:
+            pid: of the agent.
+            user: whose it is to be, if not the kernel's.
+
+        Raises:
+            OSError: it cannot be made, or not given away.
         """
         path = self.path(pid)
         os.makedirs(path, mode=0o700, exist_ok=True)
+        if user is not None and os.stat(path).st_uid != user.uid:
+            os.chown(path, user.uid, user.gid)
         return path
 
     def remove(self, pid: int) -> None:

@@ -75,6 +75,7 @@ class ServiceHost:
         prefix: prefix of all semaphore names of this instance, for the last one to sweep.
         settings: passed through to the process (segment size, default durability).
         on_report: called when the service detaches an agent's ring.
+        group: of the agents that have a user of their own, so that they can ring; ``None`` if none has.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ServiceHost:
         prefix: str,
         settings: dict[str, Any],
         on_report: Callable[[p.ClientReport], None],
+        group: int | None = None,
     ) -> None:
         self._home = home
         self._boot_id = boot_id
@@ -91,7 +93,7 @@ class ServiceHost:
         self._settings = settings
         self._on_report = on_report
         self.segment = create_mailbox(owner_pid=0)
-        self.bell = Doorbell.create(f"{prefix}service-{os.urandom(8).hex()}")
+        self.bell = Doorbell.create(f"{prefix}service-{os.urandom(8).hex()}", group=group)
         self._notify = MailboxPeer(self.segment, self.bell).notifier(_CONTROL_SLOT)
         self._link: FrameLink[p.FromService] | None = None
         self.child: ChildHandle | None = None

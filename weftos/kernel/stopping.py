@@ -95,6 +95,8 @@ class Stops:
         agent.entry.kill_reason = why
         log.warning("agent %d (%s) is killed: %s", agent.pid, agent.entry.spec.name, why)
         agent.child.signal_group(signal.SIGKILL)
+        if agent.group is not None:
+            agent.group.kill()
 
     # --- suspend, resume ----------------------------------------------------------------------------------------------
 

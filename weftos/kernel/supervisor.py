@@ -19,24 +19,23 @@ from typing import Any
 import msgspec
 
 from weftos.agent import frames as f
-from weftos.agent.boot import AgentBoot
 from weftos.agent.main import CONFINE_EXIT, run_agent
 from weftos.errors import SandboxFailed, SpawnFailed, WeftError
-from weftos.ipc.frames import FrameChannel, socket_pair
+from weftos.ipc.frames import FrameChannel, close_all, socket_pair
 from weftos.ipc.payloads import KernelSignal
 from weftos.kernel import confinement, inherit
+from weftos.kernel.agent_boot import boot_of
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.exits import classify
 from weftos.kernel.fork import fork_child
 from weftos.kernel.introduce import introduce
-from weftos.kernel.lines import KERNEL_SLOT, SERVICE_SLOT, AgentLines
+from weftos.kernel.lines import AgentLines
 from weftos.kernel.link import FrameLink
 from weftos.kernel.process import ProcessEntry, ProcessState
 from weftos.kernel.restart import RestartTracker, wants_restart
 from weftos.kernel.state import KernelState, LogLevel
 from weftos.kernel.stopping import Stops
 from weftos.service import protocol as p
-from weftos.service.memory_settings import embedding_settings
 
 __all__ = ["Supervisor"]
 
@@ -119,7 +118,7 @@ class Supervisor:
     def _make_lines(self, pid: int) -> AgentLines:
         core = self._core
         ids = (core.next_ring_id(), core.next_ring_id(), core.next_ring_id(), core.next_ring_id())
-        return AgentLines(pid, core.fresh_bell_name(), ids)
+        return AgentLines(pid, core.fresh_bell_name(), ids, core.users.group)
 
     def _enter(self, entry: ProcessEntry, lines: AgentLines) -> Agent:
         core = self._core
@@ -140,37 +139,15 @@ class Supervisor:
         agent.ready = asyncio.get_running_loop().create_future()
         agent.gone = asyncio.get_running_loop().create_future()
         agent.ready.add_done_callback(_retrieved)
+        plan = confinement.plan(core, agent)
         ours, theirs = socket_pair()
-        boot = AgentBoot(
-            pid=entry.pid,
-            incarnation=entry.incarnation,
-            spec=entry.spec,
-            plan=confinement.plan(core, agent),
-            control=theirs,
-            mailbox_fd=lines.mailbox.fd,
-            bell_name=lines.bell_name,
-            to_agent_fd=lines.to_agent.fd,
-            from_agent_fd=lines.from_agent.fd,
-            to_agent_ring=lines.to_agent_id,
-            from_agent_ring=lines.from_agent_id,
-            kernel_slot=KERNEL_SLOT,
-            request_fd=lines.request_fd,
-            reply_fd=lines.reply_fd,
-            service_slot=SERVICE_SLOT,
-            service_mailbox_fd=core.service.segment.fd,
-            service_bell=core.service.bell.name,
-            service_request_slot=agent.service_slot,
-            rights_fd=lines.page.fd if lines.page is not None else -1,
-            durable=core.config.chain.durability == "durable",
-            window_secs=core.config.ipc.window_secs,
-            message_leaves=core.config.ipc.windows == "messages",
-            proof_topics=tuple(core.config.ipc.proof_topics),
-            embedding=embedding_settings(core.config.memory),
-        )
+        door: list[int] = []
         Path(agent.log_path).parent.mkdir(mode=0o700, exist_ok=True)
         log_fd = os.open(agent.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            keep = [theirs.fileno(), core.service.segment.fd, *lines.inherited()]
+            door += confinement.door(agent)
+            boot = boot_of(core, agent, plan, theirs, door)
+            keep = [theirs.fileno(), core.service.segment.fd, *lines.inherited(), *door]
             agent.child = fork_child(lambda: run_agent(boot), keep=keep, log_fd=log_fd)
         except BaseException:
             ours.close()
@@ -178,6 +155,7 @@ class Supervisor:
         finally:
             os.close(log_fd)
             theirs.close()
+            close_all(door)
         entry.os_pid = agent.child.os_pid
         log.info(
             "agent %d (%s) forked: OS process %d, incarnation %d, program %s, parent %d",
@@ -257,6 +235,7 @@ class Supervisor:
 
     def _revive(self, pid: int) -> Agent:
         entry = self._core.table.revive(pid, time.time())
+        confinement.revived(self._core, entry)
         entry.quarantined = False
         if entry.spec.parent and self._core.table.live(entry.spec.parent) is None:
             entry.spec = msgspec.structs.replace(entry.spec, parent=0)
@@ -306,6 +285,7 @@ class Supervisor:
             started_at=entry.started_at,
             ended_at=time.time(),
             incarnation=entry.incarnation,
+            out_of_memory=agent.group is not None and agent.group.out_of_memory(),
         )
         entry.cpu_before += record.cpu_user_secs + record.cpu_system_secs
         entry.last_exit = record
@@ -396,6 +376,7 @@ class Supervisor:
         core.service.detach(entry.pid)
         agent.lines.close()
         core.scratch.remove(entry.pid)
+        confinement.close(core, agent)
         core.table.retire(entry.pid)
 
 

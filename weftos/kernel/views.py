@@ -86,6 +86,7 @@ class Views:
         if seen is not None:
             names = ("uss_bytes", "pss_bytes", "threads", "open_files", "descriptors", "processes", "cgroup", "unknown")
             facts = {name: getattr(seen, name) for name in names}
+            facts |= {"uid": seen.uid, "gid": seen.gid}
             facts["voluntary_switches"] = seen.voluntary_switches
             facts["involuntary_switches"] = seen.involuntary_switches
         wanted: dict[str, int] = msgspec.to_builtins(entry.spec.limits)

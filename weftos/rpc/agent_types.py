@@ -271,6 +271,8 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
         voluntary_switches: context switches because it waited.
         involuntary_switches: context switches because its time was up.
         cgroup: control group of the process, empty when unknown.
+        uid: user that the process is, as the system says; -1 when it has none.
+        gid: its group, likewise.
         started_at: start of this incarnation.
         limits: limits by name; 0 is unlimited.
         usage: measured use, under the names of ``limits``.
@@ -315,6 +317,8 @@ class AgentDetail(msgspec.Struct, frozen=True, kw_only=True):
     voluntary_switches: int = 0
     involuntary_switches: int = 0
     cgroup: str = ""
+    uid: int = -1
+    gid: int = -1
     uptime_secs: float = 0.0
     started_at: float = 0.0
     limits: dict[str, int] = {}

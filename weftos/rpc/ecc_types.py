@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from weftos import limits
-from weftos.ecc.embedding.provider import EmbeddingIdentity
-from weftos.ecc.vectors.filters import Filter, Value
+from weftos.ecc.embedding.identity import EmbeddingIdentity
+from weftos.ecc.vectors.conditions import Filter, Value
 
 __all__ = [
     "CalibrationView",

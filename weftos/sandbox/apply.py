@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from weftos.errors import WeftError
 from weftos.sandbox import landlock, privileges, seccomp
@@ -80,7 +81,8 @@ def confine(plan: Plan, *, abi: int | None = None, hand_over: Callable[[int], No
     version = landlock.abi() if abi is None else abi
     if plan.name:
         privileges.rename(plan.name)
-    for name, step in (("privileges", privileges.drop_capabilities), ("closed memory", privileges.close_memory)):
+    drop = partial(privileges.drop_capabilities, bounding=plan.user is None)
+    for name, step in (("privileges", drop), ("closed memory", privileges.close_memory)):
         try:
             step()
         except OSError as error:

@@ -13,9 +13,8 @@ import msgspec
 from weftos.sandbox import landlock, seccomp
 from weftos.sandbox.audit_state import why_not
 
-__all__ = ["Offers", "controllers", "offers"]
+__all__ = ["Offers", "offers"]
 
-_CONTROLLERS: Final = Path("/sys/fs/cgroup/cgroup.controllers")
 _USER_NAMESPACES: Final = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -29,7 +28,6 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
         seccomp: whether system calls can be filtered.
         notices: whether refused calls can be shown to the kernel.
         unread: why what Landlock refuses cannot be read from the system's audit; empty if it can.
-        cgroup_controllers: controllers of cgroup v2 that the kernel could use for agents; empty without it.
         user_namespaces: whether an unprivileged process may make one.
         root: whether this process is root.
     """
@@ -40,7 +38,6 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
     seccomp: bool
     notices: bool
     unread: str
-    cgroup_controllers: list[str]
     user_namespaces: bool
     root: bool
 
@@ -54,18 +51,9 @@ def offers() -> Offers:
         seccomp=seccomp.offered(),
         notices=seccomp.notifies(),
         unread=why_not(),
-        cgroup_controllers=controllers(),
         user_namespaces=_number(_USER_NAMESPACES) > 0,
         root=sys.platform == "linux" and os.geteuid() == 0,
     )
-
-
-def controllers() -> list[str]:
-    """Return the controllers of cgroup v2 at its root; empty without it."""
-    try:
-        return _CONTROLLERS.read_text(encoding="ascii").split()
-    except OSError:
-        return []
 
 
 def _number(path: Path) -> int:

@@ -23,7 +23,17 @@ from weftos.sandbox.libc import syscall
 from weftos.sandbox.plan import Plan
 from weftos.sandbox.syscalls import number_of
 
-__all__ = ["PathRule", "beneath", "closed_to", "common_rules", "may_read", "opened", "rules_for"]
+__all__ = [
+    "PathRule",
+    "beneath",
+    "closed_to",
+    "common_rules",
+    "interpreter_paths",
+    "may_read",
+    "opened",
+    "program_paths",
+    "rules_for",
+]
 
 #: Of the system: libraries and programs, and the settings that they read. Nothing that names users' secrets.
 _SYSTEM: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt")
@@ -98,7 +108,7 @@ def rules_for(plan: Plan) -> list[PathRule]:
     places = plan.places
     closed = closed_to(plan)
     rules = list(common_rules(closed))
-    for path in _program(places.program):
+    for path in program_paths(places.program):
         if beneath(os.path.realpath(path), os.path.realpath(places.home)):
             # Whoever keeps programs in the instance's folder may; what the kernel keeps there is no program.
             if any(beneath(os.path.realpath(path), os.path.realpath(one)) for one in places.inner):
@@ -149,14 +159,14 @@ def common_rules(closed: tuple[str, ...]) -> tuple[PathRule, ...]:
     rules += [PathRule(path, landlock.READ_FILE | landlock.READ_DIR) for path in _ABOUT_THE_MACHINE]
     rules.append(PathRule(_SEMAPHORES, landlock.SEMAPHORES))
     settings = (f"/etc/{name}" for name in _SETTINGS)
-    for path in (*_SYSTEM, *settings, *_interpreter()):
+    for path in (*_SYSTEM, *settings, *interpreter_paths()):
         if os.path.exists(path):
             rules += [PathRule(one, landlock.READ) for one in _around(path, closed)]
     return tuple(rules)
 
 
-def _interpreter() -> list[str]:
-    """Where Python and the installed packages are: what the agent may import."""
+def interpreter_paths() -> list[str]:
+    """Return where Python and the installed packages are: what the agent may import."""
     paths = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, os.path.realpath(sys.executable)}
     paths |= {path for path in sysconfig.get_paths().values() if os.path.isdir(path)}
     # A folder on the path that is the root, or the working directory, was meant for whoever started the kernel.
@@ -172,8 +182,12 @@ def _interpreter() -> list[str]:
     return shortest
 
 
-def _program(path: str | None) -> Iterator[str]:
-    """The file of the program, and the modules beside it: files and packages of Python, nothing else of its folder."""
+def program_paths(path: str | None) -> Iterator[str]:
+    """Yield the program's file and the modules beside it: files and packages of Python, nothing else of its folder.
+
+    Raises:
+        SandboxFailed: the folder cannot be listed.
+    """
     if path is None:
         return
     yield path

@@ -3,6 +3,7 @@
 | | trusted | standard | strict |
 |---|---|---|---|
 | set-user-id programs, core files | refused | refused | refused |
+| user | the kernel's | its own, where the kernel may give it one and it can read what it needs | the same |
 | files | all | its program, the interpreter, system libraries, what it was given; its scratch folder | the same |
 | network | the user's | refused, but with ``can_network`` and ``sandbox.network`` | the same |
 | programs of the system | yes | with ``can_exec_tools`` | refused |
@@ -12,12 +13,12 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from weftos.governance.capability import AgentCapabilities, ResourceLimits
 from weftos.governance.permissions import Profile
+from weftos.sandbox.privileges import may_look_into_others
+from weftos.sandbox.users import OwnUser
 
 __all__ = ["Places", "Plan", "plan_for"]
 
@@ -55,6 +56,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         fork: whether it may have processes of its own.
         name: short name of the process.
         hand_over: whether the kernel needs a descriptor to see how much memory it uses.
+        user: whom it becomes; ``None`` leaves it the kernel's user.
+        why_not: why it has no user of its own.
+        group: name of its control group; empty for none.
+        group_limits: files of the limits that are in force for the group.
+        group_why: why it has none, or what it lacks.
         audited: whether the kernel reads what the system's audit says of refused paths; it is then to say it of
             programs that the agent executes as well.
     """
@@ -68,6 +74,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fork: bool = True
     name: str = ""
     hand_over: bool = False
+    user: OwnUser | None = None
+    why_not: str = ""
+    group: str = ""
+    group_limits: tuple[str, ...] = ()
+    group_why: str = ""
     audited: bool = False
 
     @property
@@ -103,6 +114,6 @@ def plan_for(
         execute=capabilities.can_exec_tools and sandbox.profile != "strict",
         fork=amounts.processes != 1,
         name=name,
-        hand_over=os.geteuid() != 0,
+        hand_over=not may_look_into_others(),
         audited=audited,
     )

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from weftos.sandbox import privileges, seccomp
+from weftos.sandbox import identity, privileges, seccomp
+from weftos.sandbox.groups import own_path
 from weftos.sandbox.libc import syscall
 from weftos.sandbox.measure import Measure, MeasureState
-from weftos.sandbox.offers import controllers
 from weftos.sandbox.plan import Plan
 from weftos.sandbox.syscalls import number_of
 
@@ -35,6 +35,7 @@ def probe(plan: Plan, failed: Mapping[str, str], limits_in_force: list[str]) -> 
         What was found, part by part.
     """
     parts: tuple[tuple[str, Callable[[Plan], tuple[MeasureState, str]]], ...] = (
+        ("user", _user),
         ("privileges", _privileges),
         ("closed memory", _memory),
         ("files", _files),
@@ -50,8 +51,11 @@ def probe(plan: Plan, failed: Mapping[str, str], limits_in_force: list[str]) -> 
             continue
         state, detail = look(plan)
         why = failed.get(name, "")
+        if why and state == "enforced":
+            # An agent that is a user of its own is refused by its user what was tried, and not all else for that.
+            state = "partial"
         found.append(Measure(name, state, f"{detail}; {why}" if why else detail))
-    return [*found, *_limits(limits_in_force), _scratch(plan)]
+    return [*found, *_limits(plan, limits_in_force), _scratch(plan)]
 
 
 def lacking(plan: Plan, measures: list[Measure]) -> list[str]:
@@ -70,6 +74,17 @@ def _refused(attempt: Callable[[], object], *codes: int) -> bool:
     except OSError as error:
         return error.errno in codes
     return False
+
+
+def _user(plan: Plan) -> tuple[MeasureState, str]:
+    if plan.user is None:
+        return "absent", f"the kernel's ({os.geteuid()}): {plan.why_not or 'no other was given'}"
+    named = f"user {os.geteuid()}, group {os.getegid()}"
+    if not identity.is_now(plan.user):
+        return "partial", f"{named}, and not all of it was changed"
+    if identity.may_go_back():
+        return "partial", f"{named}, and it can become another"
+    return "enforced", f"{named}, no other groups, no way back"
 
 
 def _privileges(_plan: Plan) -> tuple[MeasureState, str]:
@@ -94,7 +109,8 @@ def _files(plan: Plan) -> tuple[MeasureState, str]:
         os.rmdir(os.path.join(home, ".probe"))
     if seen or made:
         return "absent", f"the kernel's folder {'can be written to' if made else 'can be read'}"
-    return "enforced", f"Landlock; {len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
+    given = f"{len(plan.readable)} paths to read and {len(plan.writable)} to write were given"
+    return "enforced", f"the kernel's folder is closed; {given}"
 
 
 def _calls(_plan: Plan) -> tuple[MeasureState, str]:
@@ -108,16 +124,17 @@ def _calls(_plan: Plan) -> tuple[MeasureState, str]:
 def _network(plan: Plan) -> tuple[MeasureState, str]:
     if plan.network:
         return "open", "given by can_network and sandbox.network"
+    # Each one waits for the kernel's answer, and the filter refuses the call as a whole: one socket of the network and
+    # one of files tell of all.
     closed = all(
-        _refused(partial(_open_socket, family, kind), errno.EPERM, errno.EACCES)
-        for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        _refused(partial(_open_socket, family), errno.EPERM, errno.EACCES)
+        for family in (socket.AF_INET, socket.AF_UNIX)
     )
     return ("enforced", "no sockets") if closed else ("absent", "sockets can be made")
 
 
-def _open_socket(family: int, kind: int) -> None:
-    socket.socket(family, kind).close()
+def _open_socket(family: int) -> None:
+    socket.socket(family, socket.SOCK_STREAM).close()
 
 
 def _programs(plan: Plan) -> tuple[MeasureState, str]:
@@ -134,18 +151,46 @@ def _signals(_plan: Plan) -> tuple[MeasureState, str]:
     return ("enforced", "to what it started alone") if closed else ("absent", "others of this user can be signalled")
 
 
-def _limits(in_force: list[str]) -> list[Measure]:
-    groups = controllers()
-    group = f"cgroup v2 has {' '.join(groups)}, and is not used" if groups else "cgroup v2 absent"
+def _limits(plan: Plan, in_force: list[str]) -> list[Measure]:
     held = {one.removeprefix("rlimit:") for one in in_force if one.startswith("rlimit:")}
+    grouped = set(plan.group_limits) if _in_group(plan) else set()
     memory = "rlimit + sampling" if "memory" in held else "sampling"
-    many = "rlimit + sampling" if "processes" in held else "sampling: rlimit does not bind root"
+    whole = "memory.max" in grouped
+    many = "rlimit" if "processes" in held else "sampling: rlimit does not bind root"
+    if "processes" in held:
+        many += ", for this user alone" if plan.user is not None else ", for all of this user's"
+    if "pids.max" in grouped:
+        many = f"cgroup v2; {many}"
+    bound = "pids.max" in grouped or "processes" in held
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return [
-        Measure("memory", "partial", f"{memory}; {group}"),
-        Measure("processes", "enforced" if "processes" in held else "partial", many),
+    found = [
+        Measure("memory", "enforced" if whole else "partial", _memory_words(plan, memory, whole=whole)),
+        Measure("processes", "enforced" if bound else "partial", many),
         Measure("descriptors", "enforced" if "descriptors" in held else "open", f"rlimit: {soft}"),
     ]
+    if plan.group:
+        entered = f"cgroup v2: {plan.group}" + (f" with {' '.join(plan.group_limits)}" if plan.group_limits else "")
+        inside = _in_group(plan)
+        found.append(Measure("control group", "enforced" if inside else "absent", entered if inside else "not entered"))
+    return found
+
+
+def _memory_words(plan: Plan, memory: str, *, whole: bool) -> str:
+    if whole:
+        return f"cgroup v2, for all of the agent; {memory}"
+    return f"{memory}; {plan.group_why or 'cgroup v2 does not limit memory'}"
+
+
+def _in_group(plan: Plan) -> bool:
+    """Whether this process is where the kernel wanted it, by what the system says."""
+    if not plan.group:
+        return False
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            path = own_path(file.read())
+    except OSError:
+        return False
+    return path is not None and os.path.basename(path) == plan.group
 
 
 def _scratch(plan: Plan) -> Measure:

@@ -35,6 +35,7 @@ from weftos.errors import EccError, EccUnavailable, GraphNotFound, JournalDamage
 from weftos.service.ecc_beside import Beside
 from weftos.service.ecc_changes import Changes
 from weftos.service.ecc_figures import Figures
+from weftos.service.ecc_quota import Quota, Room
 from weftos.service.ecc_seals import Sealing
 from weftos.service.ecc_spaces import Spaces
 from weftos.service.journal import Journal
@@ -59,6 +60,7 @@ class Cognition:
         folder: of all stores; made when the first thing is to be kept.
         journal: the open log.
         wake: wakes the loop; called from threads.
+        room: how much may be taken.
         fs: the calls on files.
 
     Attributes:
@@ -68,7 +70,14 @@ class Cognition:
         figures: what is computed beside the loop.
     """
 
-    def __init__(self, folder: str, journal: Journal, wake: Callable[[], object], fs: Files | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        journal: Journal,
+        wake: Callable[[], object],
+        room: Room | None = None,
+        fs: Files | None = None,
+    ) -> None:
         self._folder = folder
         self._journal = journal
         self._fs = fs or RealFiles()
@@ -76,6 +85,8 @@ class Cognition:
         self._vectors: VectorStore | None = None
         self._spaces: Spaces | None = None
         self._ticks: Ticks | None = None
+        self._room = room or Room()
+        self._quota: Quota | None = None
         self._changes = Changes()
         self._emitted: set[str] = set()
         self._looked = False
@@ -118,6 +129,16 @@ class Cognition:
             assert self._vectors is not None
             self._ticks = Ticks(self._spaces, self._vectors, self._changes, self.put_now)
         return self._ticks
+
+    @property
+    def quota(self) -> Quota:
+        """What is taken of the room there is; errors as for ``vectors``."""
+        self._use()
+        if self._quota is None:
+            assert self._spaces is not None
+            assert self._vectors is not None
+            self._quota = Quota(self._vectors, self._spaces, self._room)
+        return self._quota
 
     def graph(self, space: str, *, make: bool = False) -> GraphStore:
         """Return the causal graph of a space.
@@ -380,7 +401,7 @@ class Cognition:
                 self._spaces.close()
             if self._vectors is not None:
                 self._vectors.close()
-            self._vectors = self._spaces = self._ticks = None
+            self._vectors = self._spaces = self._ticks = self._quota = None
             if self._lock >= 0:
                 self._fs.close(self._lock)
                 self._lock = -1

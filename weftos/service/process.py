@@ -41,6 +41,7 @@ from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.cognition import Cognition
 from weftos.service.credential_desk import VaultSettings
+from weftos.service.ecc_quota import Room
 from weftos.service.governance import Governance
 from weftos.service.handlers import refusal
 from weftos.service.journal import Journal
@@ -83,6 +84,7 @@ class ServiceBoot:
         cedar_policies: file with policies in Cedar; it need not exist.
         vault: where credentials are kept.
         ecc_dir: directory of memory; made when there is something to keep. Beside the log if empty.
+        ecc_room: how much memory may take.
     """
 
     control: socket.socket
@@ -103,6 +105,7 @@ class ServiceBoot:
     cedar_policies: str = ""
     vault: VaultSettings = field(default_factory=VaultSettings)
     ecc_dir: str = ""
+    ecc_room: Room = field(default_factory=Room)
 
 
 def run_service(boot: ServiceBoot) -> int:
@@ -148,7 +151,7 @@ def run_service(boot: ServiceBoot) -> int:
             wake,
             refusal,
         )
-        cognition = Cognition(boot.ecc_dir or f"{boot.chain_dir}.ecc", journal, wake)
+        cognition = Cognition(boot.ecc_dir or f"{boot.chain_dir}.ecc", journal, wake, boot.ecc_room)
     except WeftError as error:
         return _refuse_to_start(channel, error)
     log.info("the log in %s is open", boot.chain_dir)

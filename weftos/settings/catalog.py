@@ -37,7 +37,13 @@ EFFECTS: Final[dict[str, Effect]] = {
     "access": "now",
     "access.socket": "next-start",
     "access.vault_key": "next-start",
+    "sandbox": "next-start",
+    "sandbox.require_own_user": "new-agents",
+    "sandbox.cpu_weight": "new-agents",
+    "sandbox.cpu_percent": "new-agents",
     "memory": "new-agents",
+    "memory.agent_bytes": "next-start",
+    "memory.store_bytes": "next-start",
     "log": "now",
 }
 #: Words in the name of a key that would hold a secret, and beginnings of values that are one.

@@ -47,21 +47,30 @@ class Doorbell:
         self.name: str = semaphore.name
 
     @classmethod
-    def create(cls, name: str) -> Self:
-        """Make a new doorbell of mode 0600.
+    def create(cls, name: str, *, group: int | None = None) -> Self:
+        """Make a new doorbell of mode 0600; of mode 0660 if it is a group's.
 
         Args:
             name: starts with ``/`` and holds no other slash; at most 249 bytes on Linux, 30 on macOS.
+            group: whose members may open it as well (Linux only).
 
         Raises:
             SharedMemoryError: the name is taken or not acceptable, or the system refuses.
         """
         try:
-            return cls(posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0))
+            bell = cls(posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=0))
         except posix_ipc.ExistentialError as error:
             raise SharedMemoryError(f"doorbell {name} exists already") from error
         except (posix_ipc.Error, OSError, ValueError) as error:
             raise SharedMemoryError(f"doorbell {name} cannot be made: {error}") from error
+        if group is not None:
+            try:
+                _share(name, group)
+            except OSError as error:
+                bell.unlink()
+                bell.close()
+                raise SharedMemoryError(f"doorbell {name} cannot be given to group {group}: {error}") from error
+        return bell
 
     @classmethod
     def open(cls, name: str) -> Self:
@@ -178,6 +187,16 @@ class Doorbell:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _share(name: str, group: int) -> None:
+    """Let a group open a semaphore: the owner first, so that at no time another group may."""
+    fd = os.open(_SHM / f"sem.{name[1:]}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, -1, group)
+        os.fchmod(fd, 0o660)
+    finally:
+        os.close(fd)
 
 
 def sweep(prefix: str) -> list[str]:

@@ -141,6 +141,8 @@ ATTEMPTS = {
 
 def main(ctx):
     for message in ctx:
+        if not isinstance(message.payload, list):
+            continue  # a warning that it comes near a limit
         name, *arguments = message.payload
         try:
             answer = {"done": ATTEMPTS[name](*arguments)}

@@ -8,30 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from weftos.ecc.embedding.identity import EmbeddingIdentity
 from weftos.errors import EmbeddingInvalid, EmbeddingRefused
 from weftos.limits import EMBED_BATCH, EMBED_TEXT_CHARS
 
 __all__ = ["EmbeddingIdentity", "EmbeddingProvider", "check_texts", "normalised"]
-
-
-class EmbeddingIdentity(msgspec.Struct, frozen=True):
-    """Which vectors may be compared: those whose identities are equal.
-
-    Attributes:
-        name: of the provider or model.
-        version: of the way from text to vector.
-        dimension: numbers in a vector.
-        parameters: BLAKE3 of everything else that the vectors depend on, hexadecimal.
-    """
-
-    name: str
-    version: int
-    dimension: int
-    parameters: str
 
 
 class EmbeddingProvider(Protocol):

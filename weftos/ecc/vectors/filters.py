@@ -1,4 +1,4 @@
-"""Filters over the metadata of entries, as data; and the columns over which they are evaluated.
+"""The columns of metadata over which filters (``conditions``) are evaluated, and what filters must be like.
 
 Each field keeps one code per slot, and one table of its distinct values. A condition is decided once for each distinct
 value and then looked up for all slots at once, so its cost is that of the distinct values and one pass of numpy.
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from weftos import limits
+from weftos.ecc.vectors.conditions import And, Eq, Filter, In, Not, Or, Range, Value
 from weftos.errors import FilterInvalid, MetadataInvalid
 
 __all__ = [
@@ -36,54 +36,10 @@ __all__ = [
     "fields_of",
 ]
 
-Value: TypeAlias = bool | int | float | str
 Metadata: TypeAlias = Mapping[str, Value]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 _Key: TypeAlias = tuple[str, Value]
 _KINDS: Final = {bool: "flag", int: "number", float: "number", str: "text"}
-
-
-class Eq(msgspec.Struct, frozen=True, tag="eq"):
-    """The field has this value."""
-
-    field: str
-    value: Value
-
-
-class In(msgspec.Struct, frozen=True, tag="in"):
-    """The field has one of these values."""
-
-    field: str
-    values: tuple[Value, ...]
-
-
-class Range(msgspec.Struct, frozen=True, tag="range"):
-    """The field is between both bounds, which are included; None leaves a side open."""
-
-    field: str
-    low: int | float | str | None = None
-    high: int | float | str | None = None
-
-
-class And(msgspec.Struct, frozen=True, tag="and"):
-    """All parts hold; with no part, this holds."""
-
-    parts: tuple[Filter, ...]
-
-
-class Or(msgspec.Struct, frozen=True, tag="or"):
-    """At least one part holds; with no part, this does not hold."""
-
-    parts: tuple[Filter, ...]
-
-
-class Not(msgspec.Struct, frozen=True, tag="not"):
-    """The part does not hold."""
-
-    part: Filter
-
-
-Filter: TypeAlias = Eq | In | Range | And | Or | Not
 
 
 def _key(value: Any) -> _Key | None:
