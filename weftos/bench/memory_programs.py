@@ -208,6 +208,8 @@ def linker(ctx: Context) -> None:
     """Add edges."""
     for message in ctx:
         order = msgspec.convert(message.payload, Links)
+        # A graph in a space that is nobody's own counts to the collection there.
+        ctx.memory.create(order.space, 2)
         edges = [(f"n{one}", f"n{other}", "Causes", 0.5) for one, other in np.load(order.edges).tolist()]
         began = time.perf_counter()
         ctx.causal.link_many(edges, space=order.space, timeout_s=_PATIENCE_S)
@@ -219,6 +221,7 @@ def emitter(ctx: Context) -> None:
     kind, chain, graph = int(ImpulseType.BELIEF_UPDATE), int(StructureTag.EXO_CHAIN), int(StructureTag.CAUSAL_GRAPH)
     for message in ctx:
         order = msgspec.convert(message.payload, Emits)
+        ctx.memory.create(order.space, ctx.memory.provider.identity.dimension, texts=True)
         began = time.perf_counter()
         for first in range(0, order.count, _EMIT):
             impulses = [
