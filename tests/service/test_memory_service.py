@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from weftos import chain
+from weftos import chain, limits
 from weftos.ecc.vectors.filters import Range
 from weftos.errors import (
     CollectionExists,
@@ -23,6 +23,7 @@ from weftos.errors import (
     GraphRefused,
     IdentityMismatch,
     InvalidRequest,
+    MemoryQuotaReached,
     MessageTooLarge,
     MetadataInvalid,
     VectorRefused,
@@ -39,6 +40,7 @@ from weftos.service.ecc_protocol import (
     RunMemory,
     SearchMemory,
 )
+from weftos.service.ecc_quota import Room
 from weftos.service.memory import Causal, Memory
 from weftos.service.memory_steps import node_id
 
@@ -366,3 +368,48 @@ def _children(pid):
         with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
             direct += [int(one) for one in file.read().split()]
     return sorted(set(direct))
+
+
+def test_an_agent_cannot_take_more_than_its_room(kernel):
+    kernel.settings["ecc_room"] = Room(agent_bytes=40_000, store_bytes=60_000)
+    kernel.start()
+    first, child, other = (
+        Memory(kernel.agent(pid, scope=scope, ring_bytes=256 * 1024).client())
+        for pid, scope in ((1, "first"), (2, "first/child"), (3, "other"))
+    )
+    first.remember([f"text {n}" for n in range(10)])
+    with pytest.raises(MemoryQuotaReached, match="agent_bytes"):
+        first.remember([f"more {n}" for n in range(10)])
+    with pytest.raises(MemoryQuotaReached, match="'first'"):
+        child.remember([f"more {n}" for n in range(10)])
+    other.remember([f"text {n}" for n in range(10)])
+    with pytest.raises(MemoryQuotaReached, match="store_bytes"):
+        other.remember([f"more {n}" for n in range(10)], ids=[f"x{n}" for n in range(10)])
+    assert first.forget(first.ids()) == 10
+    until(lambda: _fits(first))
+    assert kernel.stop_service() == 0
+
+
+def _fits(memory):
+    try:
+        return memory.remember("it fits again")
+    except MemoryQuotaReached:
+        return False
+
+
+def test_an_agent_cannot_begin_spaces_without_end(running):
+    client = agent(running)
+    memory, causal = Memory(client), Causal(client)
+    for n in range(limits.ECC_AGENT_SPACES):
+        memory.create(f"shared/{n}", 2)
+    with pytest.raises(MemoryQuotaReached, match="64 collections"):
+        memory.create("shared/one-more", 2)
+    memory.create("shared/0", 2)
+    causal.link("a", "b", space="shared/0")
+    for space in ("shared/x", "agent/agent1/x"):
+        with pytest.raises(CollectionNotFound):
+            causal.link("a", "b", space=space)
+        with pytest.raises(CollectionNotFound):
+            client.ask(EmitImpulses(space, [(1, 1, NODE, 1, {})]), Remembered, 10)
+        with pytest.raises(CollectionNotFound):
+            client.ask(LinkCrossRefs(space, [(NODE, 1, NODE, 1, 1)]), Remembered, 10)

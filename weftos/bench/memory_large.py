@@ -95,7 +95,7 @@ def _search(collector: Collector, case: str, store: VectorStore, data: VectorSet
     found = np.full(data.truth.shape, -1, np.int64)
     for at in range(len(data.queries)):
         began = time.perf_counter()
-        hits = store.search(_NAME, data.queries[at : at + 1], K, documents=False)[0]
+        hits = store.search(_NAME, data.queries[at : at + 1], K, documents=False, metadata=False)[0]
         samples.append(time.perf_counter() - began)
         found[at] = [int(hit.id) for hit in hits]
     figures = percentiles(samples)

@@ -128,6 +128,7 @@ class Cognition:
             assert self._spaces is not None
             assert self._vectors is not None
             self._ticks = Ticks(self._spaces, self._vectors, self._changes, self.put_now)
+            self.figures.load()
         return self._ticks
 
     @property
@@ -190,8 +191,9 @@ class Cognition:
         if not os.path.isdir(self._folder):
             return
         try:
-            _ = self.ticks
-            self.figures.load()
+            # The ticks bring libraries that take a while to load; they are there when something waits for them.
+            if self.spaces.impulses.names():
+                _ = self.ticks
         except EccUnavailable:
             log.debug("memory stays closed")
 
@@ -362,7 +364,9 @@ class Cognition:
             "building": self._sealing.busy,
             "built": self._sealing.built,
             "build_failures": self._sealing.failures,
-            "tick_interval_ms": self.ticks.controller.interval_ms if ready else limits.TICK_INTERVAL_MS,
+            "tick_interval_ms": (
+                self._ticks.controller.interval_ms if self._ticks is not None else limits.TICK_INTERVAL_MS
+            ),
         }
 
     def _put(self, kind: str, payload: dict[str, Any]) -> Ack:

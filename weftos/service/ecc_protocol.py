@@ -36,8 +36,9 @@ __all__ = [
 class SearchMemory(msgspec.Struct, array_like=True, tag=80, gc=False):
     """Search a space for the ``k`` nearest to each of ``count`` vectors.
 
-    ``identity`` of the provider that made them must be that of the collection. ``documents`` asks for the documents of
-    what is found. ``ef`` is how many candidates a graph is searched for; the service's choice if it is ``None``.
+    ``identity`` of the provider that made them must be that of the collection. ``documents`` and ``metadata`` ask for
+    those of what is found; without both nothing is read from the disk. ``ef`` is how many candidates a graph is
+    searched for; the service's choice if it is ``None``.
     """
 
     space: str
@@ -48,6 +49,7 @@ class SearchMemory(msgspec.Struct, array_like=True, tag=80, gc=False):
     identity: EmbeddingIdentity | None = None
     documents: bool = True
     ef: int | None = None
+    metadata: bool = True
 
 
 class EmbedMemory(msgspec.Struct, array_like=True, tag=81, gc=False):

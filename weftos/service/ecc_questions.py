@@ -296,6 +296,7 @@ def _coherence(cognition: Cognition, space: str, _params: Params) -> dict[str, A
 
 def _calibration(cognition: Cognition, _space: str, _params: Params) -> dict[str, Any]:
     """What this machine can do, as far as it was measured."""
+    _ = cognition.ticks  # which take up what was measured before
     return cognition.figures.machine()
 
 

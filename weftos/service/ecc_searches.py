@@ -50,7 +50,7 @@ def answer_searches(cognition: Cognition, searches: list[Search]) -> list[p.Repl
     for place, one in enumerate(searches):
         r = one.request
         condition = _encode(r.condition) if r.condition is not None else b""
-        groups.setdefault((r.space, r.k, r.ef, r.documents, condition), []).append(place)
+        groups.setdefault((r.space, r.k, r.ef, r.documents, r.metadata, condition), []).append(place)
     replies: dict[int, p.Reply] = {}
     for places in groups.values():
         replies |= zip(places, _together(cognition, [searches[place] for place in places]), strict=True)
@@ -63,7 +63,13 @@ def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     try:
         with cognition.guarded():
             rows = cognition.vectors.search(
-                r.space, vectors, r.k, condition=r.condition, ef=r.ef, documents=r.documents
+                r.space,
+                vectors,
+                r.k,
+                condition=r.condition,
+                ef=r.ef,
+                documents=r.documents,
+                metadata=r.metadata,
             )
     except WeftError as error:
         if len(searches) > 1:

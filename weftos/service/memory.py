@@ -190,11 +190,23 @@ class Memory:
         space: str = "",
         where: Where = None,
         documents: bool = False,
+        metadata: bool = True,
         ef: int | None = None,
         timeout_s: float = _S,
     ) -> list[list[Match]]:
-        """Return the nearest entries to each of several vectors, shape (n, dimension), of a space without provider."""
-        steps = self._steps.search(vectors, k, space, where, documents=documents, ef=ef)
+        """Return the nearest entries to each of several vectors, shape (n, dimension), of a space without provider.
+
+        Args:
+            vectors: what is searched for.
+            k: how many for each.
+            space: where; by default in the agent's own space.
+            where: only what has these fields, or meets this filter.
+            documents: whether the documents come along.
+            metadata: whether the fields come along; without both nothing is read from the disk.
+            ef: candidates that a graph is searched for; the service's choice if it is ``None``.
+            timeout_s: in seconds.
+        """
+        steps = self._steps.search(vectors, k, space, where, documents=documents, metadata=metadata, ef=ef)
         return _run(self._client, steps, timeout_s).matches
 
     def get(self, ids: Sequence[str], *, space: str = "", timeout_s: float = _S) -> list[dict[str, Any] | None]:

@@ -100,10 +100,11 @@ class AsyncMemory:
         space: str = "",
         where: Where = None,
         documents: bool = False,
+        metadata: bool = True,
         ef: int | None = None,
     ) -> list[list[Match]]:
         """As ``Memory.search``."""
-        steps = self._steps.search(vectors, k, space, where, documents=documents, ef=ef)
+        steps = self._steps.search(vectors, k, space, where, documents=documents, metadata=metadata, ef=ef)
         return (await _run(self._ask, steps)).matches
 
     async def get(self, ids: Sequence[str], *, space: str = "") -> list[dict[str, Any] | None]:

@@ -228,11 +228,21 @@ class MemorySteps:
         return op
 
     def search(
-        self, vectors: NDArray[Any], k: int, space: str, where: Where, *, documents: bool, ef: int | None
+        self,
+        vectors: NDArray[Any],
+        k: int,
+        space: str,
+        where: Where,
+        *,
+        documents: bool,
+        metadata: bool,
+        ef: int | None,
     ) -> Steps[Found]:
         """Search by vectors of one's own."""
         matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
-        request = SearchMemory(space, _bytes(matrix), len(matrix), k, condition_of(where), None, documents, ef)
+        request = SearchMemory(
+            space, _bytes(matrix), len(matrix), k, condition_of(where), None, documents, ef, metadata
+        )
         return ask_one(request, Found)
 
     def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:

@@ -90,7 +90,7 @@ class CognitiveTick:
             result.waiting = True
             return self._finish(result, start, budget_us)
         try:
-            self._work(result, start, budget_us)
+            self._work(result, budget_us)
             if result.impulses_sensed:
                 self._failures = 0
         except WeftError as error:
@@ -104,7 +104,7 @@ class CognitiveTick:
         """What all ticks did; the object is the caller's."""
         return TickStatistics(**{name: getattr(self._totals, name) for name in TickStatistics.__struct_fields__})
 
-    def _work(self, result: TickResult, start: int, budget_us: float) -> None:
+    def _work(self, result: TickResult, budget_us: float) -> None:
         with self._timed(result, "sense"):
             sensed = self._ports.impulses.lease(self._fitting(budget_us), self._settings.target)
             if not sensed:
@@ -113,20 +113,22 @@ class CognitiveTick:
             # On disk before they are worked on, so that an attempt that ends the process counts.
             self._ports.impulses.sync()
         plan = TickPlan(self._settings, lambda one: self._ports.graph.number_of(one) is not None)
+        # What the syncs before and behind it cost does not grow with the impulses, so it must not count for each.
+        planning = self._clock.mono_ns()
         slowest_us = 0.0
         while len(plan.items) < len(sensed):
-            begun = self._elapsed_us(start)
+            begun = self._elapsed_us(planning)
             if plan.items and begun + slowest_us > budget_us:
                 break
             self._plan_chunk(plan, sensed[len(plan.items) :][: self._settings.chunk], result)
-            slowest_us = max(slowest_us, self._elapsed_us(start) - begun)
+            slowest_us = max(slowest_us, self._elapsed_us(planning) - begun)
+        cost_us = self._elapsed_us(planning) / len(plan.items)
+        self._cost_us = cost_us if self._cost_us is None else self._cost_us + _LATEST * (cost_us - self._cost_us)
         result.ghosts = plan.ghosts
         with self._timed(result, "commit"):
             rest = [one.impulse.id for one in sensed[len(plan.items) :]]
             result.impulses_released = self._ports.impulses.release(rest) if rest else 0
             self._commit(plan, result)
-        cost_us = self._elapsed_us(start) / len(plan.items)
-        self._cost_us = cost_us if self._cost_us is None else self._cost_us + _LATEST * (cost_us - self._cost_us)
 
     def _fitting(self, budget_us: float) -> int:
         """How many impulses fit the budget, by what they took so far; one at least, and one after a failure."""

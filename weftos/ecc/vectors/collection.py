@@ -16,7 +16,7 @@ from weftos.ecc.vectors.digests import ContentSum, expansion, id_hash
 from weftos.ecc.vectors.exact import Top, best_of
 from weftos.ecc.vectors.filters import Filter
 from weftos.ecc.vectors.manifest import CollectionState, SegmentState
-from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics
+from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics, Content
 from weftos.ecc.vectors.segment import Segment
 from weftos.ecc.vectors.table import Table
 
@@ -111,9 +111,9 @@ class Collection:
         self.active = Table(self.spec.dimension, next_journal)
 
     def search(
-        self, queries: Floats, k: int, condition: Filter | None, ef: int | None, *, whole: bool
+        self, queries: Floats, k: int, condition: Filter | None, ef: int | None, content: Content
     ) -> list[list[Found]]:
-        """Return the best entries for each query, best first, with their documents if ``whole``.
+        """Return the best entries for each query, best first, with as much of them as is asked for.
 
         Raises:
             FilterInvalid: the condition cannot be evaluated.
@@ -125,7 +125,7 @@ class Collection:
             # As after every merge: what one part found is in order already.
             (part,) = parts
             best, places = self._search_part(part, queries, k, condition, ef)
-            found = iter(part.entries(places.ravel().tolist(), whole=whole))
+            found = iter(part.entries(places.ravel().tolist(), content))
             return [[(score, *next(found)) for score in line] for line in best.tolist()]
         scores, codes = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for number, part in enumerate(parts):
@@ -138,7 +138,7 @@ class Collection:
         distinct = np.unique(places)
         for number, part in enumerate(parts):
             own = distinct[distinct % len(parts) == number]
-            read = part.entries((own // len(parts)).tolist(), whole=whole)
+            read = part.entries((own // len(parts)).tolist(), content)
             entries.update(zip(own.tolist(), read, strict=True))
         return [
             [(score, *entries[code]) for score, code in zip(line, row, strict=True)]

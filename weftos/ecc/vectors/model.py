@@ -20,6 +20,7 @@ from weftos.errors import VectorRefused
 __all__ = [
     "CollectionSpec",
     "CollectionStatistics",
+    "Content",
     "Entry",
     "Hit",
     "Metric",
@@ -35,6 +36,8 @@ __all__ = [
 Metric: TypeAlias = Literal["cosine", "l2", "inner"]
 #: 32 bytes.
 Digest: TypeAlias = bytes
+#: What a search reads of what it found: nothing, metadata, or documents as well.
+Content: TypeAlias = Literal["none", "metadata", "all"]
 OpKind: TypeAlias = Literal["create", "drop", "upsert", "delete"]
 #: Names of agents, with those of whom they were started by, are part of the names of their spaces.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]{0,159}")

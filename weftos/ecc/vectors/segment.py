@@ -23,6 +23,7 @@ from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
 from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value, fields_of
 from weftos.ecc.vectors.layout import RECORD_HEAD_BYTES, Head, read_array, read_segment_head, unpack_record
+from weftos.ecc.vectors.model import Content
 from weftos.errors import MetadataInvalid, VectorsDamaged
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ class Segment:
             raise VectorsDamaged(f"{self._file.path} was cut; restore it from a copy")
         return unpack_record(int(self.ops[row]), content, self._file.path, whole=whole)
 
-    def entries(self, rows: list[int], *, whole: bool) -> list[tuple[str, int, bytes, bytes]]:
-        """Return id, number of the mutation, metadata and document of rows; documents are empty if not ``whole``.
+    def entries(self, rows: list[int], content: Content) -> list[tuple[str, int, bytes, bytes]]:
+        """Return id, number of the mutation, metadata and document of rows; what is not asked for is empty.
 
         Raises:
             VectorsDamaged: a record was altered.
@@ -205,6 +206,9 @@ class Segment:
         places = np.array(rows, np.int64)
         ops = self.ops[places].tolist()
         ids = zip(self._id_ends[places].tolist(), self._id_ends[places + 1].tolist(), strict=True)
+        if content == "none":
+            return [(self._ids[begin:end].decode(), op, b"", b"") for op, (begin, end) in zip(ops, ids, strict=True)]
+        whole = content == "all"
         empty = (self._record_ends[places] == self._record_ends[places + 1]).tolist()
         return [
             (self._ids[begin:end].decode(), op, *((b"", b"") if none else self.record(row, whole=whole)))

@@ -30,6 +30,7 @@ from weftos.ecc.vectors.looking import Facet, facets, select
 from weftos.ecc.vectors.model import (
     CollectionSpec,
     CollectionStatistics,
+    Content,
     Entry,
     Hit,
     OpProof,
@@ -253,6 +254,7 @@ class VectorStore:
         condition: Filter | None = None,
         ef: int | None = None,
         documents: bool = True,
+        metadata: bool = True,
     ) -> list[list[Hit]]:
         """Find the nearest entries.
 
@@ -263,7 +265,8 @@ class VectorStore:
             condition: what the metadata has to meet.
             ef: how many candidates a graph keeps while it searches: more find better and take longer. Without it each
                 segment uses the number that it was calibrated to.
-            documents: whether the hits bring their documents.
+            documents: whether the hits bring their documents, and with them their metadata.
+            metadata: whether they bring their metadata; without both nothing is read from the disk.
 
         Returns:
             The hits of each query, nearest first. Entries of one score have no order.
@@ -282,9 +285,10 @@ class VectorStore:
         if not len(asked):
             return []
         chain_seq = self._state.ledger.chain_seq
+        content: Content = "all" if documents else "metadata" if metadata else "none"
         return [
             [Hit(one, score, op, chain_seq(op), decode_metadata(raw), text) for score, one, op, raw, text in line]
-            for line in collection.search(asked, k, condition, ef, whole=documents)
+            for line in collection.search(asked, k, condition, ef, content)
         ]
 
     def sync(self) -> None:
