@@ -160,7 +160,7 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
     number, ef, busy = order.first, order.ef or None, time.process_time()
     while not samples or time.monotonic() < order.begin:
         at = number % len(queries)
-        search(queries[at : at + 1], K, space=order.space, ef=ef, timeout_s=_PATIENCE_S)
+        search(queries[at : at + 1], K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
         number, samples = number + 1, [0.0]
     samples = []
     began = before = now()
@@ -169,7 +169,7 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
             time.sleep(order.pause)
             before = now()
         at = number % len(queries)
-        matches = search(queries[at : at + 1], K, space=order.space, ef=ef, timeout_s=_PATIENCE_S)
+        matches = search(queries[at : at + 1], K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
         after = now()
         samples.append(after - before)
         if order.found:
