@@ -153,7 +153,7 @@ def test_a_file_that_was_altered_at_any_byte_is_refused(made: tuple[EccCalibrati
             assert place in blank or same, "only what is between the values, or an equal number, may change"
         except CalibrationInvalid:
             pass
-        if place % 7 == 0:
+        if place % 7 == 0 and place < len(whole.rstrip()):
             path.write_bytes(whole[:place])
             with pytest.raises(CalibrationInvalid):
                 load_calibration(str(path), of_machine=here)

@@ -324,16 +324,16 @@ def test_an_endless_line_and_many_connections_cost_the_kernel_nothing(kernel):
             one.connect(str(kernel.home.socket))
             held.append(one)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as late:
+            late.connect(str(kernel.home.socket))  # it waits until the kernel has taken those before
             late.settimeout(20)
-            late.connect(str(kernel.home.socket))
             assert b"connections are open" in late.recv(4096)
     finally:
         for one in held:
             one.close()
     kernel.until(lambda: answers(kernel))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as greedy:
-        greedy.settimeout(20)
         greedy.connect(str(kernel.home.socket))
+        greedy.settimeout(20)
         try:
             for _ in range(40):
                 greedy.sendall(b"x" * 65536)
