@@ -413,3 +413,17 @@ def test_an_agent_cannot_begin_spaces_without_end(running):
             client.ask(EmitImpulses(space, [(1, 1, NODE, 1, {})]), Remembered, 10)
         with pytest.raises(CollectionNotFound):
             client.ask(LinkCrossRefs(space, [(NODE, 1, NODE, 1, 1)]), Remembered, 10)
+
+
+def test_more_vectors_than_fit_one_request_or_answer(running):
+    """Each is answered at its place, with all its matches."""
+    memory = Memory(agent(running))
+    vectors = np.random.default_rng(3).normal(size=(700, 8)).astype(np.float32)
+    memory.create("v", 8, "cosine")
+    memory.put([f"{number:05}" for number in range(700)], vectors, space="v")
+    for k in (1, 40):
+        rows = memory.search(vectors, k, space="v")
+        assert [row[0].id for row in rows] == [f"{number:05}" for number in range(700)]
+        assert {len(row) for row in rows} == {k}
+    with pytest.raises(InvalidRequest, match="not 0"):
+        memory.search(np.empty((0, 8)), space="v")

@@ -74,7 +74,8 @@ class AsyncContext:
         self.artifacts = AsyncArtifacts(self._request)
         self.capabilities = runtime.rights
         self.budget = AsyncBudget(self.service.request)
-        self.memory = AsyncMemory(self.service.request, runtime.service.largest, runtime.boot.embedding)
+        client = runtime.service
+        self.memory = AsyncMemory(self.service.request, client.largest, client.largest_reply, runtime.boot.embedding)
         self.causal = AsyncCausal(self.service.request, runtime.service.largest)
 
     @classmethod

@@ -2,7 +2,8 @@
 
 ``search, ef N``: questions per second and recall@10. The libraries take all questions in one call, on one thread, over
 the same vectors with the same parameters; ``weftos, A agents`` are agents of a real kernel that each ask one question
-at a time, over rings, with the gate asked for each. ``of faiss`` is their share of what faiss does in the same round.
+at a time, over rings, with the gate asked for each; ``by 32``: agents that each ask 32 questions in one call.
+``of faiss`` is their share of what faiss does in the same round.
 Each question's processor time says what could be reached if each process had a core of its own: on a busy machine two
 processes that wait for each other mostly wait for a core. ``one question`` is how long a single one takes, and what
 rings and service add to it. Then: searches beside a writer,
@@ -39,6 +40,10 @@ _QUESTIONS: Final = 1000
 _EFS: Final = (12, 16, 24, 32, 48, 64, 128, 256)
 _QUICK_EFS: Final = (16, 64, 256)
 _AGENTS: Final = (1, 4, 8)
+#: Questions in one call of those that ask several.
+_TOGETHER: Final = 32
+#: How many agents, and how many questions each in one call.
+_ASKING: Final = (*((agents, 1) for agents in _AGENTS), (1, _TOGETHER), (4, _TOGETHER))
 #: Length of the list for a single question.
 _ONE_EF: Final = 64
 _WRITES: Final = 1000.0
@@ -66,7 +71,7 @@ def run(settings: Settings) -> Collector:
                 _curve(collector, served, libraries, data, ef, settings.seconds)
             for agents in _AGENTS:
                 found = served.search(agents, 0, settings.seconds)
-                _served(collector, "search, ef of the index's choice", agents, found, data)
+                _served(collector, "search, ef of the index's choice", _who(agents), found, data)
             _single(collector, served, libraries, data, settings.seconds)
         _beside(collector, served, settings)
     measure_graph(collector, settings)
@@ -87,27 +92,29 @@ def _curve(
         collector.add(case, f"{peer.name}, batched", "processor time", cpu[peer.name], "s")
         collector.add(case, f"{peer.name}, batched", "rate", rates[peer.name], "1/s")
         collector.add(case, f"{peer.name}, batched", "recall@10", recall(found, data.truth), "")
-    for agents in _AGENTS:
-        searched = served.search(agents, ef, seconds)
-        _served(collector, case, agents, searched, data)
+    for agents, together in _ASKING:
+        searched = served.search(agents, ef, seconds, together=together)
+        who = _who(agents, together)
+        _served(collector, case, who, searched, data)
         if "faiss" in rates:
-            collector.add(case, _who(agents), "of faiss", searched.rate / rates["faiss"], "")
+            collector.add(case, who, "of faiss", searched.rate / rates["faiss"], "")
             if searched.service_cpu:  # the system counts it in hundredths of a second
                 share = cpu["faiss"] / searched.service_cpu
-                collector.add(case, _who(agents), "of faiss, by processor time", share, "")
+                collector.add(case, who, "of faiss, by processor time", share, "")
 
 
-def _who(agents: int) -> str:
-    return f"weftos, {agents} agent{'s' if agents > 1 else ''}"
+def _who(agents: int, together: int = 1) -> str:
+    by = f" by {together}" if together > 1 else ""
+    return f"weftos, {agents} agent{'s' if agents > 1 else ''}{by}"
 
 
-def _served(collector: Collector, case: str, agents: int, searched: Searched, data: VectorSet) -> None:
-    collector.add(case, _who(agents), "rate", searched.rate, "1/s")
-    collector.add(case, _who(agents), "recall@10", recall(searched.found, data.truth), "")
-    collector.add(case, _who(agents), "processor time, service", searched.service_cpu, "s")
-    collector.add(case, _who(agents), "processor time, agent", searched.agent_cpu, "s")
+def _served(collector: Collector, case: str, who: str, searched: Searched, data: VectorSet) -> None:
+    collector.add(case, who, "rate", searched.rate, "1/s")
+    collector.add(case, who, "recall@10", recall(searched.found, data.truth), "")
+    collector.add(case, who, "processor time, service", searched.service_cpu, "s")
+    collector.add(case, who, "processor time, agent", searched.agent_cpu, "s")
     for metric in ("p50", "p99"):
-        collector.add(case, _who(agents), metric, getattr(searched, metric), "s")
+        collector.add(case, who, metric, getattr(searched, metric), "s")
 
 
 def _single(collector: Collector, served: ServedSet, libraries: list[Peer], data: VectorSet, seconds: float) -> None:

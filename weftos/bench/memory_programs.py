@@ -1,6 +1,6 @@
 """Agents that use semantic memory; the benchmark spawns them as ``weftos.bench.memory_programs:NAME``.
 
-Why it is as it is: they use what any agent uses, ``ctx.memory`` and ``ctx.causal``, one request at a time. Each stays
+Why it is as it is: they use what any agent uses, ``ctx.memory`` and ``ctx.causal``, one call at a time. Each stays
 for as many orders as come, so that a measurement does not begin with the start of eight processes. What is longer than
 an answer of a named pipe goes through files of NumPy in the benchmark's folder.
 """
@@ -56,8 +56,8 @@ class Loads(msgspec.Struct, frozen=True):
 class Searches(msgspec.Struct, frozen=True):
     """What a searcher is to do.
 
-    The answer is ``rate``, ``p50``, ``p99``, ``p99.9`` and ``longest``; ``asked``, how many questions it asked, the
-    warm-up included; and ``cpu``, the seconds of processor time that it needed for these.
+    The answer is ``rate`` in questions; ``p50``, ``p99``, ``p99.9`` and ``longest`` of a call; ``asked``, how many
+    questions it asked, the warm-up included; and ``cpu``, the seconds of processor time that it needed for these.
 
     Attributes:
         space: where.
@@ -66,7 +66,8 @@ class Searches(msgspec.Struct, frozen=True):
         ef: length of the list of candidates; 0 for what the index chose.
         begin: ``time.monotonic()`` at which counting begins; what comes before warms up.
         seconds: how long to count.
-        pause: seconds of sleep before each question.
+        pause: seconds of sleep before each call.
+        together: questions in one call.
         path: named pipe for the answer.
         found: file for what was found, (questions, ``K``): -1 for what was not asked, -2 for what came later; none if
             empty.
@@ -80,6 +81,7 @@ class Searches(msgspec.Struct, frozen=True):
     seconds: float
     path: str
     pause: float = 0.0
+    together: int = 1
     found: str = ""
 
 
@@ -147,7 +149,7 @@ def loader(ctx: Context) -> None:
 
 
 def searcher(ctx: Context) -> None:
-    """Search, one question at a time."""
+    """Search, one call at a time."""
     for message in ctx:
         order = msgspec.convert(message.payload, Searches)
         write_answer(order.path, _search(ctx, order))
@@ -160,28 +162,30 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
     number, ef, busy = order.first, order.ef or None, time.process_time()
     while not samples or time.monotonic() < order.begin:
         at = number % len(queries)
-        search(queries[at : at + 1], K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
-        number, samples = number + 1, [0.0]
-    samples = []
+        asked = queries[at : at + order.together]
+        search(asked, K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
+        number, samples = number + len(asked), [0.0]
+    samples, warmed = [], number
     began = before = now()
     while before - began < order.seconds:
         if order.pause:
             time.sleep(order.pause)
             before = now()
         at = number % len(queries)
-        matches = search(queries[at : at + 1], K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
+        asked = queries[at : at + order.together]
+        matches = search(asked, K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
         after = now()
         samples.append(after - before)
         if order.found:
-            found[at] = matches[0]
-        number, before = number + 1, after
+            found.update(enumerate(matches, at))
+        number, before = number + len(asked), after
     more = {"asked": number - order.first, "cpu": time.process_time() - busy, "longest": max(samples)}
     if order.found:
         rows = np.full((len(queries), K), -1, np.int64)
         for at, matches in found.items():
             rows[at] = [int(one.id) if one.id.isdigit() else -2 for one in matches]
         np.save(order.found, rows)
-    return percentiles(samples) | more | {"rate": len(samples) / (before - began)}
+    return percentiles(samples) | more | {"rate": (number - warmed) / (before - began)}
 
 
 def upserter(ctx: Context) -> None:

@@ -39,7 +39,7 @@ class Searched(NamedTuple):
 
     Attributes:
         rate: questions per second of all agents.
-        p50: the median over the agents of theirs, in seconds.
+        p50: of a call; the median over the agents of theirs, in seconds.
         p99: likewise.
         longest: of all calls, in seconds.
         found: rows, (questions, ``K``), -1 for what nobody asked.
@@ -124,17 +124,18 @@ class ServedSet:
 
     # --- searches -----------------------------------------------------------------------------------------------------
 
-    def search(self, agents: int, ef: int, seconds: float, pause: float = 0.0) -> Searched:
-        """Have agents search at the same time, each one question at a time.
+    def search(self, agents: int, ef: int, seconds: float, pause: float = 0.0, together: int = 1) -> Searched:
+        """Have agents search at the same time, each one call at a time.
 
         Args:
             agents: how many.
             ef: length of the list of candidates; 0 for the index's choice.
             seconds: how long.
-            pause: of each before each question, in seconds.
+            pause: of each before each call, in seconds.
+            together: questions in one call.
         """
         before = self._service_cpu()
-        found = self._collected(self._begin(agents, ef, seconds, pause), seconds)
+        found = self._collected(self._begin(agents, ef, seconds, pause, together), seconds)
         return found._replace(service_cpu=(self._service_cpu() - before) / found.asked)
 
     def _service(self) -> int:
@@ -146,7 +147,7 @@ class ServedSet:
         return float(times.user + times.system)
 
     def _begin(
-        self, agents: int, ef: int, seconds: float, pause: float = 0.0, *, rows: bool = True
+        self, agents: int, ef: int, seconds: float, pause: float = 0.0, together: int = 1, *, rows: bool = True
     ) -> list[tuple[int, str, str]]:
         """Give the orders; returns OS pid, pipe and file of each."""
         while len(self._searchers) < agents:
@@ -157,7 +158,8 @@ class ServedSet:
             pipe, found = self._kernel.answer_path(), self._path(f"found-{number}") if rows else ""
             first = number * len(self._data.queries) // agents
             queries = self._path("queries")
-            self._kernel.order(pid, Searches(_SPACE, queries, first, ef, begin, seconds, pipe, pause, found))
+            order = Searches(_SPACE, queries, first, ef, begin, seconds, pipe, pause, together, found)
+            self._kernel.order(pid, order)
             given.append((os_pid, pipe, found))
         return given
 

@@ -170,6 +170,7 @@ class ServiceClient(LogCalls, GateCalls):
 
     Attributes:
         largest: bytes of an encoded request at most.
+        largest_reply: bytes of an encoded answer at most.
         held: a permit to be shown with what it is for; see ``Context.under``.
     """
 
@@ -188,6 +189,7 @@ class ServiceClient(LogCalls, GateCalls):
         self._reply = reply
         self._in_flight = in_flight
         self.largest = min(request.geometry.max_payload, limits.SERVICE_REQUEST_BYTES)
+        self.largest_reply = reply.geometry.max_payload
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = _decode_reply
         self._pending: dict[int, Pending] = {}

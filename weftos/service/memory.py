@@ -69,7 +69,7 @@ class Memory:
 
     def __init__(self, client: ServiceClient, embedding: EmbeddingSettings | None = None) -> None:
         self._client = client
-        self._steps = MemorySteps(client.largest, embedding)
+        self._steps = MemorySteps(client.largest, client.largest_reply, embedding)
 
     @property
     def provider(self) -> EmbeddingProvider:
@@ -195,6 +195,8 @@ class Memory:
         timeout_s: float = _S,
     ) -> list[list[Match]]:
         """Return the nearest entries to each of several vectors, shape (n, dimension), of a space without provider.
+
+        Many vectors are asked for in as many requests as they take; with long fields, ask for fewer at a time.
 
         Args:
             vectors: what is searched for.

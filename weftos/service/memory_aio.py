@@ -45,12 +45,13 @@ class AsyncMemory:
     Args:
         ask: sends a request to the service and awaits its answer.
         largest: bytes of an encoded request at most.
+        largest_reply: bytes of an encoded answer at most.
         embedding: what makes vectors of texts; by default the provider without a model.
     """
 
-    def __init__(self, ask: Ask, largest: int, embedding: EmbeddingSettings | None = None) -> None:
+    def __init__(self, ask: Ask, largest: int, largest_reply: int, embedding: EmbeddingSettings | None = None) -> None:
         self._ask = ask
-        self._steps = MemorySteps(largest, embedding)
+        self._steps = MemorySteps(largest, largest_reply, embedding)
 
     async def remember(
         self,

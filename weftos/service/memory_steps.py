@@ -53,6 +53,8 @@ Where: TypeAlias = "Filter | Mapping[str, Value] | None"
 Steps: TypeAlias = Generator[list[EccRequest], list[Any], R]
 #: Bytes of an entry in a request around its texts and its vector.
 _ENTRY_BYTES: Final = 64
+#: Of one match in an answer, if it has no fields to speak of.
+_MATCH_BYTES: Final = 128
 #: Requests under way at once: the service carries out one batch while the next is embedded.
 _UNDER_WAY: Final = 4
 _encode = msgspec.msgpack.Encoder().encode
@@ -108,11 +110,13 @@ class MemorySteps:
 
     Args:
         largest: bytes of an encoded request at most.
+        largest_reply: bytes of an encoded answer at most.
         embedding: what makes vectors of texts; by default the provider without a model.
     """
 
-    def __init__(self, largest: int, embedding: EmbeddingSettings | None = None) -> None:
+    def __init__(self, largest: int, largest_reply: int, embedding: EmbeddingSettings | None = None) -> None:
         self._room = largest - limits.SERVICE_ANSWER_HEAD_BYTES
+        self._answer_room = largest_reply - limits.SERVICE_ANSWER_HEAD_BYTES
         self._embedding = embedding or EmbeddingSettings()
         self._provider: EmbeddingProvider | None = None
 
@@ -238,12 +242,21 @@ class MemorySteps:
         metadata: bool,
         ef: int | None,
     ) -> Steps[Found]:
-        """Search by vectors of one's own."""
+        """Search by vectors of one's own, in as many requests as they take."""
         matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
-        request = SearchMemory(
-            space, _bytes(matrix), len(matrix), k, condition_of(where), None, documents, ef, metadata
+        condition = condition_of(where)
+        asks, answers = self._room // max(matrix[:1].nbytes, 1), self._answer_room // max(k * _MATCH_BYTES, 1)
+        fit = max(min(asks, answers, limits.ECC_SEARCH_VECTORS), 1)
+        # No vector at all is the service's to refuse, so that makes one request too.
+        parts = [matrix[begin : begin + fit] for begin in range(0, max(len(matrix), 1), fit)]
+        found = yield from ask_all(
+            [
+                SearchMemory(space, _bytes(part), len(part), k, condition, None, documents, ef, metadata)
+                for part in parts
+            ],
+            Found,
         )
-        return ask_one(request, Found)
+        return Found([row for one in found for row in one.matches], any(one.cut for one in found))
 
     def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:
         """Ask for entries by their ids."""

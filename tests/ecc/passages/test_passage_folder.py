@@ -26,13 +26,15 @@ def test_hostile_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "e.pipe")
     with (tmp_path / "f.log").open("wb") as stream:
         stream.truncate(PASSAGE_FILE_BYTES + 1)
+    (tmp_path / "f.SVG").write_text("<svg/>")
     odd = os.fsdecode(b"g\xff.md")
     (tmp_path / odd).write_text("odd name")
     found = list(read_folder(tmp_path))
     assert found == [
         Source("a.txt", "marked\r\n"), LeftOut("b.bin", "binary"), LeftOut("c.txt", "encoding"),
         LeftOut("d.link", "link"),
-        LeftOut("e.pipe", "special"), LeftOut("f.log", "large"), Source(odd, "odd name"), LeftOut("sub/loop", "link"),
+        LeftOut("e.pipe", "special"), LeftOut("f.SVG", "picture"), LeftOut("f.log", "large"),
+        Source(odd, "odd name"), LeftOut("sub/loop", "link"),
         Source("sub/z.md", "# Z\n"),
     ]  # fmt: skip
     assert [cut(one.file, one.text).lines for one in found if isinstance(one, Source)] == [1, 1, 1]

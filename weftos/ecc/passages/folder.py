@@ -25,7 +25,10 @@ _LEFT_OUT: Final = frozenset(
     {".git", ".hg", ".svn", ".venv", ".weftos", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"}
 )
 
-Reason = Literal["link", "special", "unreadable", "gone", "large", "binary", "encoding", "excluded"]
+#: Numbers and paths of lines: they would fill the memory and answer no question.
+_PICTURE: Final = ".svg"
+
+Reason = Literal["link", "special", "unreadable", "gone", "large", "binary", "encoding", "excluded", "picture"]
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -49,7 +52,7 @@ class LeftOut(msgspec.Struct, frozen=True):
         file: path relative to the folder.
         why: ``link``; ``special`` (pipe, socket, device); ``unreadable`` (file or folder); ``gone`` (since it was
             listed); ``large``; ``binary`` (it holds a NUL); ``encoding`` (it is not UTF-8); ``excluded`` (file or
-            folder, by a pattern).
+            folder, by a pattern); ``picture`` (SVG: text by its letters, but nothing to read).
     """
 
     file: str
@@ -129,6 +132,8 @@ def _look(root: Path, file: str) -> Listed | LeftOut | None:
         return LeftOut(file, "link")
     if not stat.S_ISREG(facts.st_mode):
         return LeftOut(file, "special")
+    if file.lower().endswith(_PICTURE):
+        return LeftOut(file, "picture")
     return LeftOut(file, "large") if facts.st_size > PASSAGE_FILE_BYTES else Listed(file, facts.st_size)
 
 
