@@ -31,6 +31,7 @@ def recall(question: str, k: int, where: tuple[str, ...], full: bool, space: str
     Each with its file and lines, its score, and the record of the log that proves when it was learned.
 
     \b
+    weaver kernel start
     weaver run memory docs
     weaver recall "what happens when the service process dies"
     weaver recall "who may approve" --where file=docs/governance.md

@@ -51,6 +51,7 @@ def memory(
     Links, pipes, binary and very large files are left out.
 
     \b
+    weaver kernel start
     weaver run memory docs
     weaver recall "what happens when the service process dies"
     """  # noqa: D301 -- click's mark is the backspace itself
@@ -101,7 +102,7 @@ def _show(summary: dict[str, Any]) -> None:
         f"{f.count(holds['edges'], 'edge')}."
     )
     option = "" if summary["space"] == "docs" else f" --space {summary['space']}"
-    write_line(f'Ask it: weaver recall "..."{option}')
+    write_line(f'Ask it, while a kernel runs (weaver kernel start): weaver recall "..."{option}')
 
 
 def _graph(summary: dict[str, Any]) -> str:
