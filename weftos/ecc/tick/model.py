@@ -8,7 +8,7 @@ from weftos import limits
 from weftos.ecc.universal import StructureTag
 from weftos.errors import ConfigError
 
-__all__ = ["PHASES", "TickResult", "TickSettings", "TickStatistics"]
+__all__ = ["PHASES", "TickCounts", "TickResult", "TickSettings", "TickStatistics"]
 
 #: The phases of a tick, in their order.
 PHASES = ("sense", "embed", "search", "update", "commit")
@@ -58,8 +58,8 @@ class TickSettings(msgspec.Struct, frozen=True):
             )
 
 
-class TickResult(msgspec.Struct, kw_only=True):
-    """What one tick did. Times are in microseconds.
+class TickCounts(msgspec.Struct, kw_only=True):
+    """What is counted of a tick, and summed up over ticks. Times are in microseconds.
 
     Attributes:
         impulses_sensed: impulses that were handed out to it.
@@ -73,14 +73,7 @@ class TickResult(msgspec.Struct, kw_only=True):
         edges_refused: edges that a graph without cycles refused.
         crossrefs_added: cross-references that are new.
         ghosts: neighbours found that are in no graph, and were left out.
-        chain_seq: position of its event in the log; None if there is none.
-        failure: why it failed, with the code of the error; None if it did not. Its impulses are handed out again: at
-            once if it was the log, when their leases run out if it was a structure.
-        embedding_failure: why the last embedding failed.
-        waiting: whether it did nothing because one before it failed.
-        budget_exceeded: whether it took longer than its budget, or left impulses because of it.
         duration_us: how long it took.
-        phase_us: how long each phase took, by name.
     """
 
     impulses_sensed: int = 0
@@ -94,12 +87,27 @@ class TickResult(msgspec.Struct, kw_only=True):
     edges_refused: int = 0
     crossrefs_added: int = 0
     ghosts: int = 0
+    duration_us: float = 0.0
+
+
+class TickResult(TickCounts, kw_only=True):
+    """What one tick did.
+
+    Attributes:
+        chain_seq: position of its event in the log; None if there is none.
+        failure: why it failed, with the code of the error; None if it did not. Its impulses are handed out again: at
+            once if it was the log, when their leases run out if it was a structure.
+        embedding_failure: why the last embedding failed.
+        waiting: whether it did nothing because one before it failed.
+        budget_exceeded: whether it took longer than its budget, or left impulses because of it.
+        phase_us: how long each phase took, by name.
+    """
+
     chain_seq: int | None = None
     failure: str | None = None
     embedding_failure: str | None = None
     waiting: bool = False
     budget_exceeded: bool = False
-    duration_us: float = 0.0
     phase_us: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
     @property
@@ -108,8 +116,8 @@ class TickResult(msgspec.Struct, kw_only=True):
         return self.impulses_sensed > 0 or self.failure is not None
 
 
-class TickStatistics(msgspec.Struct):
-    """What all ticks did; sums of :class:`TickResult`.
+class TickStatistics(TickCounts, kw_only=True):
+    """What all ticks did; its counts are sums of those of :class:`TickResult`.
 
     Attributes:
         ticks: ticks, with and without work.
@@ -124,17 +132,5 @@ class TickStatistics(msgspec.Struct):
     worked: int = 0
     failed: int = 0
     over_budget: int = 0
-    impulses_sensed: int = 0
-    impulses_done: int = 0
-    impulses_released: int = 0
-    embeddings_produced: int = 0
-    embeddings_failed: int = 0
-    searches_performed: int = 0
-    nodes_added: int = 0
-    edges_added: int = 0
-    edges_refused: int = 0
-    crossrefs_added: int = 0
-    ghosts: int = 0
-    duration_us: float = 0.0
     last_failure: str | None = None
     next_op: int = 1

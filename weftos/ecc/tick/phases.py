@@ -27,13 +27,14 @@ from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from weftos.disk.clock import Clock
 from weftos.ecc.causal.graph import Edge
 from weftos.ecc.impulses.model import Delivery
 from weftos.ecc.tick.batch import seal
-from weftos.ecc.tick.model import TickResult, TickSettings, TickStatistics
+from weftos.ecc.tick.model import TickCounts, TickResult, TickSettings, TickStatistics
 from weftos.ecc.tick.plan import Planned, TickPlan, text_of
 from weftos.ecc.tick.ports import Hit, Ports
 from weftos.errors import EmbeddingRefused, WeftError
@@ -46,7 +47,7 @@ _NS_PER_MS: Final = 1_000_000
 _LATEST: Final = 0.25
 #: How far the length of a vector may be from 1: rounding, not another way to scale.
 _LENGTH_TOLERANCE: Final = 1e-3
-_SUMS: Final = tuple(name for name in TickResult.__struct_fields__ if name in TickStatistics.__struct_fields__)
+_SUMS: Final = TickCounts.__struct_fields__
 
 _Vector = NDArray[np.float32] | None
 
@@ -102,7 +103,7 @@ class CognitiveTick:
 
     def statistics(self) -> TickStatistics:
         """What all ticks did; the object is the caller's."""
-        return TickStatistics(**{name: getattr(self._totals, name) for name in TickStatistics.__struct_fields__})
+        return replace(self._totals)
 
     def _work(self, result: TickResult, budget_us: float) -> None:
         with self._timed(result, "sense"):
