@@ -196,19 +196,22 @@ def test_what_the_system_refuses_is_on_the_log_as_far_as_the_machine_tells(kerne
         message = [name, *words.get(name, ())]
         answer = kernel.call("agent.send", pid=agent.pid, message=message, timeout_secs=15.0).reply
         assert answer.get("refused") in {"EPERM", "EACCES"}, (name, answer)
-    seen = {one.payload["name"] for one in records(kernel, "agent.refused") if one.payload["what"] == "syscall"}
     told = kernel.call("agent.inspect", pid=agent.pid).refusals
     shown = {one.name for one in told.counts if one.what == "syscall"}
+    # A record is written beside the answer that the agent gets.
+    kernel.until(lambda: shown <= _names(kernel, "syscall"))
+    seen = _names(kernel, "syscall")
     assert seen == shown
     if told.calls == "recorded":
         assert [name for name in tried if name in CALLS and not seen & set(CALLS[name].split())] == []
     else:
         assert "seen by the agent alone, because" in told.calls
     if told.paths == "recorded":
-        kernel.until(lambda: set(RIGHTS.values()) <= _names(kernel))
+        kernel.until(lambda: set(RIGHTS.values()) <= _names(kernel, "path", "signal"))
     else:
         assert "seen by the agent alone, because" in told.paths
 
 
-def _names(kernel):
-    return {right for one in records(kernel, "agent.refused") for right in one.payload["name"].split(",")}
+def _names(kernel, *what):
+    told = [one.payload for one in records(kernel, "agent.refused") if one.payload["what"] in what]
+    return {name for payload in told for name in payload["name"].split(",")}
