@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from weftos import limits
 from weftos.ecc.vectors.exact import Top
 from weftos.ecc.vectors.model import Metric
+from weftos.ecc.vectors.pages import want_large_pages
 from weftos.errors import VectorsDamaged
 
 __all__ = ["GraphSearch", "build_graph", "calibrated", "flat_storage"]
@@ -40,6 +41,7 @@ def flat_storage(rows: int, dimension: int, metric: Metric) -> tuple[Any, Floats
     storage.codes.resize(rows * dimension * 4)
     storage.ntotal = rows
     raw = faiss.rev_swig_ptr(storage.codes.data(), rows * dimension * 4)
+    want_large_pages(raw)
     return storage, raw.view(np.float32).reshape(rows, dimension)
 
 
@@ -74,7 +76,7 @@ class GraphSearch:
 
     def __init__(self, links: NDArray[np.uint8], storage: Any, metric: Metric) -> None:
         try:
-            index = faiss.deserialize_index(links)
+            index: Any = faiss.deserialize_index(links)
         except RuntimeError as error:
             raise VectorsDamaged(f"the graph of a segment cannot be read: {error}") from error
         if not isinstance(index, faiss.IndexHNSW) or (index.d, index.ntotal, index.metric_type) != (
@@ -84,6 +86,8 @@ class GraphSearch:
         ):
             raise VectorsDamaged("the graph of a segment does not belong to its vectors")
         index.storage, index.own_fields = storage, False
+        neighbors = _FAISS.downcast_index(index).hnsw.neighbors
+        want_large_pages(faiss.rev_swig_ptr(neighbors.data(), neighbors.size()))
         self._index, self._storage = index, storage
         self._larger_is_nearer = metric != "l2"
         #: For searches of all rows: to make one takes as long as some hundred comparisons of vectors.
