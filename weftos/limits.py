@@ -560,6 +560,11 @@ BUDGET_LOOP_ACTIONS: Final = 256
 #: How long who asks the service one thing looks for the answer before sleeping, in seconds: the service decides and
 #: writes within 60 microseconds, and to be woken takes as long again.
 SERVICE_SPIN_S: Final = 200e-6
+#: Likewise of who asks the memory: a search of a graph takes up to half a millisecond.
+SERVICE_SEARCH_SPIN_S: Final = 1e-3
+#: How long the service looks for requests before sleeping, in seconds. Longer than others: an agent that got an answer
+#: needs about as long until it asks the next thing, and each of them would have to wake the service.
+SERVICE_IDLE_SPIN_S: Final = 200e-6
 #: Bytes of an answer around its content, and characters of the text of a refusal: both must fit a record of any ring.
 SERVICE_ANSWER_HEAD_BYTES: Final = 256
 SERVICE_REFUSAL_CHARS: Final = 800

@@ -145,10 +145,10 @@ class Pending:
             callback(self)
 
 
-#: Answered without waiting for the disk, as a rule.
-_QUICK: Final = (
-    p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow, SearchMemory, AskMemory
-)  # fmt: skip
+#: What is answered without waiting for the disk, as a rule, and how long it pays to look for the answer, in seconds.
+_QUICK: Final[dict[Any, float]] = dict.fromkeys(
+    (p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow), limits.SERVICE_SPIN_S
+) | dict.fromkeys((SearchMemory, AskMemory), limits.SERVICE_SEARCH_SPIN_S)
 #: Made once, before the first agent is forked.
 _decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
 
@@ -195,7 +195,8 @@ class ServiceClient(LogCalls, GateCalls):
         self._pending: dict[int, Pending] = {}
         self.noticed = {}
         self.held: HeldPermit | None = None
-        self._patience = Patience(spin_s=limits.SERVICE_SPIN_S)
+        #: By how long it may last, so that those who wait in vain for long answers still look for short ones.
+        self._patience = {spin_s: Patience(spin_s=spin_s) for spin_s in _QUICK.values()}
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -347,10 +348,20 @@ class ServiceClient(LogCalls, GateCalls):
         """Whether the reply ring holds something."""
         return self._reply.depth_bytes() > 0
 
-    def look_for(self, pending: Pending) -> None:
-        """Look for the one answer that is under way for a moment, where that pays: to be woken takes as long again."""
+    def look_for(self, pending: Pending, kind: type[p.Request]) -> None:
+        """Look for the one answer that is under way for a moment, where that pays: to be woken takes as long again.
+
+        Args:
+            pending: what is waited for.
+            kind: of the request.
+        """
+        spin_s = _QUICK.get(kind)
+        if spin_s is None:
+            return
         if len(self._pending) == 1:
-            self._patience.spin(lambda: pending.done or (self.has_reply() and self.on_ready() > 0), float("inf"))
+            self._patience[spin_s].spin(
+                lambda: pending.done or (self.has_reply() and self.on_ready() > 0), float("inf")
+            )
 
     def give_up(self, pending: Pending) -> None:
         """Forget a request; its answer, should it come, counts as a stray."""
@@ -419,8 +430,7 @@ class ServiceClient(LogCalls, GateCalls):
         """Send a request and wait for its answer, which must be of the given kind; errors as for ``Pending.result``."""
         started = time.monotonic()
         pending = self.submit(request, timeout_s)
-        if type(request) in _QUICK:
-            self.look_for(pending)
+        self.look_for(pending, type(request))
         reply = pending.result(max(timeout_s - (time.monotonic() - started), 0))
         if not isinstance(reply, kind):
             raise ServiceUnavailable(f"the service answered a {type(request).__name__} with {type(reply).__name__}")

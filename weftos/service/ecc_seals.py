@@ -24,6 +24,9 @@ __all__ = ["Sealing"]
 log = logging.getLogger(__name__)
 
 _RETRY_MAX_S: Final = 600.0
+#: Shortest time between two looks whether something is to be built, in seconds: the loop goes round for every search,
+#: and to look at all collections costs as much as a short one.
+_LOOK_S: Final = 0.02
 _BUILDERS: Final = 2
 
 
@@ -37,7 +40,7 @@ class Sealing:
     def __init__(self, beside: Beside) -> None:
         self._beside = beside
         self._under_way = 0
-        self._not_before = 0.0
+        self._not_before = self._look_at = 0.0
         self._pause_s = 1.0
         self.built = self.failures = 0
 
@@ -52,7 +55,11 @@ class Sealing:
         Raises:
             EccError: the store failed.
         """
-        if self._under_way == _BUILDERS or self._beside.closing or time.monotonic() < self._not_before:
+        now = time.monotonic()
+        if now < self._look_at and not store.compaction_asked:
+            return
+        self._look_at = now + _LOOK_S
+        if self._under_way == _BUILDERS or self._beside.closing or now < self._not_before:
             return
         order = store.wanted(beside=self._under_way > 0)
         if order is not None:

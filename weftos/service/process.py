@@ -126,7 +126,7 @@ def run_service(boot: ServiceBoot) -> int:
     try:
         bell = Doorbell.open(boot.bell_name)
         segment = Segment.attach(boot.mailbox_fd)
-        mailbox = Mailbox(segment, bell)
+        mailbox = Mailbox(segment, bell, spin_s=limits.SERVICE_IDLE_SPIN_S)
         journal = Journal.open(
             boot.chain_dir,
             boot.keys_dir,

@@ -96,6 +96,7 @@ class Mailbox:
         segment: made by ``create_mailbox``.
         doorbell: the owner's.
         spin: whether spinning is allowed; by default when there is more than one CPU.
+        spin_s: how long it spins before it sleeps, in seconds.
 
     Attributes:
         owner_pid: kernel pid from the header.
@@ -120,13 +121,15 @@ class Mailbox:
         "segment",
     )
 
-    def __init__(self, segment: Segment, doorbell: Doorbell, *, spin: bool | None = None) -> None:
+    def __init__(
+        self, segment: Segment, doorbell: Doorbell, *, spin: bool | None = None, spin_s: float = limits.SPIN_S
+    ) -> None:
         fence.register()
         self.owner_pid, self.generation = _check(segment)
         self.segment = segment
         self._doorbell = doorbell
         self._map, self._words, self._find = segment.map, segment.words, segment.map.find
-        self._patience = Patience(allowed=spin)
+        self._patience = Patience(allowed=spin, spin_s=spin_s)
         self._liveness = self._words[LIVENESS]
         self._waits = self._sleeps = 0
         self._slice = limits.WAIT_SLICE_FENCED_S if fence.mode() == "membarrier" else limits.WAIT_SLICE_S
