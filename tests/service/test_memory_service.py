@@ -205,7 +205,8 @@ def test_searches_of_one_round_are_answered_together_and_in_order(running):
             continue
         found = pending.result()
         assert isinstance(found, Found)
-        assert (found.matches[0][0].id, len(found.matches[0])) == (str(n), 1 + n % 2)
+        (matches,) = found.rows()
+        assert (matches[0].id, len(matches)) == (str(n), 1 + n % 2)
 
 
 def test_documents_that_do_not_fit_an_answer_are_left_out_and_that_is_said(running):
@@ -215,7 +216,7 @@ def test_documents_that_do_not_fit_an_answer_are_left_out_and_that_is_said(runni
     memory.put([str(n) for n in range(10)], np.ones((10, 2)), None, [b"d" * 9000] * 10, space="v")
     found = client.ask(SearchMemory("v", np.ones(2, "<f4").tobytes(), 1, 10), Found, 10)
     assert found.cut
-    sizes = [len(one.document) for one in found.matches[0]]
+    sizes = [len(one.document) for one in found.rows()[0]]
     whole = sizes.count(9000)
     assert sizes == [9000] * whole + [0] * (10 - whole)
     assert 1 <= whole < 8
@@ -425,5 +426,12 @@ def test_more_vectors_than_fit_one_request_or_answer(running):
         rows = memory.search(vectors, k, space="v")
         assert [row[0].id for row in rows] == [f"{number:05}" for number in range(700)]
         assert {len(row) for row in rows} == {k}
+    memory.put([f"{number:05}" for number in range(700)], vectors, [{"note": "n" * 300, "n": 1}] * 700, space="v")
+    rows = memory.search(vectors[:100], 40, space="v")
+    assert [row[0].id for row in rows] == [f"{number:05}" for number in range(100)]
+    assert {one.metadata["note"] for row in rows for one in row} == {"n" * 300}
+    memory.put(["long"], vectors[:1], [{str(number): "n" * 4000 for number in range(3)}], space="v")
+    with pytest.raises(MessageTooLarge, match="smaller k"):
+        memory.search(np.tile(vectors[0], (3, 1)), 300, space="v")
     with pytest.raises(InvalidRequest, match="not 0"):
         memory.search(np.empty((0, 8)), space="v")

@@ -64,7 +64,7 @@ class EccHandlers:
                 metadata=one.metadata,
                 text=one.document.decode("utf-8", "replace"),
             )
-            for one in found.matches[0]
+            for one in found.rows()[0]
         ]
         return e.EccSearchResult(matches=matches, cut=found.cut)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+import numpy as np
 
 from weftos.ecc.embedding.provider import EmbeddingIdentity
 from weftos.ecc.vectors.filters import Filter, Value
@@ -168,7 +169,7 @@ EccRequest: TypeAlias = (
 )
 
 
-class Match(msgspec.Struct, array_like=True, gc=False, frozen=True):
+class Match(msgspec.Struct, gc=False, frozen=True):
     """An entry that was found.
 
     Attributes:
@@ -190,10 +191,46 @@ class Match(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 
 class Found(msgspec.Struct, array_like=True, tag=80, gc=False):
-    """What was found, for each vector the nearest first. ``cut``: documents that did not fit were left out."""
+    """What was found, in columns: the matches of one vector behind those of another, the nearest first.
 
-    matches: list[list[Match]]
+    In columns, because an answer for many vectors has hundreds of matches, and to make an object of each takes longer
+    than to find it.
+
+    Attributes:
+        count: of vectors; each has equally many matches.
+        ids: of the matches.
+        scores: 32-bit floats, little-endian.
+        ops: 64-bit numbers, little-endian.
+        chain_seqs: likewise.
+        metadata: a map for each match; none if it was not asked for.
+        documents: one for each match; none if they were not asked for.
+        cut: documents that did not fit were left out.
+    """
+
+    count: int
+    ids: list[str]
+    scores: bytes
+    ops: bytes
+    chain_seqs: bytes
+    metadata: list[dict[str, Value]] = []
+    documents: list[bytes] = []
     cut: bool = False
+
+    def rows(self) -> list[list[Match]]:
+        """Return the matches of each vector."""
+        all_, width = len(self.ids), len(self.ids) // max(self.count, 1)
+        found = list(
+            map(
+                Match,
+                self.ids,
+                np.frombuffer(self.scores, "<f4").tolist(),
+                np.frombuffer(self.ops, "<u8").tolist(),
+                np.frombuffer(self.chain_seqs, "<u8").tolist(),
+                self.metadata or [{} for _ in self.ids],
+                self.documents or [b""] * all_,
+            )
+        )
+        return [found[at * width : (at + 1) * width] for at in range(self.count)]
 
 
 class Remembered(msgspec.Struct, array_like=True, tag=81, gc=False):

@@ -4,11 +4,13 @@ Why it is as it is: a call of the index has a price of its own, and a batch of v
 for one answer make a batch together.
 
 Guaranteed: every search is answered, in the order given. Documents that do not fit an answer are left out, from the
-last match on, and the answer says so.
+first of them on, and the answer says so.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weftos import limits
-from weftos.ecc.vectors.model import Hit
+from weftos.ecc.vectors.model import Content, Hits
 from weftos.errors import MessageTooLarge, WeftError
 from weftos.service import protocol as p
 from weftos.service.cognition import Cognition
-from weftos.service.ecc_protocol import Found, Match, SearchMemory
+from weftos.service.ecc_protocol import Found, SearchMemory
 
 __all__ = ["Search", "answer_searches"]
 
-#: Bytes of a match around its texts: numbers, lengths, names of fields.
-_MATCH_BYTES: Final = 64
-_FIELD_BYTES: Final = 24
+#: Bytes of a match around its texts: three numbers, three lengths, and a map without fields.
+_MATCH_BYTES: Final = 4 + 8 + 8 + 3 * 5 + 1
+_NO_FIELDS: Final = msgspec.msgpack.encode({})
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -60,16 +62,11 @@ def answer_searches(cognition: Cognition, searches: list[Search]) -> list[p.Repl
 def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     r = searches[0].request
     vectors = searches[0].vectors if len(searches) == 1 else np.vstack([one.vectors for one in searches])
+    content: Content = "all" if r.documents else "metadata" if r.metadata else "none"
     try:
         with cognition.guarded():
-            rows = cognition.vectors.search(
-                r.space,
-                vectors,
-                r.k,
-                condition=r.condition,
-                ef=r.ef,
-                documents=r.documents,
-                metadata=r.metadata,
+            hits = cognition.vectors.search_columns(
+                r.space, vectors, r.k, condition=r.condition, ef=r.ef, content=content
             )
     except WeftError as error:
         if len(searches) > 1:
@@ -77,36 +74,34 @@ def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
             return [_together(cognition, [one])[0] for one in searches]
         return [p.Failed(error.code, str(error)[: limits.SERVICE_REFUSAL_CHARS])]
     answers: list[p.Reply] = []
-    begin = 0
+    begin, width = 0, hits.scores.shape[1]
     for one in searches:
-        answers.append(_fitting(rows[begin : begin + one.request.count], one.reply_bytes))
-        begin += one.request.count
+        end = begin + one.request.count * width
+        answers.append(_fitting(hits, slice(begin, end), one))
+        begin = end
     return answers
 
 
-def _fitting(rows: list[list[Hit]], reply_bytes: int) -> p.Reply:
-    room = reply_bytes - limits.SERVICE_ANSWER_HEAD_BYTES
-    cut = False
-    matches: list[list[Match]] = []
-    for row in rows:
-        found: list[Match] = []
-        for hit in row:
-            document = hit.document
-            size = _MATCH_BYTES + 4 * len(hit.id) + _size(hit)
-            if size + len(document) > room:
-                document, cut = b"", True
-            room -= size + len(document)
-            found.append(Match(hit.id, hit.score, hit.op, hit.chain_seq, hit.metadata, document))
-        matches.append(found)
+def _fitting(hits: Hits, part: slice, search: Search) -> p.Reply:
+    entries = hits.entries
+    ids, raw, documents = entries.ids[part], entries.raw[part], entries.documents[part]
+    room = search.reply_bytes - limits.SERVICE_ANSWER_HEAD_BYTES
+    room -= len(ids) * _MATCH_BYTES + len("".join(ids).encode()) + sum(map(len, raw))
     if room < 0:
         return p.Failed(
             MessageTooLarge.code, "the matches do not fit one answer; ask for a smaller k, or fewer vectors"
         )
-    return Found(matches, cut)
-
-
-def _size(hit: Hit) -> int:
-    size = 0
-    for name, value in hit.metadata.items():
-        size += _FIELD_BYTES + 4 * len(name) + (4 * len(value) if isinstance(value, str) else 0)
-    return size
+    ends = list(accumulate(map(len, documents)))
+    fit = bisect_right(ends, room)
+    cut = any(documents[fit:])
+    return Found(
+        search.request.count,
+        ids,
+        hits.scores.ravel()[part].astype("<f4").tobytes(),
+        entries.ops[part].astype("<u8").tobytes(),
+        hits.chain_seqs[part].astype("<u8").tobytes(),
+        # As they are on disk, which is as they travel.
+        [msgspec.Raw(one or _NO_FIELDS) for one in raw],  # type: ignore[misc]
+        documents[:fit] + [b""] * (len(documents) - fit),
+        cut,
+    )

@@ -45,7 +45,7 @@ def _run(client: ServiceClient, steps: Steps[R], timeout_s: float) -> R:
         requests = next(steps)
         while True:
             pending = [client.submit(shown(request, client.held), timeout_s) for request in requests]
-            client.look_for(pending[0])
+            client.look_for(pending[0], type(requests[0]))
             requests = steps.send([_outcome(one, timeout_s) for one in pending])
     except StopIteration as end:
         result: R = end.value
@@ -209,7 +209,7 @@ class Memory:
             timeout_s: in seconds.
         """
         steps = self._steps.search(vectors, k, space, where, documents=documents, metadata=metadata, ef=ef)
-        return _run(self._client, steps, timeout_s).matches
+        return _run(self._client, steps, timeout_s)
 
     def get(self, ids: Sequence[str], *, space: str = "", timeout_s: float = _S) -> list[dict[str, Any] | None]:
         """Return entries by their ids, ``None`` where there is none."""

@@ -106,7 +106,7 @@ class AsyncMemory:
     ) -> list[list[Match]]:
         """As ``Memory.search``."""
         steps = self._steps.search(vectors, k, space, where, documents=documents, metadata=metadata, ef=ef)
-        return (await _run(self._ask, steps)).matches
+        return await _run(self._ask, steps)
 
     async def get(self, ids: Sequence[str], *, space: str = "") -> list[dict[str, Any] | None]:
         """As ``Memory.get``."""

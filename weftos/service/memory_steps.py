@@ -37,6 +37,7 @@ from weftos.service.ecc_protocol import (
     Found,
     GetMemory,
     MakeCollection,
+    Match,
     Remembered,
     SearchMemory,
 )
@@ -53,8 +54,8 @@ Where: TypeAlias = "Filter | Mapping[str, Value] | None"
 Steps: TypeAlias = Generator[list[EccRequest], list[Any], R]
 #: Bytes of an entry in a request around its texts and its vector.
 _ENTRY_BYTES: Final = 64
-#: Of one match in an answer, if it has no fields to speak of.
-_MATCH_BYTES: Final = 128
+#: Of one match in an answer, if its name is short and it has few fields; where it is more, fewer are asked for at once.
+_MATCH_BYTES: Final = 96
 #: Requests under way at once: the service carries out one batch while the next is embedded.
 _UNDER_WAY: Final = 4
 _encode = msgspec.msgpack.Encoder().encode
@@ -165,7 +166,7 @@ class MemorySteps:
             return []
         return [
             Recalled(one.id, one.score, one.document.decode("utf-8", "replace"), one.metadata, one.chain_seq)
-            for one in found.matches[0]
+            for one in found.rows()[0]
         ]
 
     def forget(self, ids: str | Sequence[str], space: str) -> Steps[int]:
@@ -241,7 +242,7 @@ class MemorySteps:
         documents: bool,
         metadata: bool,
         ef: int | None,
-    ) -> Steps[Found]:
+    ) -> Steps[list[list[Match]]]:
         """Search by vectors of one's own, in as many requests as they take."""
         matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
         condition = condition_of(where)
@@ -249,14 +250,23 @@ class MemorySteps:
         fit = max(min(asks, answers, limits.ECC_SEARCH_VECTORS), 1)
         # No vector at all is the service's to refuse, so that makes one request too.
         parts = [matrix[begin : begin + fit] for begin in range(0, max(len(matrix), 1), fit)]
-        found = yield from ask_all(
-            [
+        rows: list[list[Match]] = []
+        while parts:
+            group, parts = parts[:_UNDER_WAY], parts[_UNDER_WAY:]
+            requests: list[EccRequest] = [
                 SearchMemory(space, _bytes(part), len(part), k, condition, None, documents, ef, metadata)
-                for part in parts
-            ],
-            Found,
-        )
-        return Found([row for one in found for row in one.matches], any(one.cut for one in found))
+                for part in group
+            ]
+            outcomes = yield requests
+            for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+                if isinstance(outcome, MessageTooLarge) and len(group[place]) > 1:
+                    # How long fields are shows only here. What comes behind is asked for again, with the halves.
+                    half = (len(group[place]) + 1) // 2
+                    again = [part[at : at + half] for part in group[place:] for at in range(0, len(part), half)]
+                    parts = again + parts
+                    break
+                rows += _checked(request, outcome, Found).rows()
+        return rows
 
     def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:
         """Ask for entries by their ids."""

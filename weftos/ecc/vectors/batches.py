@@ -122,11 +122,11 @@ def _checked_vectors(spec: CollectionSpec, given: Any, what: str) -> NDArray[np.
         raise DimensionMismatch(f"vectors of {spec.name!r} are an array of float32, not {kind}; cast them")
     if given.ndim != 2 or given.shape[1] != spec.dimension:
         raise DimensionMismatch(f"an array of shape {given.shape} does not fit {spec.name!r}: (n, {spec.dimension})")
-    if not np.isfinite(given).all():
-        bad = int(np.flatnonzero(~np.isfinite(given).all(axis=1))[0])
-        raise VectorRefused(f"{what} {bad} has a number that is not finite")
     wide = given.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    # A sum of squares of 32-bit numbers is finite in 64 bits, so a length tells whether all numbers of a row are.
+    if not np.isfinite(lengths).all():
+        raise VectorRefused(f"{what} {int(np.isfinite(lengths).argmin())} has a number that is not finite")
     if spec.metric != "cosine":
         if len(lengths) and lengths.max() > limits.VECTOR_LENGTH_MAX:
             raise VectorRefused(f"{what} {int(lengths.argmax())} is longer than {limits.VECTOR_LENGTH_MAX:g}; scale it")

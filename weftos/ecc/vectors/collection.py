@@ -5,8 +5,9 @@ Guaranteed: a change is seen by the next search. A search gives the best of all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,16 @@ from weftos.ecc.vectors.digests import ContentSum, expansion, id_hash
 from weftos.ecc.vectors.exact import Top, best_of
 from weftos.ecc.vectors.filters import Filter
 from weftos.ecc.vectors.manifest import CollectionState, SegmentState
-from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics, Content
+from weftos.ecc.vectors.model import CollectionSpec, CollectionStatistics, Columns, Content
 from weftos.ecc.vectors.segment import Segment
 from weftos.ecc.vectors.table import Table
 
 __all__ = ["Collection", "Place"]
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 #: Where an entry is: a part, and a slot or row of it.
 Place: TypeAlias = tuple[Table | Segment, int]
-#: Score, id, number of the mutation, metadata, document.
-Found: TypeAlias = tuple[float, str, int, bytes, bytes]
 
 
 class Collection:
@@ -112,8 +112,9 @@ class Collection:
 
     def search(
         self, queries: Floats, k: int, condition: Filter | None, ef: int | None, content: Content
-    ) -> list[list[Found]]:
-        """Return the best entries for each query, best first, with as much of them as is asked for.
+    ) -> tuple[Floats, Columns]:
+        """Return the best entries for each query, best first: scores (queries, hits), and as much of the entries as
+        is asked for.
 
         Raises:
             FilterInvalid: the condition cannot be evaluated.
@@ -125,8 +126,7 @@ class Collection:
             # As after every merge: what one part found is in order already.
             (part,) = parts
             best, places = self._search_part(part, queries, k, condition, ef)
-            found = iter(part.entries(places.ravel().tolist(), content))
-            return [[(score, *next(found)) for score in line] for line in best.tolist()]
+            return best, part.entries(places.ravel(), content)
         scores, codes = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
         for number, part in enumerate(parts):
             top = self._search_part(part, queries, k, condition, ef)
@@ -134,16 +134,13 @@ class Collection:
             codes.append(top[1] * len(parts) + number)
         best, places = best_of(np.concatenate(scores, axis=1), np.concatenate(codes, axis=1), k)
         # Each entry is read once, though several queries may have found it.
-        entries: dict[int, tuple[str, int, bytes, bytes]] = {}
-        distinct = np.unique(places)
-        for number, part in enumerate(parts):
-            own = distinct[distinct % len(parts) == number]
-            read = part.entries((own // len(parts)).tolist(), content)
-            entries.update(zip(own.tolist(), read, strict=True))
-        return [
-            [(score, *entries[code]) for score, code in zip(line, row, strict=True)]
-            for line, row in zip(best.tolist(), places.tolist(), strict=True)
-        ]
+        distinct, which = np.unique(places.ravel(), return_inverse=True)
+        owners = distinct % max(len(parts), 1)
+        order = np.argsort(owners, kind="stable")
+        read = [part.entries(distinct[owners == number] // len(parts), content) for number, part in enumerate(parts)]
+        at = np.empty_like(order)
+        at[order] = np.arange(len(order))
+        return best, _taken(read, at[which])
 
     def _search_part(
         self, part: Table | Segment, queries: Floats, k: int, condition: Filter | None, ef: int | None
@@ -189,6 +186,22 @@ class Collection:
         """Close the files of the segments."""
         for segment in self.segments:
             segment.close()
+
+
+def _taken(parts: Sequence[Columns], places: NDArray[np.int64]) -> Columns:
+    """Return the entries at places of columns that are put behind each other; a place may occur again."""
+    rows = places.tolist()
+
+    def taken(columns: Iterable[list[T]]) -> list[T]:
+        column = [*chain.from_iterable(columns)]
+        return [column[row] for row in rows] if column else column
+
+    return Columns(
+        ids=taken(one.ids for one in parts),
+        ops=np.concatenate([np.empty(0, np.uint64), *(one.ops for one in parts)])[places],
+        raw=taken(one.raw for one in parts),
+        documents=taken(one.documents for one in parts),
+    )
 
 
 def batch_expansions(batch: Batch) -> list[bytes]:

@@ -18,7 +18,9 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from weftos.disk.files import Files, ReadFile, write_all
 from weftos.ecc.vectors.digests import KINDS
@@ -167,6 +169,15 @@ class Ledger:
         """Return the number of the record of the log that vouches for a mutation; 0 if there is none."""
         place = bisect_left(self._ends, op)
         return self._seqs[place] if place < len(self._ends) else 0
+
+    def chain_seqs(self, ops: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """As :meth:`chain_seq`, for many."""
+        if not self._ends:
+            return np.zeros(len(ops), np.uint64)
+        # The views end with this call: an array of which there is a view cannot grow.
+        ends, seqs = np.frombuffer(self._ends, np.uint64), np.frombuffer(self._seqs, np.uint64)
+        places = np.searchsorted(ends, ops)
+        return np.where(places < len(ends), seqs[np.minimum(places, len(ends) - 1)], np.uint64(0))
 
     def proof(self, op: int) -> OpProof:
         """Return the proof of a mutation.

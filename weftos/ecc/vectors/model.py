@@ -6,7 +6,7 @@ Guaranteed: nothing here reads a file or searches; :func:`check_spec` alone says
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,9 +20,11 @@ from weftos.errors import VectorRefused
 __all__ = [
     "CollectionSpec",
     "CollectionStatistics",
+    "Columns",
     "Content",
     "Entry",
     "Hit",
+    "Hits",
     "Metric",
     "OpKind",
     "OpProof",
@@ -115,6 +117,36 @@ class Hit(msgspec.Struct, frozen=True):
     chain_seq: int
     metadata: dict[str, Value]
     document: bytes
+
+
+class Columns(NamedTuple):
+    """Entries in columns: what was not asked for is an empty column.
+
+    Attributes:
+        ids: theirs.
+        ops: numbers of the mutations that wrote them, uint64.
+        raw: their metadata as MessagePack, empty for none.
+        documents: theirs.
+    """
+
+    ids: list[str]
+    ops: NDArray[np.uint64]
+    raw: list[bytes]
+    documents: list[bytes]
+
+
+class Hits(NamedTuple):
+    """The results of a search in columns: those of one query behind those of another, equally many for each.
+
+    Attributes:
+        scores: (queries, hits), float32; see ``Hit``.
+        entries: queries * hits of them.
+        chain_seqs: of the records that vouch for them, uint64; see ``Hit``.
+    """
+
+    scores: NDArray[np.float32]
+    entries: Columns
+    chain_seqs: NDArray[np.uint64]
 
 
 class CollectionStatistics(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
 from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value, fields_of
 from weftos.ecc.vectors.layout import RECORD_HEAD_BYTES, Head, read_array, read_segment_head, unpack_record
-from weftos.ecc.vectors.model import Content
+from weftos.ecc.vectors.model import Columns, Content
 from weftos.errors import MetadataInvalid, VectorsDamaged
 
 if TYPE_CHECKING:
@@ -196,24 +196,25 @@ class Segment:
             raise VectorsDamaged(f"{self._file.path} was cut; restore it from a copy")
         return unpack_record(int(self.ops[row]), content, self._file.path, whole=whole)
 
-    def entries(self, rows: list[int], content: Content) -> list[tuple[str, int, bytes, bytes]]:
-        """Return id, number of the mutation, metadata and document of rows; what is not asked for is empty.
+    def entries(self, rows: NDArray[np.int64], content: Content) -> Columns:
+        """Return what is in rows.
 
         Raises:
             VectorsDamaged: a record was altered.
             OSError: it cannot be read.
         """
-        places = np.array(rows, np.int64)
-        ops = self.ops[places].tolist()
-        ids = zip(self._id_ends[places].tolist(), self._id_ends[places + 1].tolist(), strict=True)
-        if content == "none":
-            return [(self._ids[begin:end].decode(), op, b"", b"") for op, (begin, end) in zip(ops, ids, strict=True)]
-        whole = content == "all"
-        empty = (self._record_ends[places] == self._record_ends[places + 1]).tolist()
-        return [
-            (self._ids[begin:end].decode(), op, *((b"", b"") if none else self.record(row, whole=whole)))
-            for row, op, (begin, end), none in zip(rows, ops, ids, empty, strict=True)
+        text = self._ids
+        ids = [
+            text[begin:end].decode()
+            for begin, end in zip(self._id_ends[rows].tolist(), self._id_ends[rows + 1].tolist(), strict=True)
         ]
+        ops = self.ops[rows]
+        if content == "none":
+            return Columns(ids, ops, [], [])
+        whole = content == "all"
+        records = [self.record(row, whole=whole) for row in rows.tolist()]
+        raw = [raw for raw, _document in records]
+        return Columns(ids, ops, raw, [document for _raw, document in records] if whole else [])
 
     def expansion(self, row: int) -> bytes:
         """Return what stands for a row in the sum of the content."""

@@ -33,6 +33,7 @@ from weftos.ecc.vectors.model import (
     Content,
     Entry,
     Hit,
+    Hits,
     OpProof,
     Stored,
     StoreStatistics,
@@ -271,6 +272,37 @@ class VectorStore:
         Returns:
             The hits of each query, nearest first. Entries of one score have no order.
 
+        Raises: as :meth:`search_columns`.
+        """
+        content: Content = "all" if documents else "metadata" if metadata else "none"
+        hits = self.search_columns(name, queries, k, condition=condition, ef=ef, content=content)
+        entries = hits.entries
+        count = len(entries.ids)
+        each = zip(
+            entries.ids,
+            hits.scores.ravel().tolist(),
+            entries.ops.tolist(),
+            hits.chain_seqs.tolist(),
+            map(decode_metadata, entries.raw or [b""] * count),
+            entries.documents or [b""] * count,
+            strict=True,
+        )
+        found = [Hit(*one) for one in each]
+        width = hits.scores.shape[1]
+        return [found[at * width : (at + 1) * width] for at in range(len(queries))]
+
+    def search_columns(
+        self,
+        name: str,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        condition: Filter | None = None,
+        ef: int | None = None,
+        content: Content = "all",
+    ) -> Hits:
+        """As :meth:`search`, with the hits in columns; ``content`` says what is read from the disk.
+
         Raises:
             CollectionNotFound: the collection is not there.
             DimensionMismatch: queries of another shape or type.
@@ -282,14 +314,8 @@ class VectorStore:
         asked = checked_queries(collection.spec, queries, k, ef)
         if condition is not None:
             check_filter(condition)
-        if not len(asked):
-            return []
-        chain_seq = self._state.ledger.chain_seq
-        content: Content = "all" if documents else "metadata" if metadata else "none"
-        return [
-            [Hit(one, score, op, chain_seq(op), decode_metadata(raw), text) for score, one, op, raw, text in line]
-            for line in collection.search(asked, k, condition, ef, content)
-        ]
+        scores, entries = collection.search(asked, k, condition, ef, content)
+        return Hits(scores, entries, self._state.ledger.chain_seqs(entries.ops))
 
     def sync(self) -> None:
         """Bring every change so far onto the disk, with one call for all of them.
@@ -356,6 +382,11 @@ class VectorStore:
             JournalFailed: the journal takes nothing more.
         """
         return self._compaction.wanted(beside=beside)
+
+    @property
+    def compaction_asked(self) -> bool:
+        """Whether :meth:`compact` was called and :meth:`wanted` has not answered it yet."""
+        return bool(self._compaction.asked)
 
     def compact(self, name: str) -> None:
         """Have a collection become one segment, as soon as :meth:`wanted` is asked and nothing of it is being built.

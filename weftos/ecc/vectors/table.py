@@ -13,7 +13,7 @@ from weftos.ecc.vectors.batches import Batch, decode_metadata
 from weftos.ecc.vectors.digests import expansion
 from weftos.ecc.vectors.exact import Top, empty_top, exact_top
 from weftos.ecc.vectors.filters import Filter, MetadataColumns, Value
-from weftos.ecc.vectors.model import Content, Metric
+from weftos.ecc.vectors.model import Columns, Content, Metric
 
 __all__ = ["Table"]
 
@@ -138,13 +138,15 @@ class Table:
         """Return metadata and document of a slot; the document is empty if the record is not read ``whole``."""
         return self.raw[slot], self.documents[slot] if whole else b""
 
-    def entries(self, slots: list[int], content: Content) -> list[tuple[str, int, bytes, bytes]]:
-        """Return id, number of the mutation, metadata and document of slots; what is not asked for is empty."""
-        ops = self.ops[slots].tolist()
-        if content == "none":
-            return [(self.ids[slot], op, b"", b"") for slot, op in zip(slots, ops, strict=True)]
-        whole = content == "all"
-        return [(self.ids[slot], op, *self.record(slot, whole=whole)) for slot, op in zip(slots, ops, strict=True)]
+    def entries(self, slots: NDArray[np.int64], content: Content) -> Columns:
+        """Return what is in slots."""
+        places = slots.tolist()
+        return Columns(
+            ids=[self.ids[slot] for slot in places],
+            ops=self.ops[slots],
+            raw=[self.raw[slot] for slot in places] if content != "none" else [],
+            documents=[self.documents[slot] for slot in places] if content == "all" else [],
+        )
 
     def _slot(self) -> int:
         if self._free:
