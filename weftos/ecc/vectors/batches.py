@@ -125,10 +125,11 @@ def _checked_vectors(spec: CollectionSpec, given: Any, what: str) -> NDArray[np.
     wide = given.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     # A sum of squares of 32-bit numbers is finite in 64 bits, so a length tells whether all numbers of a row are.
-    if not np.isfinite(lengths).all():
+    longest = lengths.max(initial=0.0)
+    if not longest < np.inf:
         raise VectorRefused(f"{what} {int(np.isfinite(lengths).argmin())} has a number that is not finite")
     if spec.metric != "cosine":
-        if len(lengths) and lengths.max() > limits.VECTOR_LENGTH_MAX:
+        if longest > limits.VECTOR_LENGTH_MAX:
             raise VectorRefused(f"{what} {int(lengths.argmax())} is longer than {limits.VECTOR_LENGTH_MAX:g}; scale it")
         return np.ascontiguousarray(given)
     if not lengths.all():

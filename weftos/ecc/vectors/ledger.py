@@ -90,6 +90,8 @@ class Ledger:
         self._saved_ops = state.ops
         self._saved_commitments = state.commitments
         self._ends, self._seqs = array("Q"), array("Q")
+        #: Both as they are looked up for many; None after a change.
+        self._vouching: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
         self._hasher = blake3()
         self._read_commitments(state)
         self._committed = self._ends[-1] if self._ends else 0
@@ -154,6 +156,7 @@ class Ledger:
         self._new_commitments.append(record)
         self._ends.append(last)
         self._seqs.append(chain_seq)
+        self._vouching = None
         del self._tail[: count * _LEAF_BYTES]
         self._committed = last
         self._frontier = Frontier()
@@ -172,12 +175,12 @@ class Ledger:
 
     def chain_seqs(self, ops: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """As :meth:`chain_seq`, for many."""
-        if not self._ends:
-            return np.zeros(len(ops), np.uint64)
-        # The views end with this call: an array of which there is a view cannot grow.
-        ends, seqs = np.frombuffer(self._ends, np.uint64), np.frombuffer(self._seqs, np.uint64)
-        places = np.searchsorted(ends, ops)
-        return np.where(places < len(ends), seqs[np.minimum(places, len(ends) - 1)], np.uint64(0))
+        if self._vouching is None:
+            # Copies: an array of which there is a view cannot grow. The 0 is for what no record vouches for.
+            self._vouching = np.array(self._ends, np.uint64), np.append(np.array(self._seqs, np.uint64), np.uint64(0))
+        ends, seqs = self._vouching
+        found: NDArray[np.uint64] = seqs[ends.searchsorted(ops)]
+        return found
 
     def proof(self, op: int) -> OpProof:
         """Return the proof of a mutation.
