@@ -762,6 +762,9 @@ VECTOR_JOURNAL_BYTES: Final = 256 * 1024 * 1024
 VECTOR_GRAPH_ROWS: Final = 4096
 #: Links of a row in the graph (twice as many in its lowest level), and candidates while it is built.
 VECTOR_GRAPH_LINKS: Final = 16
+#: Likewise for inner products, by which the nearest of a row is not the row: with fewer links some rows are reached by
+#: no walk, and recall stays below 0.95 however long it looks.
+VECTOR_GRAPH_LINKS_INNER: Final = 32
 #: A segment that will soon be merged is built with fewer, which is faster.
 VECTOR_GRAPH_BUILD_EF: Final = 64
 VECTOR_GRAPH_BUILD_EF_SMALL: Final = 40

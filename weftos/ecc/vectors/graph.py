@@ -54,7 +54,8 @@ def build_graph(vectors: Floats, metric: Metric, threads: int) -> NDArray[np.uin
         threads: how many work at it; with more than one, the links differ from run to run.
     """
     faiss.omp_set_num_threads(threads)
-    index = faiss.IndexHNSWFlat(vectors.shape[1], limits.VECTOR_GRAPH_LINKS, _faiss_metric(metric))
+    per_row = limits.VECTOR_GRAPH_LINKS_INNER if metric == "inner" else limits.VECTOR_GRAPH_LINKS
+    index = faiss.IndexHNSWFlat(vectors.shape[1], per_row, _faiss_metric(metric))
     is_small = len(vectors) < limits.VECTOR_GRAPH_SMALL_ROWS
     index.hnsw.efConstruction = limits.VECTOR_GRAPH_BUILD_EF_SMALL if is_small else limits.VECTOR_GRAPH_BUILD_EF
     index.add(vectors)
