@@ -25,6 +25,7 @@ from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone, w
 from weftos.cli.session import call, instance, json_option
 from weftos.cli.window_proofs import check_message, streams_text
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def status(directory: Path | None, as_json: bool) -> None:
     show(Panel("Chain", pairs))
 
 
-def _status() -> t.ChainStatus:
+def _status() -> ct.ChainStatus:
     try:
-        result: t.ChainStatus = call("chain.status", t.NoParams())
+        result: ct.ChainStatus = call("chain.status", t.NoParams())
     except KernelNotRunning:
         return status_from_files(instance().chain)
     except ServiceUnavailable as error:
@@ -119,9 +120,9 @@ def local(count: int, directory: Path | None, as_json: bool) -> None:
     show(table)
 
 
-def _rows(count: int) -> list[t.ChainRow]:
+def _rows(count: int) -> list[ct.ChainRow]:
     try:
-        rows: list[t.ChainRow] = call("chain.local", t.CountParams(count=count))
+        rows: list[ct.ChainRow] = call("chain.local", t.CountParams(count=count))
     except KernelNotRunning:
         return rows_from_files(instance().chain, count)
     except ServiceUnavailable as error:
@@ -193,7 +194,7 @@ def verify(
 @json_option
 def witness(as_json: bool) -> None:
     """Show the witnesses: how much of the log each has signed for, and what keeps it from signing."""
-    result: t.ChainStatus = call("chain.status", t.NoParams())
+    result: ct.ChainStatus = call("chain.status", t.NoParams())
     if as_json:
         emit_json(result.witnesses)
         return
@@ -319,7 +320,7 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
     The note is in the form of C2SP's tlog-checkpoint. Kept elsewhere, it lets `weaver chain verify --since` find out a
     log that was put back or rewritten, and read only what is new.
     """
-    made: t.CheckpointResult = call("chain.checkpoint", t.NoParams())
+    made: ct.CheckpointResult = call("chain.checkpoint", t.NoParams())
     if output is not None:
         write_file(output, made.note)
     if as_json:
@@ -343,7 +344,7 @@ def rotate_key(as_json: bool) -> None:
     Old and new keys sign the change, which is put on the log; then the old secret is erased. Whoever pinned the old
     keys elsewhere can follow the change, and should pin the new ones (`weaver chain keys`).
     """
-    changed: t.RotateResult = call("chain.rotate-key", t.NoParams())
+    changed: ct.RotateResult = call("chain.rotate-key", t.NoParams())
     if as_json:
         emit_json(changed)
     else:
@@ -365,7 +366,7 @@ def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
     """
     if not yes:
         click.confirm(f"Take the payload of record {seq} away for good?", abort=True, err=True)
-    done: t.RedactResult = call("chain.redact", t.RedactParams(seq=seq, reason=reason))
+    done: ct.RedactResult = call("chain.redact", ct.RedactParams(seq=seq, reason=reason))
     if as_json:
         emit_json(done)
     else:

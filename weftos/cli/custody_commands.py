@@ -12,6 +12,7 @@ from weftos.cli import formats as f
 from weftos.cli.output import Cell, Panel, emit_json, note, show, write_file
 from weftos.cli.session import call, json_option
 from weftos.errors import AttestationInvalid
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 __all__ = ["custody"]
@@ -36,7 +37,7 @@ def attest(output: Path | None, as_json: bool) -> None:
     It names the device by its public key, the size, head and Merkle root of the log, and the root hash of the resource
     tree. `weaver custody check` verifies it elsewhere.
     """
-    made: t.AttestResult = call("custody.attest", t.NoParams())
+    made: ct.AttestResult = call("custody.attest", t.NoParams())
     data = {"origin": made.origin, **made.attestation}
     if output is not None:
         write_file(output, json.dumps(data, indent=2) + "\n")
