@@ -21,6 +21,7 @@ from weftos.chain.statements.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 from weftos.service.access_protocol import AccessRequest
+from weftos.service.artifact_protocol import ArtifactRequest
 from weftos.service.ecc_protocol import EccRequest, Found, Remembered
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "Appended",
     "ApproveRequest",
     "ArtifactFrame",
-    "ArtifactRequest",
     "AskApproval",
     "AskGovernance",
     "AskTree",
@@ -49,7 +49,6 @@ __all__ = [
     "ChangeGovernance",
     "ChangeTree",
     "ClientReport",
-    "CollectArtifacts",
     "Decided",
     "Derive",
     "DetachClient",
@@ -63,17 +62,14 @@ __all__ = [
     "IssueCertificate",
     "KernelReply",
     "KernelRequest",
-    "ListArtifacts",
     "ListBridges",
     "MakeCheckpoint",
     "Noticed",
-    "OpenArtifact",
     "Ping",
     "Pong",
     "RawPage",
     "Redact",
     "RefuseRequest",
-    "ReleaseArtifact",
     "RemoveRule",
     "Reply",
     "ReplyFrame",
@@ -86,9 +82,7 @@ __all__ = [
     "ServiceFrame",
     "ServiceReady",
     "SetRule",
-    "StatArtifact",
     "StopService",
-    "StoreArtifact",
     "SupersedeRules",
     "SwitchEnvironment",
     "Tail",
@@ -416,56 +410,6 @@ Request: TypeAlias = (
     | ChangeGovernance
     | AccessRequest
     | EccRequest
-)
-
-
-# Requests about artifacts come from the kernel alone, in a frame of their own that says for whom.
-
-
-class StoreArtifact(msgspec.Struct, array_like=True, tag=20):
-    """Store the content behind the descriptor beside it (see ``artifacts.sealed``); or take note of ``hash``, which was
-    put into the folder already, by weaver.
-    """
-
-    content_type: str
-    hash: str = ""
-
-
-class OpenArtifact(msgspec.Struct, array_like=True, tag=21):
-    """Check an artifact, and answer with a descriptor of its file, open for reading."""
-
-    hash: str
-
-
-class StatArtifact(msgspec.Struct, array_like=True, tag=22):
-    """Ask what is known of an artifact; with ``check`` its content is read."""
-
-    hash: str
-    check: bool = False
-
-
-class ListArtifacts(msgspec.Struct, array_like=True, tag=23):
-    """Ask for artifacts behind a hash, in order."""
-
-    after: str = ""
-    limit: int = limits.ARTIFACT_ROWS
-
-
-class ReleaseArtifact(msgspec.Struct, array_like=True, tag=24):
-    """Who put an artifact needs it no more; from the operator: nobody does."""
-
-    hash: str
-
-
-class CollectArtifacts(msgspec.Struct, array_like=True, tag=25):
-    """Remove what nothing holds and what was last put ``older_than_s`` seconds ago or longer; or only tell what."""
-
-    older_than_s: float = limits.ARTIFACT_GRACE_S
-    dry_run: bool = False
-
-
-ArtifactRequest: TypeAlias = (
-    StoreArtifact | OpenArtifact | StatArtifact | ListArtifacts | ReleaseArtifact | CollectArtifacts
 )
 
 
