@@ -28,17 +28,8 @@ from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
 from weftos.service.client import with_artifact
 from weftos.service.gate_calls import held_from
 from weftos.service.memory_aio import AsyncCausal, AsyncMemory
-from weftos.service.protocol import (
-    Append,
-    AskApproval,
-    AskTree,
-    Decided,
-    Derive,
-    Done,
-    GateCheck,
-    Reply,
-    Request,
-)
+from weftos.service.protocol import Append, AskApproval, Decided, Derive, Done, GateCheck, Reply, Request
+from weftos.service.tree_protocol import AskTree
 from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]

@@ -23,6 +23,7 @@ from weftos.governance.gate import Defer, Deny, Permit
 from weftos.service.access_protocol import AccessRequest
 from weftos.service.artifact_protocol import ArtifactRequest
 from weftos.service.ecc_protocol import EccRequest, Found, Remembered
+from weftos.service.tree_protocol import TreeRequest
 
 __all__ = [
     "NOTICE",
@@ -34,7 +35,6 @@ __all__ = [
     "ArtifactFrame",
     "AskApproval",
     "AskGovernance",
-    "AskTree",
     "AttachClient",
     "Attest",
     "BudgetReserve",
@@ -47,7 +47,6 @@ __all__ = [
     "ChainHead",
     "ChainTail",
     "ChangeGovernance",
-    "ChangeTree",
     "ClientReport",
     "Decided",
     "Derive",
@@ -59,7 +58,6 @@ __all__ = [
     "GateCheck",
     "GovernanceChange",
     "Head",
-    "IssueCertificate",
     "KernelReply",
     "KernelRequest",
     "ListBridges",
@@ -70,25 +68,20 @@ __all__ = [
     "RawPage",
     "Redact",
     "RefuseRequest",
-    "RemoveRule",
     "Reply",
     "ReplyFrame",
     "Request",
-    "RestoreCertificate",
     "Retain",
-    "RevokeCertificate",
     "RotateKeys",
     "ServiceBootFailed",
     "ServiceFrame",
     "ServiceReady",
-    "SetRule",
     "StopService",
     "SupersedeRules",
     "SwitchEnvironment",
     "Tail",
     "TailFrom",
     "TellOutcome",
-    "TreeChange",
 ]
 
 
@@ -166,69 +159,6 @@ class Redact(msgspec.Struct, array_like=True, tag=9):
     seq: int
     reason: str
     by: str
-
-
-class AskTree(msgspec.Struct, array_like=True, tag=10):
-    """Ask about the resource tree: a question of ``tree_desk.QUESTIONS``, a path, and what else it takes.
-
-    An agent sees what it may read. With certificates, each as its bytes, it sees what the last one lets it read.
-    """
-
-    question: str
-    path: str = "/"
-    params: dict[str, Any] = {}
-    certificates: list[bytes] = []
-
-
-class SetRule(msgspec.Struct, tag=1, array_like=True):
-    """Put a rule on a resource: ``allow`` or ``deny``; of principal, role and action what is ``None`` fits all."""
-
-    path: str
-    policy_id: str
-    effect: str
-    principal: str | None = None
-    role: str | None = None
-    action: str | None = None
-
-
-class RemoveRule(msgspec.Struct, tag=2, array_like=True):
-    """Take a rule from a resource."""
-
-    path: str
-    policy_id: str
-
-
-class IssueCertificate(msgspec.Struct, tag=3, array_like=True):
-    """Sign a certificate: ``key:HEX`` or ``agent:NAME`` may do ``actions`` from ``prefix`` down for a while."""
-
-    subject: str
-    prefix: str
-    actions: list[str]
-    valid_secs: float
-    max_depth: int = 0
-
-
-class RevokeCertificate(msgspec.Struct, tag=4, array_like=True):
-    """Declare a certificate, by its identifier of 32 bytes, and what rests on it, valid no more."""
-
-    certificate: bytes
-
-
-class RestoreCertificate(msgspec.Struct, tag=5, array_like=True):
-    """Take a revocation back."""
-
-    certificate: bytes
-
-
-TreeChange: TypeAlias = SetRule | RemoveRule | IssueCertificate | RevokeCertificate | RestoreCertificate
-
-
-class ChangeTree(msgspec.Struct, array_like=True, tag=20):
-    """Change who may do what. Only the kernel may; ``by`` and ``reason`` go on the log."""
-
-    change: TreeChange
-    by: str
-    reason: str
 
 
 class Attest(msgspec.Struct, array_like=True, tag=11):
@@ -391,9 +321,7 @@ Request: TypeAlias = (
     | MakeCheckpoint
     | RotateKeys
     | Redact
-    | AskTree
     | Attest
-    | ChangeTree
     | Derive
     | AddBridge
     | ListBridges
@@ -410,6 +338,7 @@ Request: TypeAlias = (
     | ChangeGovernance
     | AccessRequest
     | EccRequest
+    | TreeRequest
 )
 
 
