@@ -1,5 +1,8 @@
 """Requests to the service process and its replies; frames between kernel and service.
 
+Here are the requests about the log, the gate and budgets; those about the rest are in files of their own, named
+``…_protocol``.
+
 Agents send requests through their own request ring and read replies from their own reply ring; the kernel uses the
 control socket, so that it never waits. A request says what it wants, never who asks: the service knows that from the
 ring or the socket.
@@ -23,6 +26,7 @@ from weftos.governance.gate import Defer, Deny, Permit
 from weftos.service.access_protocol import AccessRequest
 from weftos.service.artifact_protocol import ArtifactRequest
 from weftos.service.ecc_protocol import EccRequest, Found, Remembered
+from weftos.service.governance_protocol import GovernanceRequest
 from weftos.service.tree_protocol import TreeRequest
 
 __all__ = [
@@ -31,10 +35,7 @@ __all__ = [
     "Append",
     "AppendBatch",
     "Appended",
-    "ApproveRequest",
     "ArtifactFrame",
-    "AskApproval",
-    "AskGovernance",
     "AttachClient",
     "Attest",
     "BudgetReserve",
@@ -46,7 +47,6 @@ __all__ = [
     "BudgetTicket",
     "ChainHead",
     "ChainTail",
-    "ChangeGovernance",
     "ClientReport",
     "Decided",
     "Derive",
@@ -56,7 +56,6 @@ __all__ = [
     "Failed",
     "FromService",
     "GateCheck",
-    "GovernanceChange",
     "Head",
     "KernelReply",
     "KernelRequest",
@@ -67,7 +66,6 @@ __all__ = [
     "Pong",
     "RawPage",
     "Redact",
-    "RefuseRequest",
     "Reply",
     "ReplyFrame",
     "Request",
@@ -77,11 +75,8 @@ __all__ = [
     "ServiceFrame",
     "ServiceReady",
     "StopService",
-    "SupersedeRules",
-    "SwitchEnvironment",
     "Tail",
     "TailFrom",
-    "TellOutcome",
 ]
 
 
@@ -201,64 +196,6 @@ class TailFrom(msgspec.Struct, array_like=True, tag=15):
     skip: int = 0
 
 
-class AskApproval(msgspec.Struct, array_like=True, tag=50):
-    """Ask what became of a request of one's own; with the token, once it is approved."""
-
-    request: int
-
-
-class TellOutcome(msgspec.Struct, array_like=True, tag=51):
-    """Tell what came of what was done under a permit: by who presented it, once. ``error`` is empty if it was done."""
-
-    permit: bytes
-    error: str = ""
-    reason: str = ""
-
-
-class AskGovernance(msgspec.Struct, array_like=True, tag=52):
-    """Ask about rules, environments and approvals: a question of ``governance_desk.QUESTIONS``. Only the kernel may."""
-
-    question: str
-    params: dict[str, Any] = {}
-
-
-class SupersedeRules(msgspec.Struct, tag=1, array_like=True):
-    """Change the constitution; payload of ``governance.root.supersede``."""
-
-    change: dict[str, Any]
-
-
-class SwitchEnvironment(msgspec.Struct, tag=2, array_like=True):
-    """Choose an environment, by its fields."""
-
-    environment: dict[str, Any]
-
-
-class ApproveRequest(msgspec.Struct, tag=3, array_like=True):
-    """Approve what an agent asked for; the permit is good for so many seconds."""
-
-    request: int
-    valid_secs: float
-
-
-class RefuseRequest(msgspec.Struct, tag=4, array_like=True):
-    """Refuse what an agent asked for."""
-
-    request: int
-
-
-GovernanceChange: TypeAlias = SupersedeRules | SwitchEnvironment | ApproveRequest | RefuseRequest
-
-
-class ChangeGovernance(msgspec.Struct, array_like=True, tag=53):
-    """Change rules or environment, or decide about a request. Only the kernel may, for a person: ``by`` and ``uid``."""
-
-    change: GovernanceChange
-    by: str
-    uid: int | None
-    reason: str
-
-
 class Retain(msgspec.Struct, array_like=True, tag=40):
     """Archive or prune segments of the log, or ask how that goes; see ``retention``.
 
@@ -332,13 +269,10 @@ Request: TypeAlias = (
     | BudgetShow
     | BudgetSet
     | BudgetState
-    | AskApproval
-    | TellOutcome
-    | AskGovernance
-    | ChangeGovernance
     | AccessRequest
     | EccRequest
     | TreeRequest
+    | GovernanceRequest
 )
 
 
