@@ -18,6 +18,7 @@ from weftos.cli.chain_bridges import bridge
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
 from weftos.cli.chain_kinds import kinds
 from weftos.cli.chain_lineage import lineage
+from weftos.cli.chain_options import directory_option, pinned_keys_option
 from weftos.cli.chain_reading import export, tail
 from weftos.cli.chain_retention import archive, archive_folder, archive_option, prune, restore, segments
 from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["chain"]
 
-_directory: Final = click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain, for example a copy; only its files are read.",
-)
 #: Findings listed for a person; a log cut in the middle can have one for each record.
 _LISTED: Final = 20
 #: A proof is smaller; more is not read.
@@ -51,7 +46,7 @@ def chain() -> None:
 
 
 @chain.command()
-@_directory
+@directory_option
 @json_option
 def status(directory: Path | None, as_json: bool) -> None:
     """Show the state of the log; works without a kernel."""
@@ -103,7 +98,7 @@ def _status() -> ct.ChainStatus:
     show_default=True,
     help="Newest records to show; 0 is all.",
 )
-@_directory
+@directory_option
 @json_option
 def local(count: int, directory: Path | None, as_json: bool) -> None:
     """Show the newest records, oldest first; works without a kernel."""
@@ -132,7 +127,7 @@ def _rows(count: int) -> list[ct.ChainRow]:
 
 
 @chain.command()
-@_directory
+@directory_option
 @click.option(
     "--key",
     "key_file",
@@ -207,7 +202,7 @@ def witness(as_json: bool) -> None:
 
 @chain.command()
 @click.argument("seq", type=click.IntRange(min=0))
-@_directory
+@directory_option
 @archive_option
 @click.option(
     "-o",
@@ -234,12 +229,7 @@ def prove(seq: int, directory: Path | None, archive_dir: Path | None, output: Pa
 
 @chain.command()
 @click.argument("proof", type=click.File("rb"))
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the public keys of the log; otherwise those that this instance has pinned for it.",
-)
+@pinned_keys_option
 @click.option(
     "--message",
     "message_file",
@@ -288,7 +278,7 @@ def check(proof: BinaryIO, key_file: Path | None, message_file: Path | None, as_
 
 
 @chain.command()
-@_directory
+@directory_option
 @json_option
 def keys(directory: Path | None, as_json: bool) -> None:
     """Print the public keys that this instance has pinned for the log.
