@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "rpc"))
 
 from fake_kernel import FakeKernel
 
-from weftos.rpc.types import ShutdownResult
+from weftos.rpc.kernel_types import ShutdownResult
 
 
 def main() -> None:

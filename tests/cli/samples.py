@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weftos.rpc import agent_types as a
 from weftos.rpc import governance_types as g
-from weftos.rpc import types as t
+from weftos.rpc import kernel_types as t
 
 CRASH = a.ExitRecord(
     reason="crash",

@@ -24,29 +24,31 @@ from samples import (
 from weftos.errors import ServiceUnavailable
 from weftos.rpc import access_types as x
 from weftos.rpc import agent_types as a
+from weftos.rpc import chain_types as ct
 from weftos.rpc import governance_types as g
+from weftos.rpc import kernel_types as kt
+from weftos.rpc import message_types as mt
 from weftos.rpc import retention_types as n
 from weftos.rpc import tree_types as r
-from weftos.rpc import types as t
 from weftos.rpc.methods import METHODS
 
 SPAWNED = a.SpawnResult(pid=3, os_pid=77, agent_id="echo.3", name="echo", incarnation=1)
-ENTRY = t.LogEntry(timestamp=1_700_000_000.25, phase="READY", level="warn", message="slow disk", serial=7)
-LETTER = t.DeadLetterInfo(message_id="4-80", timestamp=1.0, sender=1, target=2, reason="poisoned", deliveries=3)
-HEALTH = t.HealthReport(
+ENTRY = kt.LogEntry(timestamp=1_700_000_000.25, phase="READY", level="warn", message="slow disk", serial=7)
+LETTER = mt.DeadLetterInfo(message_id="4-80", timestamp=1.0, sender=1, target=2, reason="poisoned", deliveries=3)
+HEALTH = kt.HealthReport(
     overall="degraded",
-    services=[t.ServiceHealth(name="chain", health="healthy", detail="answers in 1 ms")],
+    services=[kt.ServiceHealth(name="chain", health="healthy", detail="answers in 1 ms")],
     limits_enforced=["memory_bytes"],
     degraded=["no cgroup is writable: memory is limited per process only"],
 )
-SERVICE = t.ServiceInfo(
+SERVICE = kt.ServiceInfo(
     name="chain", service_type="system", state="running", health="healthy", os_pid=88, uptime_secs=5.0
 )
-TOPIC = t.TopicInfo(topic="news", subscriber_count=2, subscribers=[1, 2], publishers=[3])
-CHAIN = t.ChainStatus(
+TOPIC = mt.TopicInfo(topic="news", subscriber_count=2, subscribers=[1, 2], publishers=[3])
+CHAIN = ct.ChainStatus(
     dir="/srv/one/chain", state="ok", records=12, head_seq=11, head_hash="cd" * 32, segments=1, bytes=4096, os_pid=88
 )
-CHAIN_ROW = t.ChainRow(
+CHAIN_ROW = ct.ChainRow(
     sequence=11, timestamp=1.0, source="kernel", kind="agent.spawn", detail="pid=1", hash="ef" * 32, payload={"pid": 1}
 )
 
@@ -64,7 +66,7 @@ SEGMENT_PLAN = n.SegmentPlan(
 REQUESTS = g.GateRequestList(requests=[REQUEST], more=False)
 
 #: command, method it must ask, parameters it must send, the answer.
-BRIDGED = t.BridgeHead(
+BRIDGED = ct.BridgeHead(
     record=9, origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, proven=True, pair_id="ef" * 8
 )
 #: Any text will do for a checkpoint: the kernel is a fake.
@@ -82,19 +84,19 @@ CASES = [
         ["kernel", "kill-process", "4"],
         "kernel.kill-process",
         {"pid": 4, "graceful": True},
-        t.KillResult(pid=4, graceful=True, state="stopping"),
+        kt.KillResult(pid=4, graceful=True, state="stopping"),
     ),
     (
         ["kernel", "kill-process", "4", "--force"],
         "kernel.kill-process",
         {"pid": 4, "graceful": False},
-        t.KillResult(pid=4, graceful=False, state="stopping"),
+        kt.KillResult(pid=4, graceful=False, state="stopping"),
     ),
     (
         ["kernel", "restart-service", "chain"],
         "kernel.restart-service",
         {"name": "chain"},
-        t.RestartServiceResult(name="chain", old_pid=1, new_pid=2),
+        kt.RestartServiceResult(name="chain", old_pid=1, new_pid=2),
     ),
     (["health"], "kernel.health", {}, HEALTH),
     (["agent", "list"], "agent.list", {"all": False}, ROWS),
@@ -120,16 +122,16 @@ CASES = [
         ["chain", "checkpoint"],
         "chain.checkpoint",
         {},
-        t.CheckpointResult(
+        ct.CheckpointResult(
             origin="weftos/log/" + "ab" * 16, size=12, root="cd" * 32, pair_id="ef" * 8, cosigned=True, note="n"
         ),
     ),
-    (["chain", "rotate-key"], "chain.rotate-key", {}, t.RotateResult(old="ab" * 8, new="cd" * 8, size=13)),
+    (["chain", "rotate-key"], "chain.rotate-key", {}, ct.RotateResult(old="ab" * 8, new="cd" * 8, size=13)),
     (
         ["chain", "redact", "7", "--reason", "asked to", "--yes"],
         "chain.redact",
         {"seq": 7, "reason": "asked to"},
-        t.RedactResult(seq=7, record=14),
+        ct.RedactResult(seq=7, record=14),
     ),
     (["chain", "bridge", "add", str(GOLDEN)], "chain.bridge-add", {"note": NOTE, "proof": None}, BRIDGED),
     (["chain", "bridge", "list"], "chain.bridge-list", {}, [BRIDGED]),
@@ -173,7 +175,7 @@ CASES = [
         ["custody", "attest"],
         "custody.attest",
         {},
-        t.AttestResult(
+        ct.AttestResult(
             record=9,
             origin="weftos/log/" + "ab" * 16,
             attestation={
@@ -310,7 +312,7 @@ CASES = [
         ["ipc", "publish", "news", "hello"],
         "ipc.publish",
         {"topic": "news", "message": "hello"},
-        t.PublishResult(topic="news", subscribers=2, delivered=1),
+        mt.PublishResult(topic="news", subscribers=2, delivered=1),
     ),
     (["ipc", "dead-letters"], "ipc.dead-letters", {"count": 20}, [LETTER]),
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from weftos.cli import docs
 from weftos.cli.main import EXIT_CODES, root
-from weftos.rpc import agent_types, types
+from weftos.rpc import agent_types, chain_types, kernel_types
 from weftos.rpc.methods import METHODS
 
 PAGES = Path(__file__).parents[2] / "docs"
@@ -37,7 +37,7 @@ def test_every_method_and_every_result_is_described():
         "ChainRow",
     }
     for name in results:
-        struct = getattr(types, name, None) or getattr(agent_types, name)
+        struct = next(getattr(one, name) for one in (kernel_types, chain_types, agent_types) if hasattr(one, name))
         section = page.split(f"\n### {name}\n")[1].split("\n### ")[0]
         assert all(f"| `{key}` |" in section for key in struct.__struct_fields__)
 

@@ -11,7 +11,7 @@ from samples import ROWS
 from weftos import limits
 from weftos.errors import ProcessNotFound
 from weftos.rpc import agent_types as a
-from weftos.rpc import types as t
+from weftos.rpc import kernel_types as t
 
 
 @pytest.fixture(autouse=True)

@@ -328,7 +328,7 @@ main()
 
 
 def test_an_interrupt_ends_quietly_with_130(weaver):
-    from weftos.rpc.types import LogEntry
+    from weftos.rpc.kernel_types import LogEntry
 
     line = LogEntry(timestamp=1.0, phase="READY", level="info", message="one", serial=1)
     with weaver.kernel(kernel_logs=lambda params: [] if params.since else [line]):

@@ -132,7 +132,47 @@ def test_ids_and_numbers_cross_a_wire() -> None:
         StructureTag,
         CrossRefType,
     ]
-    for field, wrong in (("source", b"short"), ("source_structure", 7), ("ref_type", "Calls"), ("target", 5)):
-        other = msgspec.msgpack.encode(msgspec.msgpack.decode(raw) | {field: wrong})
-        with pytest.raises((msgspec.ValidationError, UniversalIdInvalid, NotImplementedError)):
-            msgspec.msgpack.decode(other, type=CrossRef, dec_hook=decode_hook)
+
+
+def _with(field: str, value: object) -> bytes:
+    """A cross-reference on the wire with another value in one field."""
+    ref = CrossRef(UniversalNodeId.ZERO, GRAPH, UniversalNodeId.ZERO, GRAPH, CrossRefType.CALLS, 1, 2)
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(ref, enc_hook=encode_hook))
+    return msgspec.msgpack.encode(fields | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "error"),
+    [
+        ("source", b"short", UniversalIdInvalid),
+        ("source_structure", 7, UniversalIdInvalid),
+        ("ref_type", 256, CrossRefRefused),
+    ],
+)
+def test_a_value_outside_its_set_is_refused_on_the_wire(field: str, wrong: object, error: type[EccError]) -> None:
+    with pytest.raises(error):
+        msgspec.msgpack.decode(_with(field, wrong), type=CrossRef, dec_hook=decode_hook)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "said"),
+    [
+        ("target", 5, "int makes no UniversalNodeId"),
+        ("target", "0" * 64, "str makes no UniversalNodeId"),
+        ("source", None, "NoneType makes no UniversalNodeId"),
+        ("ref_type", "Calls", "str makes no CrossRefType"),
+        ("ref_type", True, "bool makes no CrossRefType"),
+        ("source_structure", 1.0, "float makes no StructureTag"),
+        ("source_structure", [1], "list makes no StructureTag"),
+    ],
+)
+def test_a_value_of_another_type_is_invalid_at_its_place(field: str, wrong: object, said: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=rf"{said} - at `\$\.{field}`"):
+        msgspec.msgpack.decode(_with(field, wrong), type=CrossRef, dec_hook=decode_hook)
+
+
+def test_the_hooks_leave_other_types_to_others() -> None:
+    with pytest.raises(NotImplementedError, match="no form for complex"):
+        encode_hook(1j)
+    with pytest.raises(NotImplementedError, match="no form for complex"):
+        decode_hook(complex, 1)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from weftos import errors, limits
 from weftos.errors import InvalidRequest, MessageTooLarge, MethodNotFound, PayloadRefused, ProtocolError, WeftError
-from weftos.rpc import types as t
+from weftos.rpc import kernel_types as kt
+from weftos.rpc import message_types as mt
 from weftos.rpc import wire
 from weftos.rpc.methods import METHODS
 
@@ -207,8 +208,8 @@ def test_a_result_comes_back_as_it_was(value):
 
 
 def test_structs_travel_by_field_name():
-    sent = t.TopicInfo(topic="a", subscriber_count=1, subscribers=[4])
-    assert wire.decode_response(wire.encode_result(1, [sent]), 1, list[t.TopicInfo]) == [sent]
+    sent = mt.TopicInfo(topic="a", subscriber_count=1, subscribers=[4])
+    assert wire.decode_response(wire.encode_result(1, [sent]), 1, list[mt.TopicInfo]) == [sent]
 
 
 @pytest.mark.parametrize("value", [object(), {1j: 2}, {(1, 2): object()}])
@@ -290,7 +291,7 @@ def test_an_error_without_id_concerns_the_only_request():
 @given(st.binary(max_size=200))
 def test_any_answer_gives_a_value_or_one_of_our_errors(data):
     with contextlib.suppress(WeftError):
-        wire.decode_response(data, 1, t.KernelStatus)
+        wire.decode_response(data, 1, kt.KernelStatus)
 
 
 def test_a_request_longer_than_the_server_accepts_is_not_sent():

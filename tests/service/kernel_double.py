@@ -19,6 +19,7 @@ import msgspec
 
 from weftos.governance.capability import AgentCapabilities
 from weftos.ipc.frames import FrameChannel, socket_pair
+from weftos.service import artifact_protocol as ap
 from weftos.service import protocol as p
 from weftos.service.client import ServiceClient
 from weftos.service.process import ServiceBoot, run_service
@@ -245,12 +246,12 @@ class KernelDouble:
     def ask(self, request: p.Request, source: str = "kernel") -> p.Reply:
         return self.result(self.post(request, source))
 
-    def post_artifact(self, request: p.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> int:
+    def post_artifact(self, request: ap.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> int:
         self.serial += 1
         self.send(p.ArtifactFrame(self.serial, by, request), list(fds))
         return self.serial
 
-    def ask_artifact(self, request: p.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> p.Reply:
+    def ask_artifact(self, request: ap.ArtifactRequest, fds: Sequence[int] = (), by: str = "agent:1") -> p.Reply:
         return self.result(self.post_artifact(request, fds, by))
 
     def result(self, serial: int) -> p.Reply:

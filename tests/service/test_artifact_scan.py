@@ -113,6 +113,7 @@ def test_the_process_ends_without_a_word_when_nobody_waits_for_it(log):
 
 def test_a_service_that_is_killed_during_a_scan_leaves_no_process(kernel, tmp_path):
     """The process notices that its parent is another, and ends."""
+    from weftos.service import artifact_protocol as ap
     from weftos.service import protocol as p
 
     marker = tmp_path / "reader"
@@ -131,7 +132,7 @@ def test_a_service_that_is_killed_during_a_scan_leaves_no_process(kernel, tmp_pa
         artifact_scan.subprocess.Popen = start
 
     kernel.start(before=read_for_ever)
-    kernel.post_artifact(p.CollectArtifacts(0.0), by="operator")
+    kernel.post_artifact(ap.CollectArtifacts(0.0), by="operator")
     deadline = time.monotonic() + 20
     while not (marker.exists() and marker.read_text()):
         assert time.monotonic() < deadline
@@ -148,4 +149,4 @@ def test_a_service_that_is_killed_during_a_scan_leaves_no_process(kernel, tmp_pa
         os.close(ended)
     kernel.channel.close()
     kernel.start()
-    assert isinstance(kernel.ask_artifact(p.CollectArtifacts(0.0), by="operator"), p.Done)
+    assert isinstance(kernel.ask_artifact(ap.CollectArtifacts(0.0), by="operator"), p.Done)

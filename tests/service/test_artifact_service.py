@@ -25,9 +25,16 @@ from weftos.artifacts.reading import ArtifactFile
 from weftos.artifacts.sealed import make_sealed
 from weftos.service import protocol as p
 from weftos.service.artifact_desk import ArtifactDesk
+from weftos.service.artifact_protocol import (
+    CollectArtifacts,
+    ListArtifacts,
+    OpenArtifact,
+    ReleaseArtifact,
+    StatArtifact,
+    StoreArtifact,
+)
 from weftos.service.artifact_removal import PendingRemoval
 from weftos.service.artifact_scan import scan_holdings
-from weftos.service.protocol import CollectArtifacts, ListArtifacts, OpenArtifact, ReleaseArtifact, StatArtifact
 
 TEXT = "text/plain"
 #: So long ago nothing was put.
@@ -49,7 +56,7 @@ def sealed(content):
 
 def put(kernel, content, by="agent:1", content_type=TEXT):
     with sealed(content) as fds:
-        return kernel.ask_artifact(p.StoreArtifact(content_type), fds, by)
+        return kernel.ask_artifact(StoreArtifact(content_type), fds, by)
 
 
 def name(kernel, content, size=None):
@@ -347,7 +354,7 @@ def test_a_put_that_was_killed_before_its_record_leaves_what_nothing_holds(kerne
 
     kernel.start(before=die_before_the_record)
     with sealed(b"content") as fds:
-        kernel.post_artifact(p.StoreArtifact(TEXT), fds)
+        kernel.post_artifact(StoreArtifact(TEXT), fds)
     assert kernel.service.wait() == -signal.SIGKILL
     kernel.channel.close()
     kernel.start()
@@ -424,7 +431,7 @@ def test_a_put_without_its_record_yet_is_too_young_for_any_collection(kernel):
 
     kernel.start(before=wait_when_stored)
     with sealed(b"content") as fds:
-        serial = kernel.post_artifact(p.StoreArtifact(TEXT), fds)
+        serial = kernel.post_artifact(StoreArtifact(TEXT), fds)
     deadline = time.monotonic() + 20
     while not kept(kernel):
         assert time.monotonic() < deadline
@@ -471,7 +478,7 @@ def test_what_is_going_can_be_named_no_more(kernel):
 
 def test_the_service_ends_in_order_while_a_put_is_under_way(running):
     with sealed(bytes(50_000_000)) as fds:
-        serial = running.post_artifact(p.StoreArtifact(TEXT), fds)
+        serial = running.post_artifact(StoreArtifact(TEXT), fds)
     assert running.stop_service() == 0
     running.drain()
     reply = running.replies[serial]
@@ -486,7 +493,7 @@ def test_others_are_served_while_a_large_artifact_is_stored(running):
     client = running.agent(1).client()
     content = bytes(200_000_000)
     with sealed(content) as fds:
-        serial = running.post_artifact(p.StoreArtifact(TEXT), fds)
+        serial = running.post_artifact(StoreArtifact(TEXT), fds)
     before = 0
     while serial not in running.replies:
         client.append("app.meanwhile", {"n": before})
@@ -608,10 +615,10 @@ def test_a_full_disk_is_an_error_of_its_own_and_stops_nothing_else(kernel):
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
-        (p.StoreArtifact("no type"), "rpc.invalid"),
-        (p.StoreArtifact(TEXT), "rpc.invalid"),
-        (p.StoreArtifact(TEXT, "no hash"), "rpc.invalid"),
-        (p.StoreArtifact(TEXT, "0" * 64), "artifact.not_found"),
+        (StoreArtifact("no type"), "rpc.invalid"),
+        (StoreArtifact(TEXT), "rpc.invalid"),
+        (StoreArtifact(TEXT, "no hash"), "rpc.invalid"),
+        (StoreArtifact(TEXT, "0" * 64), "artifact.not_found"),
         (OpenArtifact("../../keys/key"), "rpc.invalid"),
         (OpenArtifact("0" * 64), "artifact.not_found"),
         (StatArtifact("0" * 63), "rpc.invalid"),
@@ -631,7 +638,7 @@ def test_mistakes_have_codes(running, request_, code):
 
 def test_agents_cannot_ask_about_artifacts_by_their_ring(running):
     client = running.agent(1).client()
-    for request in (p.ReleaseArtifact("0" * 64), p.CollectArtifacts(0.0)):
+    for request in (ReleaseArtifact("0" * 64), CollectArtifacts(0.0)):
         pending = client.submit(request)
         with pytest.raises(Exception, match=r"decode|no request"):
             pending.result(20)
@@ -643,10 +650,10 @@ def test_agents_cannot_ask_about_artifacts_by_their_ring(running):
 
 def test_a_file_that_weaver_put_is_checked_before_the_log_says_so(running):
     ref = ArtifactStore(folder(running)).put(io.BytesIO(b"from weaver"), "text/x-own")
-    reply = running.ask_artifact(p.StoreArtifact("text/x-mine", ref.hash), by="operator")
+    reply = running.ask_artifact(StoreArtifact("text/x-mine", ref.hash), by="operator")
     assert (reply.values["size"], reply.values["content_type"]) == (11, "text/x-mine")
     spoil(running, b"from weaver")
-    assert running.ask_artifact(p.StoreArtifact(TEXT, ref.hash)).code == "artifact.not_found"
+    assert running.ask_artifact(StoreArtifact(TEXT, ref.hash)).code == "artifact.not_found"
     assert [record.kind for record in records(running)] == ["artifact.put", "artifact.damaged"]
 
 

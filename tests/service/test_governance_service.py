@@ -20,6 +20,7 @@ from weftos.governance.draft import Draft, signed
 from weftos.governance.environments import STANDARD
 from weftos.governance.gate import Deny, Permit
 from weftos.governance.rules import Branch, Condition, Rule, Severity
+from weftos.service import governance_protocol as gp
 from weftos.service import protocol as p
 
 ASK = {"path": "/srv/old"}
@@ -50,7 +51,7 @@ def stop(kernel):
 
 
 def change(kernel, change, by="user:ann", reason="a test"):
-    return kernel.ask(p.ChangeGovernance(change, by, 1000, reason))
+    return kernel.ask(gp.ChangeGovernance(change, by, 1000, reason))
 
 
 def seeds(kernel, *branches):
@@ -60,15 +61,15 @@ def seeds(kernel, *branches):
 def supersede(kernel, draft, *branches):
     now = constitution(kernel)
     made = signed(now, draft.on(now), seeds(kernel, *branches))
-    return change(kernel, p.SupersedeRules(made.to_payload()))
+    return change(kernel, gp.SupersedeRules(made.to_payload()))
 
 
 def switch(kernel, name):
-    return change(kernel, p.SwitchEnvironment(msgspec.to_builtins(STANDARD[name])))
+    return change(kernel, gp.SwitchEnvironment(msgspec.to_builtins(STANDARD[name])))
 
 
 def ask(kernel, question, **params):
-    reply = kernel.ask(p.AskGovernance(question, params))
+    reply = kernel.ask(gp.AskGovernance(question, params))
     assert isinstance(reply, p.Done), reply
     return reply.values
 
@@ -90,7 +91,7 @@ def request(client, action=REMOVE, context=None):
 
 def approved(kernel, client, **more):
     number = request(client)
-    reply = change(kernel, p.ApproveRequest(number, more.get("valid_secs", 60.0)))
+    reply = change(kernel, gp.ApproveRequest(number, more.get("valid_secs", 60.0)))
     assert isinstance(reply, p.Done), reply
     return client.require(REMOVE, ASK, wait_s=20) if more.get("through_require") else client.approval(number, 20)
 
@@ -137,8 +138,8 @@ def test_only_what_is_signed_changes_it(kernel):
     forged = msgspec.structs.replace(
         forged, signatures={branch: Ed25519PrivateKey.generate().sign(forged.message()) for branch in Branch}
     )
-    assert change(kernel, p.SupersedeRules(forged.to_payload())).code == "gate.denied"
-    assert change(kernel, p.SupersedeRules({"previous": 1})).code == "rpc.invalid"
+    assert change(kernel, gp.SupersedeRules(forged.to_payload())).code == "gate.denied"
+    assert change(kernel, gp.SupersedeRules({"previous": 1})).code == "rpc.invalid"
     assert ask(kernel, "show")["version"] == 1
     assert records(kernel, "governance.root.supersede") == []
     assert isinstance(supersede(kernel, Draft(reason="r", risk_threshold=0.9)), p.Done)
@@ -200,7 +201,7 @@ def test_the_environment_counts_at_once_and_after_a_crash(kernel):
     assert len(records(kernel, "gate.request")) == 1, "the same question waits once"
     switched = records(kernel, "env.switch")[0].payload
     assert (switched["by"], switched["uid"], switched["environment"]["name"]) == ("user:ann", 1000, "production")
-    assert change(kernel, p.SwitchEnvironment({"name": "x"})).code == "rpc.invalid"
+    assert change(kernel, gp.SwitchEnvironment({"name": "x"})).code == "rpc.invalid"
 
 
 def test_decisions_on_the_log_explain_themselves(kernel):
@@ -307,7 +308,7 @@ def test_a_permit_is_worth_nothing_otherwise(asking, how, match):
 def test_an_executor_presents_the_permit_of_another(asking):
     asker, executor = asking.one.client(), asking.two.client()
     number = asker.ask(p.GateCheck(REMOVE, ASK, executor=2), p.Decided, 10).decision.request
-    assert isinstance(change(asking, p.ApproveRequest(number, 60.0)), p.Done)
+    assert isinstance(change(asking, gp.ApproveRequest(number, 60.0)), p.Done)
     held = asker.approval(number, 10)
     with pytest.raises(GovernanceDenied, match="executor"), asker.effect(REMOVE, ASK, held):
         raise AssertionError("not by the agent itself")
@@ -328,7 +329,7 @@ def test_the_waiting_agent_is_woken(asking):
     def pump(timeout_s):
         if not looks:
             looks.append(timeout_s)
-            assert isinstance(change(asking, p.ApproveRequest(number, 60.0)), p.Done)
+            assert isinstance(change(asking, gp.ApproveRequest(number, 60.0)), p.Done)
         assert number not in client.noticed
         return inner(timeout_s)
 
@@ -339,18 +340,18 @@ def test_the_waiting_agent_is_woken(asking):
 
 def test_who_asks_does_not_decide_and_what_is_decided_stays(asking):
     number = request(asking.one.client())
-    assert change(asking, p.ApproveRequest(number, 60.0), by="agent:1").code == "gate.denied"
-    assert change(asking, p.ApproveRequest(number, 60.0), by="id-1").code == "gate.denied"
-    assert change(asking, p.ApproveRequest(number, 1e9)).code == "rpc.invalid"
-    assert change(asking, p.ApproveRequest(10**6, 60.0)).code == "rpc.invalid"
-    assert change(asking, p.RefuseRequest(number), reason="").code == "rpc.invalid"
-    assert isinstance(change(asking, p.RefuseRequest(number), reason="not today"), p.Done)
-    assert change(asking, p.ApproveRequest(number, 60.0)).code == "kernel.wrong_state"
+    assert change(asking, gp.ApproveRequest(number, 60.0), by="agent:1").code == "gate.denied"
+    assert change(asking, gp.ApproveRequest(number, 60.0), by="id-1").code == "gate.denied"
+    assert change(asking, gp.ApproveRequest(number, 1e9)).code == "rpc.invalid"
+    assert change(asking, gp.ApproveRequest(10**6, 60.0)).code == "rpc.invalid"
+    assert change(asking, gp.RefuseRequest(number), reason="").code == "rpc.invalid"
+    assert isinstance(change(asking, gp.RefuseRequest(number), reason="not today"), p.Done)
+    assert change(asking, gp.ApproveRequest(number, 60.0)).code == "kernel.wrong_state"
     with pytest.raises(GovernanceDenied, match="not today"):
         asking.one.client().approval(number, 10)
     assert records(asking, "permit.mint") == []
     agent = asking.one.client()
-    for forbidden in (p.AskGovernance("show"), p.ChangeGovernance(p.ApproveRequest(number, 1.0), "x", 0, "r")):
+    for forbidden in (gp.AskGovernance("show"), gp.ChangeGovernance(gp.ApproveRequest(number, 1.0), "x", 0, "r")):
         assert agent.submit(forbidden).on_done is not None
         with pytest.raises(Exception, match="only the kernel"):
             agent.ask(forbidden, p.Done, 10)
@@ -361,7 +362,7 @@ def test_who_asks_does_not_decide_and_what_is_decided_stays(asking):
 def test_a_life_that_ended_gets_no_permit(asking):
     number = request(asking.one.client())
     asking.send(p.DetachClient(1))
-    assert change(asking, p.ApproveRequest(number, 60.0)).code == "kernel.wrong_state"
+    assert change(asking, gp.ApproveRequest(number, 60.0)).code == "kernel.wrong_state"
 
 
 @pytest.mark.parametrize("kernel_too", [False, True])
@@ -372,7 +373,7 @@ def test_queue_and_permits_survive_a_kill(asking, kernel_too):
         pass
     waits = request(client, context={"path": "/srv/two"})
     fresh = request(client, context={"path": "/srv/three"})
-    assert isinstance(change(asking, p.ApproveRequest(fresh, 60.0)), p.Done)
+    assert isinstance(change(asking, gp.ApproveRequest(fresh, 60.0)), p.Done)
     unused = client.approval(fresh, 10)
     before = ask(asking, "pending", all=True)["requests"]
     asking.kill_service()
@@ -389,7 +390,7 @@ def test_queue_and_permits_survive_a_kill(asking, kernel_too):
     match = "has ended" if kernel_too else "it was used"
     with pytest.raises(GovernanceDenied, match=match), client.effect(REMOVE, ASK, held):
         raise AssertionError("not twice")
-    reply = change(asking, p.ApproveRequest(waits, 60.0))
+    reply = change(asking, gp.ApproveRequest(waits, 60.0))
     if kernel_too:
         assert reply.code == "kernel.wrong_state", "pids begin anew with each boot"
         with pytest.raises(GovernanceDenied, match="has ended"), client.effect(REMOVE, {"path": "/srv/three"}, unused):
@@ -520,7 +521,7 @@ def test_an_approval_that_was_cut_off_gets_its_permit(asking):
     number = request(client)
     stop(asking)
     asking.start(before=dying)
-    asking.post(p.ChangeGovernance(p.ApproveRequest(number, 60.0), "user:ann", 1000, "a test"))
+    asking.post(gp.ChangeGovernance(gp.ApproveRequest(number, 60.0), "user:ann", 1000, "a test"))
     assert asking.service.wait() == -signal.SIGKILL
     asking.drain()
     asking.channel.close()

@@ -10,7 +10,7 @@ from weftos.governance.capability import AgentCapabilities, ToolPermissions
 from weftos.governance.draft import Draft
 from weftos.governance.gate import ACTIONS
 from weftos.governance.rules import Branch, Condition, Rule, Severity
-from weftos.service import protocol as p
+from weftos.service import governance_protocol as p
 from weftos.service.ecc_desk import ECC_HANDLERS
 from weftos.service.ecc_protocol import (
     AskMemory,

@@ -27,18 +27,10 @@ from weftos.ipc.payloads import Failure
 from weftos.ipc.targets import Kernel, Process, Target, Topic, parse_target
 from weftos.service.client import with_artifact
 from weftos.service.gate_calls import held_from
+from weftos.service.governance_protocol import AskApproval
 from weftos.service.memory_aio import AsyncCausal, AsyncMemory
-from weftos.service.protocol import (
-    Append,
-    AskApproval,
-    AskTree,
-    Decided,
-    Derive,
-    Done,
-    GateCheck,
-    Reply,
-    Request,
-)
+from weftos.service.protocol import Append, Decided, Derive, Done, GateCheck, Reply, Request
+from weftos.service.tree_protocol import AskTree
 from weftos.shm import AsyncMailbox
 
 __all__ = ["AsyncContext", "AsyncService"]

@@ -28,7 +28,7 @@ from weftos import limits
 from weftos.auth.sealing import open_box
 from weftos.auth.vault_key import KeySource, VaultKeys
 from weftos.disk.files import write_all
-from weftos.disk.secret_file import RealSecretFiles, SecretFiles, read_secret
+from weftos.disk.secret_file import RealSecretFiles, SecretFiles, read_secret, wipe
 from weftos.errors import CredentialRefused, InvalidRequest, StorageFailed, VaultDamaged, WeftError
 
 __all__ = ["CREDENTIAL_TYPES", "Vault", "about_credential", "check_name"]
@@ -205,13 +205,7 @@ class Vault:
 
     def _wipe(self, path: str) -> None:
         with suppress(FileNotFoundError):
-            fd = self._fs.open_overwrite(path)
-            try:
-                write_all(self._fs, fd, bytes(os.fstat(fd).st_size))
-                self._fs.sync_file(fd)
-            finally:
-                self._fs.close(fd)
-            self._fs.unlink(path)
+            wipe(self._fs, path)
 
 
 def _bound(name: str, kind: str, version: int) -> bytes:

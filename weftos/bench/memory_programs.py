@@ -159,26 +159,26 @@ def _search(ctx: Context, order: Searches) -> dict[str, float]:
     now, search, queries = time.perf_counter, ctx.memory.search, np.load(order.queries)
     found: dict[int, Any] = {}
     samples: list[float] = []
-    number, ef, busy = order.first, order.ef or None, time.process_time()
-    while not samples or time.monotonic() < order.begin:
-        at = number % len(queries)
-        asked = queries[at : at + order.together]
-        search(asked, K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
-        number, samples = number + len(asked), [0.0]
-    samples, warmed = [], number
-    began = before = now()
-    while before - began < order.seconds:
-        if order.pause:
+    number = warmed = order.first
+    ef, busy = order.ef or None, time.process_time()
+    counting, began = False, 0.0
+    before = now()
+    while not counting or before - began < order.seconds:
+        if counting and order.pause:
             time.sleep(order.pause)
             before = now()
         at = number % len(queries)
         asked = queries[at : at + order.together]
         matches = search(asked, K, space=order.space, ef=ef, metadata=False, timeout_s=_PATIENCE_S)
         after = now()
-        samples.append(after - before)
-        if order.found:
-            found.update(enumerate(matches, at))
-        number, before = number + len(asked), after
+        number += len(asked)
+        if counting:
+            samples.append(after - before)
+            if order.found:
+                found.update(enumerate(matches, at))
+        elif time.monotonic() >= order.begin:
+            counting, warmed, began = True, number, after
+        before = after
     more = {"asked": number - order.first, "cpu": time.process_time() - busy, "longest": max(samples)}
     if order.found:
         rows = np.full((len(queries), K), -1, np.int64)

@@ -17,7 +17,8 @@ from weftos.cli.output import Cell, Panel, Table, emit_json, note, show
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import ArtifactCorrupted, ArtifactStorageFailed, ChainError
 from weftos.rpc import artifact_types as t
-from weftos.rpc import types as kt
+from weftos.rpc import kernel_types as kt
+from weftos.rpc.types import NoParams
 
 if TYPE_CHECKING:
     from weftos.artifacts import ArtifactInfo, ArtifactRef
@@ -50,7 +51,7 @@ def put(file: str, content_type: str | None, as_json: bool) -> None:
     tar c results | weaver artifact put - --type application/x-tar
     """  # noqa: D301 -- click's mark is the backspace itself
     kind = content_type or guess_type(file)
-    state: kt.KernelStatus = call("kernel.status", kt.NoParams())
+    state: kt.KernelStatus = call("kernel.status", NoParams())
     ref = _store(file, kind, state)
     params = t.ArtifactPutParams(content_type=kind, hash=ref.hash)
     result: t.ArtifactPutResult = call("artifact.put", params, waits=limits.ARTIFACT_COLLECT_TIMEOUT_S)

@@ -14,6 +14,7 @@ from weftos.cli import formats as f
 from weftos.cli.output import Table, emit_json, note, show, write_file
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import KernelNotRunning, ProofInvalid, ServiceUnavailable
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 __all__ = ["bridge"]
@@ -48,8 +49,8 @@ def add(checkpoint: BinaryIO, proof: BinaryIO | None, as_json: bool) -> None:
     """
     data = checkpoint.read(_MOST_BYTES)
     hashes = [one.hex() for one in parse_proof(proof.read(_MOST_BYTES))] if proof is not None else None
-    params = t.BridgeParams(note=data.decode("utf-8", "replace"), proof=hashes)
-    done: t.BridgeHead = call("chain.bridge-add", params)
+    params = ct.BridgeParams(note=data.decode("utf-8", "replace"), proof=hashes)
+    done: ct.BridgeHead = call("chain.bridge-add", params)
     if as_json:
         emit_json(done)
     else:
@@ -74,9 +75,9 @@ def list_(as_json: bool) -> None:
     show(table)
 
 
-def _heads() -> list[t.BridgeHead]:
+def _heads() -> list[ct.BridgeHead]:
     try:
-        heads: list[t.BridgeHead] = call("chain.bridge-list", t.NoParams())
+        heads: list[ct.BridgeHead] = call("chain.bridge-list", t.NoParams())
     except KernelNotRunning:
         return _from_files(instance().chain)
     except ServiceUnavailable as error:
@@ -85,7 +86,7 @@ def _heads() -> list[t.BridgeHead]:
     return heads
 
 
-def _from_files(directory: Path) -> list[t.BridgeHead]:
+def _from_files(directory: Path) -> list[ct.BridgeHead]:
     from weftos.chain.folder.reader import read_whole
     from weftos.chain.statements.bridge import BRIDGE_KIND, Bridge
 
@@ -93,7 +94,7 @@ def _from_files(directory: Path) -> list[t.BridgeHead]:
     for record in read_whole(directory):
         if record.kind == BRIDGE_KIND and record.source == "chain":
             head = Bridge.from_payload(record.payload)
-            found[head.origin] = t.BridgeHead(
+            found[head.origin] = ct.BridgeHead(
                 record=record.seq,
                 origin=head.origin,
                 size=head.size,

@@ -18,6 +18,7 @@ from weftos.cli.chain_bridges import bridge
 from weftos.cli.chain_files import rows_from_files, status_from_files, verify_files
 from weftos.cli.chain_kinds import kinds
 from weftos.cli.chain_lineage import lineage
+from weftos.cli.chain_options import directory_option, pinned_keys_option
 from weftos.cli.chain_reading import export, tail
 from weftos.cli.chain_retention import archive, archive_folder, archive_option, prune, restore, segments
 from weftos.cli.chain_seals import seal, seal_check, seal_key_option, seal_pairs
@@ -25,6 +26,7 @@ from weftos.cli.output import Cell, Panel, Table, emit_json, note, show, tone, w
 from weftos.cli.session import call, instance, json_option
 from weftos.cli.window_proofs import check_message, streams_text
 from weftos.errors import ChainCorrupted, ConfigError, KernelNotRunning, ServiceUnavailable
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
@@ -32,12 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["chain"]
 
-_directory: Final = click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain, for example a copy; only its files are read.",
-)
 #: Findings listed for a person; a log cut in the middle can have one for each record.
 _LISTED: Final = 20
 #: A proof is smaller; more is not read.
@@ -50,7 +46,7 @@ def chain() -> None:
 
 
 @chain.command()
-@_directory
+@directory_option
 @json_option
 def status(directory: Path | None, as_json: bool) -> None:
     """Show the state of the log; works without a kernel."""
@@ -82,9 +78,9 @@ def status(directory: Path | None, as_json: bool) -> None:
     show(Panel("Chain", pairs))
 
 
-def _status() -> t.ChainStatus:
+def _status() -> ct.ChainStatus:
     try:
-        result: t.ChainStatus = call("chain.status", t.NoParams())
+        result: ct.ChainStatus = call("chain.status", t.NoParams())
     except KernelNotRunning:
         return status_from_files(instance().chain)
     except ServiceUnavailable as error:
@@ -102,7 +98,7 @@ def _status() -> t.ChainStatus:
     show_default=True,
     help="Newest records to show; 0 is all.",
 )
-@_directory
+@directory_option
 @json_option
 def local(count: int, directory: Path | None, as_json: bool) -> None:
     """Show the newest records, oldest first; works without a kernel."""
@@ -119,9 +115,9 @@ def local(count: int, directory: Path | None, as_json: bool) -> None:
     show(table)
 
 
-def _rows(count: int) -> list[t.ChainRow]:
+def _rows(count: int) -> list[ct.ChainRow]:
     try:
-        rows: list[t.ChainRow] = call("chain.local", t.CountParams(count=count))
+        rows: list[ct.ChainRow] = call("chain.local", t.CountParams(count=count))
     except KernelNotRunning:
         return rows_from_files(instance().chain, count)
     except ServiceUnavailable as error:
@@ -131,7 +127,7 @@ def _rows(count: int) -> list[t.ChainRow]:
 
 
 @chain.command()
-@_directory
+@directory_option
 @click.option(
     "--key",
     "key_file",
@@ -193,7 +189,7 @@ def verify(
 @json_option
 def witness(as_json: bool) -> None:
     """Show the witnesses: how much of the log each has signed for, and what keeps it from signing."""
-    result: t.ChainStatus = call("chain.status", t.NoParams())
+    result: ct.ChainStatus = call("chain.status", t.NoParams())
     if as_json:
         emit_json(result.witnesses)
         return
@@ -206,7 +202,7 @@ def witness(as_json: bool) -> None:
 
 @chain.command()
 @click.argument("seq", type=click.IntRange(min=0))
-@_directory
+@directory_option
 @archive_option
 @click.option(
     "-o",
@@ -233,12 +229,7 @@ def prove(seq: int, directory: Path | None, archive_dir: Path | None, output: Pa
 
 @chain.command()
 @click.argument("proof", type=click.File("rb"))
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the public keys of the log; otherwise those that this instance has pinned for it.",
-)
+@pinned_keys_option
 @click.option(
     "--message",
     "message_file",
@@ -287,7 +278,7 @@ def check(proof: BinaryIO, key_file: Path | None, message_file: Path | None, as_
 
 
 @chain.command()
-@_directory
+@directory_option
 @json_option
 def keys(directory: Path | None, as_json: bool) -> None:
     """Print the public keys that this instance has pinned for the log.
@@ -319,7 +310,7 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
     The note is in the form of C2SP's tlog-checkpoint. Kept elsewhere, it lets `weaver chain verify --since` find out a
     log that was put back or rewritten, and read only what is new.
     """
-    made: t.CheckpointResult = call("chain.checkpoint", t.NoParams())
+    made: ct.CheckpointResult = call("chain.checkpoint", t.NoParams())
     if output is not None:
         write_file(output, made.note)
     if as_json:
@@ -343,7 +334,7 @@ def rotate_key(as_json: bool) -> None:
     Old and new keys sign the change, which is put on the log; then the old secret is erased. Whoever pinned the old
     keys elsewhere can follow the change, and should pin the new ones (`weaver chain keys`).
     """
-    changed: t.RotateResult = call("chain.rotate-key", t.NoParams())
+    changed: ct.RotateResult = call("chain.rotate-key", t.NoParams())
     if as_json:
         emit_json(changed)
     else:
@@ -365,7 +356,7 @@ def redact(seq: int, reason: str, yes: bool, as_json: bool) -> None:
     """
     if not yes:
         click.confirm(f"Take the payload of record {seq} away for good?", abort=True, err=True)
-    done: t.RedactResult = call("chain.redact", t.RedactParams(seq=seq, reason=reason))
+    done: ct.RedactResult = call("chain.redact", ct.RedactParams(seq=seq, reason=reason))
     if as_json:
         emit_json(done)
     else:

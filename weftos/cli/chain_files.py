@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weftos.errors import ChainError
+from weftos.rpc.chain_types import ChainRow, ChainStatus
 from weftos.rpc.chain_view import chain_row
-from weftos.rpc.types import ChainRow, ChainStatus
 
 if TYPE_CHECKING:
     from weftos.chain import PublicKeys, VerifyReport

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_options import directory_option
 from weftos.cli.output import Panel, Table, emit_json, show, write_line
 from weftos.cli.session import instance, json_option
 from weftos.errors import AppendRefused, ChainCorrupted, InvalidRequest
@@ -34,12 +35,7 @@ class Step(NamedTuple):
 @click.argument("name", required=False)
 @click.option("--children", is_flag=True, help="Show what was made from NAME, not what it was made from.")
 @click.option("--check", is_flag=True, help="Check all derivations on the log against each other.")
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain; only its files are read.",
-)
+@directory_option
 @json_option
 @click.pass_context
 def lineage(

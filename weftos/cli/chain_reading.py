@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_options import directory_option
 from weftos.cli.output import note, write_line
 from weftos.cli.session import instance
 from weftos.errors import ChainError, InvalidRequest, StorageFailed
@@ -25,20 +26,13 @@ __all__ = ["export", "tail"]
 _LOOK_S: Final = 0.25
 _FILES: Final = ("json", "tiles")
 
-_directory: Final = click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain; only its files are read.",
-)
-
 
 @click.command()
 @click.option("-n", "--count", type=click.IntRange(0, 100_000), default=10, show_default=True, help="Newest records.")
 @click.option("--from", "start", type=click.IntRange(min=0), metavar="SEQ", help="All records from this number on.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new records until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-@_directory
+@directory_option
 def tail(count: int, start: int | None, follow: bool, as_json: bool, directory: Path | None) -> None:
     """Show the newest records, oldest first, one per line; works with and without a kernel.
 
@@ -83,7 +77,7 @@ def _records(directory: Path, count: int, start: int | None, *, follow: bool) ->
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File, or for tiles a folder; standard output for json."
 )
-@_directory
+@directory_option
 def export(form: str, output: Path | None, directory: Path | None) -> None:
     """Copy the log for others.
 

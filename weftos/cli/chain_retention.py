@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_options import directory_option
 from weftos.cli.output import Cell, Table, emit_json, note, show
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import ArchiveFailed, ConfigError
@@ -23,13 +24,6 @@ __all__ = ["archive", "archive_folder", "archive_option", "prune", "restore", "s
 #: Between two questions how far the service is, in seconds.
 _LOOK_S: Final = 0.2
 _COLOURS: Final = {"live": "good", "archived": "good", "pruned": "warn"}
-
-_directory: Final = click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain; only its files are read.",
-)
 archive_option: Final = click.option(
     "--archive",
     "archive_dir",
@@ -59,7 +53,7 @@ def archive_folder(directory: Path | None, given: Path | None) -> Path | None:
 
 
 @click.command()
-@_directory
+@directory_option
 @archive_option
 @json_option
 def segments(directory: Path | None, archive_dir: Path | None, as_json: bool) -> None:
@@ -189,7 +183,7 @@ def _carry_out(
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
-@_directory
+@directory_option
 @archive_option
 @json_option
 def restore(target: Path, directory: Path | None, archive_dir: Path | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from weftos.cli.chain_keys import origin_of_log
 from weftos.cli.output import Cell, Panel, emit_json, note, show
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import ConfigError, InvalidRequest, KernelNotRunning, ServiceUnavailable, StorageFailed
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 if TYPE_CHECKING:
@@ -117,28 +118,28 @@ def status(as_json: bool) -> None:
     show(Panel("Seals", pairs))
 
 
-def _status() -> t.SealInfo:
+def _status() -> ct.SealInfo:
     try:
-        result: t.ChainStatus = call("chain.status", t.NoParams())
+        result: ct.ChainStatus = call("chain.status", t.NoParams())
     except (KernelNotRunning, ServiceUnavailable) as error:
         if isinstance(error, ServiceUnavailable):
             note(f"{error}; shown from the files")
         return _from_state()
-    return result.seals or t.SealInfo(on=False)
+    return result.seals or ct.SealInfo(on=False)
 
 
-def _from_state() -> t.SealInfo:
+def _from_state() -> ct.SealInfo:
     """What the state file says; the newest seal may not be on the log yet."""
     from weftos.chain.statements.seals import newest_seal
 
     path = instance().seal_state
     if not os.path.lexists(path):
-        return t.SealInfo(on=False)
+        return ct.SealInfo(on=False)
     last = newest_seal(str(path))
-    return t.SealInfo(on=True, epoch=last.epoch if last else 0, sealed=last.end if last else 0)
+    return ct.SealInfo(on=True, epoch=last.epoch if last else 0, sealed=last.end if last else 0)
 
 
-def seal_pairs(result: t.ChainStatus) -> list[tuple[str, Cell]]:
+def seal_pairs(result: ct.ChainStatus) -> list[tuple[str, Cell]]:
     """The rows of ``weaver chain status`` about the seals."""
     found = result.seals
     if found is None:
@@ -148,7 +149,7 @@ def seal_pairs(result: t.ChainStatus) -> list[tuple[str, Cell]]:
     return [("Seals", _newest(found) if found.on else "off")]
 
 
-def _newest(found: t.SealInfo) -> str:
+def _newest(found: ct.SealInfo) -> str:
     return f"{f.count(found.sealed, 'record')}, epoch {found.epoch}" if found.epoch else "none yet"
 
 

@@ -9,9 +9,11 @@ from typing import BinaryIO, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_options import pinned_keys_option
 from weftos.cli.output import Cell, Panel, emit_json, note, show, write_file
 from weftos.cli.session import call, json_option
 from weftos.errors import AttestationInvalid
+from weftos.rpc import chain_types as ct
 from weftos.rpc import types as t
 
 __all__ = ["custody"]
@@ -36,7 +38,7 @@ def attest(output: Path | None, as_json: bool) -> None:
     It names the device by its public key, the size, head and Merkle root of the log, and the root hash of the resource
     tree. `weaver custody check` verifies it elsewhere.
     """
-    made: t.AttestResult = call("custody.attest", t.NoParams())
+    made: ct.AttestResult = call("custody.attest", t.NoParams())
     data = {"origin": made.origin, **made.attestation}
     if output is not None:
         write_file(output, json.dumps(data, indent=2) + "\n")
@@ -49,12 +51,7 @@ def attest(output: Path | None, as_json: bool) -> None:
 
 @custody.command()
 @click.argument("attestation", type=click.File("rb"))
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the public keys of the log; otherwise those that this instance has pinned for it.",
-)
+@pinned_keys_option
 @json_option
 def check(attestation: BinaryIO, key_file: Path | None, as_json: bool) -> None:
     """Verify an attestation that `weaver custody attest` wrote; exit status 5 when it is not genuine."""

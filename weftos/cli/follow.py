@@ -18,7 +18,7 @@ from weftos.cli.output import emit_json, note, tone, write_line
 from weftos.cli.session import connect, json_option
 from weftos.errors import KernelNotRunning
 from weftos.rpc import agent_types as a
-from weftos.rpc import types as t
+from weftos.rpc import kernel_types as t
 
 __all__ = ["attach", "follow_agent", "logs"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from weftos.cli import formats as f
+from weftos.cli.chain_options import directory_option
 from weftos.cli.gate_commands import tone_of
 from weftos.cli.output import Cell, Table, emit_json, show
 from weftos.cli.session import instance, json_option
@@ -42,12 +43,7 @@ _LOOK: Final = 1000
 @click.option("-n", "--count", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest.")
 @click.option("--agent", type=click.IntRange(min=0), metavar="PID", help="Only about this agent.")
 @click.option("--orphans", "only_orphans", is_flag=True, help="Only intents without an outcome.")
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of another chain; only its files are read.",
-)
+@directory_option
 @json_option
 def history(count: int, agent: int | None, only_orphans: bool, directory: Path | None, as_json: bool) -> None:
     """Show what was decided, and what came of it.

@@ -9,6 +9,7 @@ from weftos.cli.messages import message_options, parse_message
 from weftos.cli.output import Table, emit_json, show
 from weftos.cli.session import PID, call, json_option
 from weftos.cli.window_proofs import prove
+from weftos.rpc import message_types as mt
 from weftos.rpc import types as t
 
 __all__ = ["ipc"]
@@ -26,7 +27,7 @@ ipc.add_command(prove)
 @json_option
 def topics(as_json: bool) -> None:
     """List the topics with who subscribes and who publishes."""
-    rows: list[t.TopicInfo] = call("ipc.topics", t.NoParams())
+    rows: list[mt.TopicInfo] = call("ipc.topics", t.NoParams())
     if as_json:
         emit_json(rows)
         return
@@ -50,8 +51,8 @@ def publish(topic: str, message: str, text: bool, as_json: bool) -> None:
 
     MESSAGE is sent as JSON when it is a JSON object or array, else as text; - reads it from standard input.
     """
-    params = t.PublishParams(topic=topic, message=parse_message(message, as_text=text))
-    result: t.PublishResult = call("ipc.publish", params)
+    params = mt.PublishParams(topic=topic, message=parse_message(message, as_text=text))
+    result: mt.PublishResult = call("ipc.publish", params)
     if as_json:
         emit_json(result)
     else:
@@ -66,7 +67,7 @@ def publish(topic: str, message: str, text: bool, as_json: bool) -> None:
 @json_option
 def subscribe(pid: int, topic: str, as_json: bool) -> None:
     """Subscribe an agent to a topic."""
-    result: t.SubscribeResult = call("ipc.subscribe", t.SubscribeParams(pid=pid, topic=topic))
+    result: mt.SubscribeResult = call("ipc.subscribe", mt.SubscribeParams(pid=pid, topic=topic))
     if as_json:
         emit_json(result)
     else:
@@ -85,7 +86,7 @@ def subscribe(pid: int, topic: str, as_json: bool) -> None:
 @json_option
 def dead_letters(count: int, as_json: bool) -> None:
     """List messages that nobody will handle, with the reason."""
-    rows: list[t.DeadLetterInfo] = call("ipc.dead-letters", t.CountParams(count=count))
+    rows: list[mt.DeadLetterInfo] = call("ipc.dead-letters", t.CountParams(count=count))
     if as_json:
         emit_json(rows)
         return

@@ -16,6 +16,7 @@ from weftos.cli.output import Panel, Table, emit_json, redrawn, show, tone
 from weftos.cli.processes import process_table
 from weftos.cli.session import PID, call, json_option
 from weftos.rpc import agent_types as a
+from weftos.rpc import kernel_types as kt
 from weftos.rpc import types as t
 
 __all__ = ["kernel"]
@@ -34,7 +35,7 @@ for command in (start, stop, restart, logs, attach, audit):
 @json_option
 def status(as_json: bool) -> None:
     """Show the kernel's state, age and places."""
-    result: t.KernelStatus = call("kernel.status", t.NoParams())
+    result: kt.KernelStatus = call("kernel.status", t.NoParams())
     if as_json:
         emit_json(result)
         return
@@ -66,7 +67,7 @@ def status(as_json: bool) -> None:
 @json_option
 def services(as_json: bool) -> None:
     """List the services and the processes behind them."""
-    result: list[t.ServiceInfo] = call("kernel.services", t.NoParams())
+    result: list[kt.ServiceInfo] = call("kernel.services", t.NoParams())
     if as_json:
         emit_json(result)
         return
@@ -118,7 +119,7 @@ def ps(everything: bool, watch: bool, as_json: bool) -> None:
 @json_option
 def kill_process(pid: int, force: bool, as_json: bool) -> None:
     """Signal an agent to end, without waiting for its end."""
-    result: t.KillResult = call("kernel.kill-process", t.KillParams(pid=pid, graceful=not force))
+    result: kt.KillResult = call("kernel.kill-process", kt.KillParams(pid=pid, graceful=not force))
     if as_json:
         emit_json(result)
     else:
@@ -130,8 +131,8 @@ def kill_process(pid: int, force: bool, as_json: bool) -> None:
 @json_option
 def restart_service(name: str, as_json: bool) -> None:
     """Replace the process behind a service."""
-    result: t.RestartServiceResult = call(
-        "kernel.restart-service", t.NameParams(name=name), waits=limits.START_TIMEOUT_S + limits.STOP_TIMEOUT_S
+    result: kt.RestartServiceResult = call(
+        "kernel.restart-service", kt.NameParams(name=name), waits=limits.START_TIMEOUT_S + limits.STOP_TIMEOUT_S
     )
     if as_json:
         emit_json(result)

@@ -18,7 +18,7 @@ def health(ctx: click.Context, as_json: bool) -> None:
 
     The exit status is 1 when something is unhealthy, and 0 when it is healthy or merely degraded.
     """
-    from weftos.rpc.types import HealthReport
+    from weftos.rpc.kernel_types import HealthReport
 
     result: HealthReport = call("kernel.health")
     if as_json:

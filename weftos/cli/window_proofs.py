@@ -13,6 +13,7 @@ from weftos.cli import formats as f
 from weftos.cli.output import Cell, Panel, emit_json, note, show, write_file
 from weftos.cli.session import call, instance, json_option
 from weftos.errors import ChainError, ProofInvalid
+from weftos.rpc import chain_types as ct
 from weftos.rpc import stream_types as s
 from weftos.rpc import types as t
 
@@ -75,7 +76,7 @@ def prove(message_id: str, output: Path, message_file: Path | None, side: str | 
         )
     home = instance()
     window, grant = _records(home.chain, leaf)
-    made: t.CheckpointResult = call("chain.checkpoint", t.NoParams())
+    made: ct.CheckpointResult = call("chain.checkpoint", t.NoParams())
     assert made.size > max(window, grant), "both are on the log, and the checkpoint is of all of it"
     proof = WindowProof(
         leaf.leaf, leaf.index, leaf.size, leaf.path, make_proof(home.chain, window), make_proof(home.chain, grant)

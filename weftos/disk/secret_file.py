@@ -21,7 +21,15 @@ from typing import Protocol
 from weftos.disk.files import Files, RealFiles, write_all
 from weftos.errors import ConfigError
 
-__all__ = ["RealSecretFiles", "SecretFiles", "create_secret", "finish_replacing", "read_secret", "replace_secret"]
+__all__ = [
+    "RealSecretFiles",
+    "SecretFiles",
+    "create_secret",
+    "finish_replacing",
+    "read_secret",
+    "replace_secret",
+    "wipe",
+]
 
 
 class SecretFiles(Files, Protocol):
@@ -91,7 +99,7 @@ def replace_secret(fs: SecretFiles, path: str, data: bytes) -> None:
     fs.rename(temporary, path)
     # Before the old key is destroyed, the new one must survive a loss of power.
     fs.sync_dir(_folder(path))
-    _wipe(fs, _old(path))
+    wipe(fs, _old(path))
 
 
 def finish_replacing(fs: SecretFiles, path: str) -> None:
@@ -108,13 +116,29 @@ def finish_replacing(fs: SecretFiles, path: str) -> None:
         else:
             # The new file may have its name only in memory yet, if whoever renamed it was killed.
             fs.sync_dir(_folder(path))
-            _wipe(fs, old)
+            wipe(fs, old)
     temporary = _temporary(path)
     if _exists(temporary):
         if _exists(path) and os.path.samestat(os.lstat(temporary), os.lstat(path)):
             fs.unlink(temporary)  # left by a creation that was interrupted when the file had its name already
         else:
-            _wipe(fs, temporary)
+            wipe(fs, temporary)
+
+
+def wipe(fs: Files, path: str) -> None:
+    """Overwrite a secret file with zeros, bring that onto the disk and remove the name; the folder is not synced.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: a call failed.
+    """
+    fd = fs.open_overwrite(path)
+    try:
+        write_all(fs, fd, bytes(os.fstat(fd).st_size))
+        fs.sync_file(fd)
+    finally:
+        fs.close(fd)
+    fs.unlink(path)
 
 
 def _write_temporary(fs: SecretFiles, path: str, data: bytes) -> str:
@@ -126,22 +150,11 @@ def _write_temporary(fs: SecretFiles, path: str, data: bytes) -> str:
     except OSError:
         # Best effort on a disk that has just failed; what stays is wiped by whoever opens the file next.
         with suppress(OSError):
-            _wipe(fs, temporary)
+            wipe(fs, temporary)
         raise
     finally:
         fs.close(fd)
     return temporary
-
-
-def _wipe(fs: SecretFiles, path: str) -> None:
-    """Overwrite a file with zeros, bring that onto the disk and remove the name."""
-    fd = fs.open_overwrite(path)
-    try:
-        write_all(fs, fd, bytes(os.fstat(fd).st_size))
-        fs.sync_file(fd)
-    finally:
-        fs.close(fd)
-    fs.unlink(path)
 
 
 def _temporary(path: str) -> str:

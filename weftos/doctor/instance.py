@@ -94,7 +94,7 @@ def log(home: Home) -> Sequence[Finding]:
 
 def kernel(home: Home) -> Sequence[Finding]:
     """The kernel that runs on the instance, and what it says about its health."""
-    from weftos.rpc.types import HealthReport
+    from weftos.rpc.kernel_types import HealthReport
 
     if not home.lock.exists() or InstanceLock(home.lock).holder() is None:
         return [_found(name="kernel", state="absent", detail="none is running", next_step="`weaver kernel start`")]

@@ -18,7 +18,7 @@ from weftos.disk.files import Files, replace_file
 from weftos.ecc.journal import Journal, read_head
 from weftos.errors import EccError, JournalDamaged, JournalFailed
 
-__all__ = ["Changes", "State", "StateFiles"]
+__all__ = ["State", "StateFiles", "StateStore"]
 
 _MAGIC_BYTES: Final = 8
 _DIGEST_BYTES: Final = 32
@@ -72,6 +72,12 @@ class StateFiles:
         """Bytes of the journal once everything appended is written."""
         return self._journal.size
 
+    @property
+    def outgrown(self) -> bool:
+        """Whether the journal has become so large beside the snapshot that :meth:`compact` is worth its cost."""
+        bound = max(limits.ECC_JOURNAL_CUT_BYTES, limits.ECC_JOURNAL_CUT_RATIO * self._snapshot_bytes)
+        return self._journal.size > bound
+
     def append(self, content: bytes) -> None:
         """Add a record to the journal; it is on disk with the next :meth:`sync`.
 
@@ -95,7 +101,7 @@ class StateFiles:
             raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
 
     def sync(self) -> None:
-        """Bring every record onto the disk; write a snapshot when the journal has outgrown it.
+        """Bring every record onto the disk.
 
         Raises:
             JournalFailed: it did not work; open the store again.
@@ -106,8 +112,6 @@ class StateFiles:
         except JournalFailed:
             self._failed = True
             raise
-        if self._journal.size > max(limits.ECC_JOURNAL_CUT_BYTES, limits.ECC_JOURNAL_CUT_RATIO * self._snapshot_bytes):
-            self.compact()
 
     def compact(self) -> None:
         """Write the whole state as a snapshot and begin the journal anew.
@@ -169,45 +173,67 @@ class StateFiles:
             raise JournalDamaged(f"{self._snapshot_path}: its content makes no {self._name}: {error}") from error
 
 
-class Changes:
-    """Changes of a state that wait to become one record: an array of MessagePack, written as a whole or not at all.
+class StateStore:
+    """A state with its files, kept by changes that become one record with each :meth:`sync`.
+
+    Subclasses change their state, and hand every change to :meth:`_add`.
 
     Args:
-        files: where the records go.
+        fs: the calls on files.
+        folder: an existing folder, locked by the caller.
+        name: as for :class:`StateFiles`.
+        magic: as for :class:`StateFiles`.
+        state: an empty one; filled from the files.
+
+    Raises:
+        JournalDamaged: the files are not what was written.
+        OSError: a call failed.
     """
 
-    def __init__(self, files: StateFiles) -> None:
-        self._files = files
+    def __init__(self, fs: Files, folder: str, name: str, magic: bytes, state: State) -> None:
+        self._files = StateFiles(fs, folder, name, magic, state)
+        #: Changes that no record holds yet, each as MessagePack.
         self._waiting: list[bytes] = []
-        self._size = 0
-
-    def add(self, encoded: bytes) -> None:
-        """Add a change, encoded; beyond ``ECC_CHANGES_BYTES`` those before become a record of their own.
-
-        Raises:
-            JournalFailed: an earlier call on the files failed; open the store again.
-        """
-        if self._size + len(encoded) > limits.ECC_CHANGES_BYTES:
-            self.flush()
-        self._waiting.append(encoded)
-        self._size += len(encoded)
-
-    def flush(self) -> None:
-        """Make a record of the changes, which is on disk with the next :meth:`sync`.
-
-        Raises:
-            JournalFailed: an earlier call on the files failed; open the store again.
-        """
-        if self._waiting:
-            changes = [msgspec.Raw(change) for change in self._waiting]
-            self._waiting, self._size = [], 0
-            self._files.append(msgspec.msgpack.encode(changes))
+        self._waiting_bytes = 0
 
     def sync(self) -> None:
-        """Bring every change onto the disk.
+        """Bring every change so far onto the disk; the journal is cut when it has outgrown the snapshot.
 
         Raises:
             JournalFailed: it did not work; open the store again.
         """
-        self.flush()
+        self._flush()
         self._files.sync()
+        if self._files.outgrown:
+            self._files.compact()
+
+    def compact(self) -> None:
+        """Write everything as a snapshot and begin the journal anew.
+
+        Raises:
+            JournalFailed: it did not work. What was synced is kept; open the store again.
+        """
+        self._flush()
+        self._files.compact()
+
+    def close(self) -> None:
+        """Close the files; what was not synced is dropped."""
+        self._files.close()
+
+    def _check(self) -> None:
+        """Do nothing if changes can be kept; ``JournalFailed`` if an earlier call on the files failed."""
+        self._files.check()
+
+    def _add(self, encoded: bytes) -> None:
+        """Add a change, encoded; beyond ``ECC_CHANGES_BYTES`` those before become a record of their own."""
+        if self._waiting_bytes + len(encoded) > limits.ECC_CHANGES_BYTES:
+            self._flush()
+        self._waiting.append(encoded)
+        self._waiting_bytes += len(encoded)
+
+    def _flush(self) -> None:
+        """Make a record of the changes: an array of MessagePack, written as a whole or not at all."""
+        if self._waiting:
+            changes = [msgspec.Raw(change) for change in self._waiting]
+            self._waiting, self._waiting_bytes = [], 0
+            self._files.append(msgspec.msgpack.encode(changes))

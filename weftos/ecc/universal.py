@@ -125,14 +125,19 @@ def decode_hook(kind: type, value: Any) -> Any:
     """Make an id or a number with a name of what msgspec read (``dec_hook``).
 
     Raises:
-        EccError: it is none of that kind.
+        EccError: bytes or a number that are none of that kind.
+        TypeError: neither bytes nor a number; msgspec makes a ``ValidationError`` of it that says where it stands.
         NotImplementedError: the kind is neither.
     """
-    if issubclass(kind, UniversalNodeId) and isinstance(value, bytes):
-        return kind(value)
-    if issubclass(kind, Code) and type(value) is int:
-        return kind(value)
-    raise NotImplementedError(f"no {kind.__name__} from {type(value).__name__}")
+    if issubclass(kind, UniversalNodeId):
+        if isinstance(value, bytes):
+            return kind(value)
+    elif issubclass(kind, Code):
+        if type(value) is int:  # a boolean is no number here
+            return kind(value)
+    else:
+        raise NotImplementedError(f"no form for {kind.__name__}")
+    raise TypeError(f"{type(value).__name__} makes no {kind.__name__}")
 
 
 def _u64(number: int) -> bytes:

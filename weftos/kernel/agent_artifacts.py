@@ -16,7 +16,7 @@ from weftos.errors import ArtifactQuotaReached, CapabilityDenied, InvalidRequest
 from weftos.ipc.frames import close_all
 from weftos.kernel.core import Agent, Core
 from weftos.kernel.grants import Grant
-from weftos.service import protocol as p
+from weftos.service import artifact_protocol as p
 
 __all__ = ["AgentArtifacts"]
 

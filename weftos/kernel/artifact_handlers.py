@@ -16,7 +16,7 @@ from weftos.errors import ArtifactStorageFailed, InvalidRequest, MessageTooLarge
 from weftos.ipc.frames import close_all
 from weftos.kernel.core import Core
 from weftos.rpc import artifact_types as t
-from weftos.service import protocol as p
+from weftos.service import artifact_protocol as p
 
 __all__ = ["ArtifactHandlers"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weftos.chain.folder.pages import Page, RawRecord
 from weftos.kernel.service_host import ServiceHost
-from weftos.rpc import types as t
+from weftos.rpc import chain_types as t
 from weftos.service.paging import one_page
 
 __all__ = ["raw_page"]

@@ -16,7 +16,7 @@ from weftos.kernel.acting import Acting
 from weftos.kernel.service_host import ServiceHost
 from weftos.rpc import governance_types as g
 from weftos.rpc import types as t
-from weftos.service import protocol as p
+from weftos.service import governance_protocol as p
 
 __all__ = ["GovernanceHandlers"]
 

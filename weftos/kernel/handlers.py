@@ -32,6 +32,9 @@ from weftos.kernel.state import LogLevel
 from weftos.kernel.supervisor import Supervisor
 from weftos.kernel.views import Views, exit_view, reply_view
 from weftos.rpc import agent_types as a
+from weftos.rpc import chain_types as ct
+from weftos.rpc import kernel_types as kt
+from weftos.rpc import message_types as mt
 from weftos.rpc import retention_types as n
 from weftos.rpc import types as t
 from weftos.rpc.chain_view import chain_row, chain_status, plain
@@ -140,9 +143,9 @@ class Handlers:
     async def ping(self, _params: t.NoParams) -> str:
         return "pong"
 
-    async def kernel_status(self, _params: t.NoParams) -> t.KernelStatus:
+    async def kernel_status(self, _params: t.NoParams) -> kt.KernelStatus:
         core = self._core
-        return t.KernelStatus(
+        return kt.KernelStatus(
             os_pid=os.getpid(),
             state=core.life.state.value,
             version=weftos.__version__,
@@ -171,14 +174,14 @@ class Handlers:
         budgets = msgspec.convert(found["budgets"], list[BudgetHeld])
         return msgspec.structs.replace(held, seq=found["head_seq"], budgets=budgets)
 
-    async def kernel_services(self, _params: t.NoParams) -> list[t.ServiceInfo]:
+    async def kernel_services(self, _params: t.NoParams) -> list[kt.ServiceInfo]:
         await self._registry.check()
         return self._views.services()
 
-    async def kernel_logs(self, params: t.LogsParams) -> list[t.LogEntry]:
+    async def kernel_logs(self, params: kt.LogsParams) -> list[kt.LogEntry]:
         events = self._core.events.tail(params.count, _LEVELS[params.level], params.since)
         return [
-            t.LogEntry(
+            kt.LogEntry(
                 timestamp=e.timestamp,
                 phase=e.phase.value,
                 level=e.level.name.lower(),
@@ -188,14 +191,14 @@ class Handlers:
             for e in events
         ]
 
-    async def kernel_health(self, _params: t.NoParams) -> t.HealthReport:
+    async def kernel_health(self, _params: t.NoParams) -> kt.HealthReport:
         records = await self._registry.check()
         system = [record for record in records if record.system is not None]
         enforced, lacking = self._enforced
-        return t.HealthReport(
+        return kt.HealthReport(
             overall=overall([record.last for record in system]).value,
             services=[
-                t.ServiceHealth(name=record.name, health=record.last.health.value, detail=record.last.detail)
+                kt.ServiceHealth(name=record.name, health=record.last.health.value, detail=record.last.detail)
                 for record in system
             ],
             limits_enforced=enforced,
@@ -209,27 +212,27 @@ class Handlers:
             ],
         )
 
-    async def kernel_shutdown(self, _params: t.NoParams) -> t.ShutdownResult:
+    async def kernel_shutdown(self, _params: t.NoParams) -> kt.ShutdownResult:
         self._core.life.require_running()
         # After this answer has been written.
         asyncio.get_running_loop().call_later(0.01, self._shut_down, self._asked())
-        return t.ShutdownResult(state="shutting_down")
+        return kt.ShutdownResult(state="shutting_down")
 
-    async def kill_process(self, params: t.KillParams) -> t.KillResult:
+    async def kill_process(self, params: kt.KillParams) -> kt.KillResult:
         agent = self._core.agent(params.pid)
         self._supervisor.stops.request_stop(agent, graceful=params.graceful, reason=self._asked())
-        return t.KillResult(pid=params.pid, graceful=params.graceful, state=agent.entry.state.value)
+        return kt.KillResult(pid=params.pid, graceful=params.graceful, state=agent.entry.state.value)
 
-    async def restart_service(self, params: t.NameParams) -> t.RestartServiceResult:
+    async def restart_service(self, params: kt.NameParams) -> kt.RestartServiceResult:
         record = self._registry.get(params.name)
         if record.owner_pid is not None:
             old = self._core.agent(record.owner_pid).entry.os_pid
             agent = await self._supervisor.restart(record.owner_pid, self._asked())
-            return t.RestartServiceResult(name=params.name, old_pid=old, new_pid=agent.entry.os_pid)
+            return kt.RestartServiceResult(name=params.name, old_pid=old, new_pid=agent.entry.os_pid)
         if params.name != "service":
             raise WrongState(f"{params.name!r} is a part of the kernel's own process and restarts with it")
         old_pid, new_pid = await self._restart_service()
-        return t.RestartServiceResult(name=params.name, old_pid=old_pid, new_pid=new_pid)
+        return kt.RestartServiceResult(name=params.name, old_pid=old_pid, new_pid=new_pid)
 
     # --- agents -------------------------------------------------------------------------------------------------------
 
@@ -295,31 +298,31 @@ class Handlers:
 
     # --- chain --------------------------------------------------------------------------------------------------------
 
-    async def chain_status(self, _params: t.NoParams) -> t.ChainStatus:
+    async def chain_status(self, _params: t.NoParams) -> ct.ChainStatus:
         reply = await self._core.service.ask(p.ChainHead())
         assert isinstance(reply, p.Head)
         return chain_status(reply.values)
 
-    async def chain_local(self, params: t.CountParams) -> list[t.ChainRow]:
+    async def chain_local(self, params: t.CountParams) -> list[ct.ChainRow]:
         reply = await self._core.service.ask(p.ChainTail(params.count))
         assert isinstance(reply, p.Tail)
         return [chain_row(record) for record in reply.records]
 
-    async def chain_checkpoint(self, _params: t.NoParams) -> t.CheckpointResult:
+    async def chain_checkpoint(self, _params: t.NoParams) -> ct.CheckpointResult:
         values = await self._core.service.done(p.MakeCheckpoint())
-        return t.CheckpointResult(**values | {"root": values["root"].hex(), "note": values["note"].decode()})
+        return ct.CheckpointResult(**values | {"root": values["root"].hex(), "note": values["note"].decode()})
 
-    async def chain_rotate_key(self, _params: t.NoParams) -> t.RotateResult:
-        return t.RotateResult(**await self._core.service.done(p.RotateKeys()))
+    async def chain_rotate_key(self, _params: t.NoParams) -> ct.RotateResult:
+        return ct.RotateResult(**await self._core.service.done(p.RotateKeys()))
 
-    async def chain_redact(self, params: t.RedactParams) -> t.RedactResult:
-        return t.RedactResult(
+    async def chain_redact(self, params: ct.RedactParams) -> ct.RedactResult:
+        return ct.RedactResult(
             **await self._core.service.done(p.Redact(params.seq, params.reason, self._core.acting.by()))
         )
 
-    async def chain_bridge_add(self, params: t.BridgeParams) -> t.BridgeHead:
+    async def chain_bridge_add(self, params: ct.BridgeParams) -> ct.BridgeHead:
         proof = None if params.proof is None else [bytes.fromhex(one) for one in params.proof]
-        return t.BridgeHead(**plain(await self._core.service.done(p.AddBridge(params.note.encode(), proof))))
+        return ct.BridgeHead(**plain(await self._core.service.done(p.AddBridge(params.note.encode(), proof))))
 
     async def chain_archive(self, params: n.ArchiveParams) -> n.SegmentPlan:
         return msgspec.convert(await self._core.service.done(p.Retain("archive", params.dry_run)), n.SegmentPlan)
@@ -331,30 +334,30 @@ class Handlers:
     async def chain_retention(self, _params: t.NoParams) -> n.RetentionStatus:
         return msgspec.convert(await self._core.service.done(p.Retain("status")), n.RetentionStatus)
 
-    async def chain_bridge_list(self, _params: t.NoParams) -> list[t.BridgeHead]:
-        return [t.BridgeHead(**plain(head)) for head in (await self._core.service.done(p.ListBridges()))["heads"]]
+    async def chain_bridge_list(self, _params: t.NoParams) -> list[ct.BridgeHead]:
+        return [ct.BridgeHead(**plain(head)) for head in (await self._core.service.done(p.ListBridges()))["heads"]]
 
-    async def chain_tail_from(self, params: t.PageParams) -> t.PageResult:
+    async def chain_tail_from(self, params: ct.PageParams) -> ct.PageResult:
         return await raw_page(self._core.service, params)
 
-    async def custody_attest(self, _params: t.NoParams) -> t.AttestResult:
+    async def custody_attest(self, _params: t.NoParams) -> ct.AttestResult:
         values = await self._core.service.done(p.Attest())
-        return t.AttestResult(**values | {"attestation": plain(values["attestation"])})
+        return ct.AttestResult(**values | {"attestation": plain(values["attestation"])})
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    async def ipc_topics(self, _params: t.NoParams) -> list[t.TopicInfo]:
+    async def ipc_topics(self, _params: t.NoParams) -> list[mt.TopicInfo]:
         return self._views.topics()
 
-    async def ipc_publish(self, params: t.PublishParams) -> t.PublishResult:
+    async def ipc_publish(self, params: mt.PublishParams) -> mt.PublishResult:
         subscribers, delivered = self._operator.publish(params.topic, params.message)
-        return t.PublishResult(topic=params.topic, subscribers=subscribers, delivered=delivered)
+        return mt.PublishResult(topic=params.topic, subscribers=subscribers, delivered=delivered)
 
-    async def ipc_subscribe(self, params: t.SubscribeParams) -> t.SubscribeResult:
+    async def ipc_subscribe(self, params: mt.SubscribeParams) -> mt.SubscribeResult:
         await self._grants.subscribe(self._core.agent(params.pid), params.topic, on=True)
-        return t.SubscribeResult(pid=params.pid, topic=params.topic)
+        return mt.SubscribeResult(pid=params.pid, topic=params.topic)
 
-    async def dead_letters(self, params: t.CountParams) -> list[t.DeadLetterInfo]:
+    async def dead_letters(self, params: t.CountParams) -> list[mt.DeadLetterInfo]:
         return self._views.dead_letters(params.count)
 
 

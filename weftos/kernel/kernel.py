@@ -52,6 +52,7 @@ from weftos.kernel.vault import vault_settings
 from weftos.kernel.views import Views
 from weftos.kernel.witnesses import WitnessHost
 from weftos.service import protocol as p
+from weftos.service import tree_protocol as tp
 from weftos.service.ecc_quota import Room
 from weftos.shm import RingInspector, sweep
 
@@ -224,7 +225,7 @@ class Kernel:
             )
 
     async def _boot_tree(self) -> None:
-        tree = await self.core.service.done(p.AskTree("stats"))
+        tree = await self.core.service.done(tp.AskTree("stats"))
         self._say(f"Resource tree: {tree['nodes']} nodes, root {tree['root_hash'][:12]}")
 
     async def _boot_agents(self) -> None:

@@ -14,7 +14,7 @@ from weftos.kernel.service_host import ServiceHost
 from weftos.rpc import access_types as x
 from weftos.rpc import tree_types as r
 from weftos.rpc import types as t
-from weftos.service import protocol as p
+from weftos.service import tree_protocol as p
 
 __all__ = ["ResourceHandlers"]
 

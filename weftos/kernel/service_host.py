@@ -32,6 +32,7 @@ from weftos.home import Home
 from weftos.ipc.frames import FrameChannel, close_all
 from weftos.kernel.fork import ChildHandle, fork_child
 from weftos.kernel.link import FrameLink
+from weftos.service import artifact_protocol as ap
 from weftos.service import protocol as p
 from weftos.service.process import ServiceBoot, run_service
 from weftos.shm import Doorbell, MailboxPeer, create_mailbox
@@ -287,7 +288,11 @@ class ServiceHost:
         return reply.values
 
     async def hand(
-        self, by: str, request: p.ArtifactRequest, fds: Sequence[int] = (), timeout_s: float = limits.ARTIFACT_TIMEOUT_S
+        self,
+        by: str,
+        request: ap.ArtifactRequest,
+        fds: Sequence[int] = (),
+        timeout_s: float = limits.ARTIFACT_TIMEOUT_S,
     ) -> tuple[dict[str, Any], list[int]]:
         """Send a request about artifacts and wait for its answer.
 

@@ -27,7 +27,7 @@ from weftos.disk.files import RealFiles, write_all
 from weftos.errors import ConfigError, StorageFailed, WeftError
 from weftos.kernel.service_host import ServiceHost
 from weftos.service import access_protocol as q
-from weftos.service import protocol as p
+from weftos.service import tree_protocol as p
 from weftos.settings.catalog import refuse_secret, setting, value_of
 from weftos.settings.toml_edit import edit
 

@@ -20,7 +20,8 @@ from weftos.kernel.process import ProcessEntry
 from weftos.kernel.registry import ServiceRegistry
 from weftos.kernel.sampler import Sampler, cpu_seconds, resident_bytes
 from weftos.rpc import agent_types as a
-from weftos.rpc import types as t
+from weftos.rpc import kernel_types as kt
+from weftos.rpc import message_types as mt
 from weftos.rpc.state_types import KernelHeld
 from weftos.shm import RingInspector
 
@@ -162,7 +163,7 @@ class Views:
             topics=sorted(record.topics),
         )
 
-    def services(self) -> list[t.ServiceInfo]:
+    def services(self) -> list[kt.ServiceInfo]:
         """All services; those of the kernel first, in order of registration."""
         now = time.time()
         found = []
@@ -182,7 +183,7 @@ class Views:
                 state = owner.entry.state.value if owner else "stopped"
                 health = "healthy" if state == "running" else "degraded"
             found.append(
-                t.ServiceInfo(
+                kt.ServiceInfo(
                     name=record.name,
                     service_type="system" if system else "agent",
                     state=state,
@@ -196,11 +197,11 @@ class Views:
             )
         return found
 
-    def topics(self) -> list[t.TopicInfo]:
+    def topics(self) -> list[mt.TopicInfo]:
         """Topics with their subscribers and publishers."""
         table = self._core.topics
         return [
-            t.TopicInfo(
+            mt.TopicInfo(
                 topic=topic,
                 subscriber_count=len(table.subscribers(topic)),
                 subscribers=table.subscribers(topic),
@@ -209,10 +210,10 @@ class Views:
             for topic in table.topics()
         ]
 
-    def dead_letters(self, count: int) -> list[t.DeadLetterInfo]:
+    def dead_letters(self, count: int) -> list[mt.DeadLetterInfo]:
         """The newest dead letters, oldest first."""
         return [
-            t.DeadLetterInfo(
+            mt.DeadLetterInfo(
                 message_id=letter.message_id,
                 timestamp=letter.timestamp,
                 sender=letter.sender,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from weftos.errors import ProtocolError
-from weftos.rpc.types import ChainRow, ChainStatus
+from weftos.rpc.chain_types import ChainRow, ChainStatus
 
 __all__ = ["chain_row", "chain_status", "detail_line", "plain"]
 

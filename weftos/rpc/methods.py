@@ -18,9 +18,12 @@ from weftos.rpc import artifact_types as f
 from weftos.rpc import auth_types as u
 from weftos.rpc import budget_types as b
 from weftos.rpc import capability_types as c
+from weftos.rpc import chain_types as ct
 from weftos.rpc import config_types as k
 from weftos.rpc import ecc_types as e
 from weftos.rpc import governance_types as g
+from weftos.rpc import kernel_types as kt
+from weftos.rpc import message_types as mt
 from weftos.rpc import retention_types as n
 from weftos.rpc import stream_types as s
 from weftos.rpc import tree_types as r
@@ -66,30 +69,34 @@ _OPEN, _READ, _OPERATE, _ADMIN = Access.OPEN, Access.READ, Access.OPERATE, Acces
 
 _TABLE: Final = (
     Method("ping", _READ, t.NoParams, str, "Answers `pong`: the kernel's loop turns."),
-    Method("kernel.status", _READ, t.NoParams, t.KernelStatus, "State, age and places of the kernel."),
+    Method("kernel.status", _READ, t.NoParams, kt.KernelStatus, "State, age and places of the kernel."),
     Method("kernel.state", _READ, t.NoParams, KernelHeld, "What the kernel holds, as of a record of the log."),
     Method("kernel.ps", _READ, a.ListParams, list[a.ProcessInfo], "The process table."),
-    Method("kernel.services", _READ, t.NoParams, list[t.ServiceInfo], "Services, the service process first."),
-    Method("kernel.logs", _READ, t.LogsParams, list[t.LogEntry], "Lines of the kernel's log, oldest first."),
+    Method("kernel.services", _READ, t.NoParams, list[kt.ServiceInfo], "Services, the service process first."),
+    Method("kernel.logs", _READ, kt.LogsParams, list[kt.LogEntry], "Lines of the kernel's log, oldest first."),
     Method(
         "kernel.health",
         _READ,
         t.NoParams,
-        t.HealthReport,
+        kt.HealthReport,
         "Health of the services and what is not enforced on this machine.",
     ),
     Method(
         "kernel.shutdown",
         _ADMIN,
         t.NoParams,
-        t.ShutdownResult,
+        kt.ShutdownResult,
         "Begin the shutdown: agents first, then the service process.",
     ),
     Method(
-        "kernel.kill-process", _ADMIN, t.KillParams, t.KillResult, "Signal an agent to end, without waiting for it."
+        "kernel.kill-process", _ADMIN, kt.KillParams, kt.KillResult, "Signal an agent to end, without waiting for it."
     ),
     Method(
-        "kernel.restart-service", _ADMIN, t.NameParams, t.RestartServiceResult, "Replace the process behind a service."
+        "kernel.restart-service",
+        _ADMIN,
+        kt.NameParams,
+        kt.RestartServiceResult,
+        "Replace the process behind a service.",
     ),
     Method("agent.spawn", _OPERATE, a.SpawnParams, a.SpawnResult, "Start an agent; answers when it is ready."),
     Method("agent.stop", _OPERATE, a.StopParams, a.StopResult, "Stop an agent for good; answers when it has ended."),
@@ -104,22 +111,22 @@ _TABLE: Final = (
     ),
     Method("agent.send", _OPERATE, a.SendParams, a.SendResult, "Send an agent a message and wait for its reply."),
     Method("agent.logs", _READ, a.LogParams, a.AgentLog, "What an agent wrote to its output and its log."),
-    Method("chain.status", _READ, t.NoParams, t.ChainStatus, "State of the tamper-evident log."),
-    Method("chain.local", _READ, t.CountParams, list[t.ChainRow], "The newest records of the log, oldest first."),
-    Method("chain.checkpoint", _OPERATE, t.NoParams, t.CheckpointResult, "Sign how far the log has come, now."),
-    Method("chain.rotate-key", _ADMIN, t.NoParams, t.RotateResult, "Hand the log over to a new pair of keys."),
-    Method("chain.redact", _ADMIN, t.RedactParams, t.RedactResult, "Take the payload of a record away for good."),
+    Method("chain.status", _READ, t.NoParams, ct.ChainStatus, "State of the tamper-evident log."),
+    Method("chain.local", _READ, t.CountParams, list[ct.ChainRow], "The newest records of the log, oldest first."),
+    Method("chain.checkpoint", _OPERATE, t.NoParams, ct.CheckpointResult, "Sign how far the log has come, now."),
+    Method("chain.rotate-key", _ADMIN, t.NoParams, ct.RotateResult, "Hand the log over to a new pair of keys."),
+    Method("chain.redact", _ADMIN, ct.RedactParams, ct.RedactResult, "Take the payload of a record away for good."),
     Method(
-        "chain.bridge-add", _OPERATE, t.BridgeParams, t.BridgeHead, "Note a signed head of a foreign log on this one."
+        "chain.bridge-add", _OPERATE, ct.BridgeParams, ct.BridgeHead, "Note a signed head of a foreign log on this one."
     ),
-    Method("chain.bridge-list", _READ, t.NoParams, list[t.BridgeHead], "The newest head of each foreign log."),
+    Method("chain.bridge-list", _READ, t.NoParams, list[ct.BridgeHead], "The newest head of each foreign log."),
     Method(
-        "chain.tail-from", _READ, t.PageParams, t.PageResult, "Raw records from a number on, for a copy of the log."
+        "chain.tail-from", _READ, ct.PageParams, ct.PageResult, "Raw records from a number on, for a copy of the log."
     ),
     Method("chain.archive", _ADMIN, n.ArchiveParams, n.SegmentPlan, "Copy the closed segments to the archive."),
     Method("chain.prune", _ADMIN, n.PruneParams, n.SegmentPlan, "Take the oldest segments out of the log's folder."),
     Method("chain.retention", _READ, t.NoParams, n.RetentionStatus, "What the service archives and prunes."),
-    Method("custody.attest", _OPERATE, t.NoParams, t.AttestResult, "Sign what this instance holds, for others."),
+    Method("custody.attest", _OPERATE, t.NoParams, ct.AttestResult, "Sign what this instance holds, for others."),
     Method("resource.tree", _READ, r.ResourcePathParams, r.ResourceTree, "A resource and everything below it."),
     Method("resource.inspect", _READ, r.ResourcePathParams, r.ResourceDetail, "One resource, and the rules on it."),
     Method("resource.stats", _READ, t.NoParams, r.ResourceStats, "Counts over the resource tree, and its root hash."),
@@ -194,14 +201,16 @@ _TABLE: Final = (
     Method("ecc.calibrate", _OPERATE, e.EccCalibrateParams, e.CalibrationView, "Measures what this machine can do."),
     Method("ecc.tick", _OPERATE, t.NoParams, e.EccTickResult, "Put on the log what changed in memory, now."),
     Method("ecc.compact", _OPERATE, e.EccCompactParams, e.EccCompactResult, "Bring spaces into one segment each."),
-    Method("ipc.topics", _READ, t.NoParams, list[t.TopicInfo], "Topics with a subscriber or a publisher."),
-    Method("ipc.publish", _OPERATE, t.PublishParams, t.PublishResult, "Send a message to all subscribers of a topic."),
-    Method("ipc.subscribe", _OPERATE, t.SubscribeParams, t.SubscribeResult, "Subscribe an agent to a topic."),
+    Method("ipc.topics", _READ, t.NoParams, list[mt.TopicInfo], "Topics with a subscriber or a publisher."),
+    Method(
+        "ipc.publish", _OPERATE, mt.PublishParams, mt.PublishResult, "Send a message to all subscribers of a topic."
+    ),
+    Method("ipc.subscribe", _OPERATE, mt.SubscribeParams, mt.SubscribeResult, "Subscribe an agent to a topic."),
     Method(
         "ipc.dead-letters",
         _READ,
         t.CountParams,
-        list[t.DeadLetterInfo],
+        list[mt.DeadLetterInfo],
         "Messages that nobody will handle, oldest first.",
     ),
     Method("auth.challenge", _OPEN, t.NoParams, u.ChallengeResult, "What a login has to sign."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weftos.chain.folder.pages import Page, RawRecord
-from weftos.rpc import types as t
+from weftos.rpc import chain_types as t
 from weftos.rpc.client import RpcClient
 
 __all__ = ["KernelSource"]

@@ -44,6 +44,7 @@ from weftos.errors import (
     WrongState,
 )
 from weftos.ipc.frames import close_all
+from weftos.service import artifact_protocol as ap
 from weftos.service import protocol as p
 from weftos.service.artifact_removal import PendingRemoval, RemovalNote
 from weftos.service.artifact_scan import held_hashes
@@ -104,12 +105,12 @@ class ArtifactDesk:
         #: Hashes whose removal is on the log and not done yet.
         self._going: frozenset[str] = frozenset()
         self._jobs: dict[type, Callable[[str, Any, list[int]], Job]] = {
-            p.StoreArtifact: self._put,
-            p.OpenArtifact: self._open,
-            p.StatArtifact: self._stat,
-            p.ListArtifacts: self._list,
-            p.ReleaseArtifact: self._release,
-            p.CollectArtifacts: self._collect,
+            ap.StoreArtifact: self._put,
+            ap.OpenArtifact: self._open,
+            ap.StatArtifact: self._stat,
+            ap.ListArtifacts: self._list,
+            ap.ReleaseArtifact: self._release,
+            ap.CollectArtifacts: self._collect,
         }
         self.replies: list[Reply] = []
 
@@ -172,7 +173,7 @@ class ArtifactDesk:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def _put(self, by: str, request: p.StoreArtifact, fds: list[int]) -> Job:
+    def _put(self, by: str, request: ap.StoreArtifact, fds: list[int]) -> Job:
         check_content_type(request.content_type)
         number, started = next(self._positions), time.time_ns()
         if request.hash:
@@ -192,13 +193,13 @@ class ArtifactDesk:
             del self._putting[number]
         return values | {"record": seq}, []
 
-    def _open(self, _by: str, request: p.OpenArtifact, _fds: list[int]) -> Job:
+    def _open(self, _by: str, request: ap.OpenArtifact, _fds: list[int]) -> Job:
         check_hash(request.hash)
         found: tuple[ArtifactInfo, int] = yield lambda: self._open_checked(request.hash)
         info, fd = found
         return _facts(info), [fd]
 
-    def _stat(self, _by: str, request: p.StatArtifact, _fds: list[int]) -> Job:
+    def _stat(self, _by: str, request: ap.StatArtifact, _fds: list[int]) -> Job:
         check_hash(request.hash)
         if request.check:
             found: tuple[ArtifactInfo, int] = yield lambda: self._open_checked(request.hash)
@@ -208,7 +209,7 @@ class ArtifactDesk:
             info = yield lambda: self._store.stat(request.hash)
         return _facts(info) | {"checked": request.check}, []
 
-    def _list(self, _by: str, request: p.ListArtifacts, _fds: list[int]) -> Job:
+    def _list(self, _by: str, request: ap.ListArtifacts, _fds: list[int]) -> Job:
         if request.after:
             check_hash(request.after)
         most = min(max(request.limit, 1), limits.ARTIFACT_ROWS)
@@ -217,11 +218,11 @@ class ArtifactDesk:
         )
         return {"artifacts": [_facts(row) for row in rows[:most]], "complete": len(rows) <= most}, []
 
-    def _release(self, by: str, request: p.ReleaseArtifact, _fds: list[int]) -> Job:
+    def _release(self, by: str, request: ap.ReleaseArtifact, _fds: list[int]) -> Job:
         info: ArtifactInfo = yield lambda: self._store.stat(check_hash(request.hash))
         return _facts(info) | {"record": self._record(RELEASE, {"hash": info.hash, "by": by}, info.hash)}, []
 
-    def _collect(self, by: str, request: p.CollectArtifacts, _fds: list[int]) -> Job:
+    def _collect(self, by: str, request: ap.CollectArtifacts, _fds: list[int]) -> Job:
         if self._named is not None:
             raise WrongState("a collection of artifacts is under way; ask again when it is done")
         # A put that has its file and no record yet must not lose it, however short the grace period is.

@@ -20,6 +20,7 @@ from weftos import limits
 from weftos.errors import GateDeferred, GateUnavailable, GovernanceDenied, WeftError
 from weftos.governance.gate import Defer, GateDecision, require
 from weftos.governance.permits import HeldPermit
+from weftos.service import governance_protocol as gp
 from weftos.service import protocol as p
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class GateCalls(ABC):
 
     def _approval_state(self, request: int) -> dict[str, Any]:
         try:
-            return self.ask(p.AskApproval(request), p.Done, limits.SERVICE_TIMEOUT_S).values
+            return self.ask(gp.AskApproval(request), p.Done, limits.SERVICE_TIMEOUT_S).values
         except GovernanceDenied:
             raise
         except WeftError as error:
@@ -200,7 +201,7 @@ class GateCalls(ABC):
             self._tell(token, "", "")
 
     def _tell(self, token: bytes, error: str, reason: str) -> None:
-        self.ask(p.TellOutcome(token, error, reason[:500]), p.Done, limits.SERVICE_TIMEOUT_S)
+        self.ask(gp.TellOutcome(token, error, reason[:500]), p.Done, limits.SERVICE_TIMEOUT_S)
 
     def _decide(self, request: p.GateCheck, timeout_s: float) -> p.Decided:
         try:

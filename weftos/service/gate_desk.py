@@ -23,6 +23,7 @@ from weftos import limits
 from weftos.errors import AppendRefused, CapabilityDenied, InvalidRequest, ProtocolError
 from weftos.governance.gate import ACTIONS, KERNEL_ID, Defer, Deny, GateDecision, Permit, Subject, Why
 from weftos.governance.permits import Binding, Permission, args_hash, fault, token_id
+from weftos.service import governance_protocol as gp
 from weftos.service import protocol as p
 from weftos.service.clients import Caller
 
@@ -325,7 +326,7 @@ def _refused(
     return Deny(f"the permit gives nothing: {wrong}")
 
 
-def _ask_approval(desk: Desk, caller: Caller, _position: int, request: p.AskApproval) -> p.Reply:
+def _ask_approval(desk: Desk, caller: Caller, _position: int, request: gp.AskApproval) -> p.Reply:
     governance = desk.governance
     found = governance.approvals.requests.get(request.request)
     agent = desk.subject(caller.agent_id)
@@ -348,7 +349,7 @@ def _is_own(desk: Desk, binding: Binding, agent: Subject) -> bool:
     return mine == (binding.boot_id, binding.pid, binding.agent_id, binding.incarnation)
 
 
-def _tell_outcome(desk: Desk, caller: Caller, position: int, request: p.TellOutcome) -> p.Reply:
+def _tell_outcome(desk: Desk, caller: Caller, position: int, request: gp.TellOutcome) -> p.Reply:
     approvals = desk.governance.approvals
     known = desk.journal.known(caller, position)
     if known is not None:
@@ -380,6 +381,6 @@ def _tell_outcome(desk: Desk, caller: Caller, position: int, request: p.TellOutc
 #: The requests of this module.
 GATE_HANDLERS: Final[dict[type[Any], Handler]] = {
     p.GateCheck: _gate_check,
-    p.AskApproval: _ask_approval,
-    p.TellOutcome: _tell_outcome,
+    gp.AskApproval: _ask_approval,
+    gp.TellOutcome: _tell_outcome,
 }

@@ -21,6 +21,7 @@ from weftos.governance.environments import Environment
 from weftos.governance.gate import ACTIONS, KERNEL_ID, CapabilityGate, GateDecision
 from weftos.governance.rules import Branch
 from weftos.governance.standing import decision_of, judge
+from weftos.service import governance_protocol as gp
 from weftos.service import protocol as p
 from weftos.service.clients import Caller, only_kernel
 from weftos.service.gate_desk import explained
@@ -222,7 +223,7 @@ QUESTIONS: Final[dict[str, Callable[[Desk, dict[str, Any]], dict[str, Any]]]] = 
 }
 
 
-def _ask(desk: Desk, caller: Caller, _position: int, request: p.AskGovernance) -> p.Reply:
+def _ask(desk: Desk, caller: Caller, _position: int, request: gp.AskGovernance) -> p.Reply:
     only_kernel(caller)
     question = QUESTIONS.get(request.question)
     if question is None:
@@ -233,20 +234,20 @@ def _ask(desk: Desk, caller: Caller, _position: int, request: p.AskGovernance) -
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def _supersede(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernance) -> dict[str, Any]:
-    assert isinstance(request.change, p.SupersedeRules)
+def _supersede(desk: Desk, caller: Caller, position: int, request: gp.ChangeGovernance) -> dict[str, Any]:
+    assert isinstance(request.change, gp.SupersedeRules)
     change = Supersede.from_payload(request.change.change)
     return desk.governance.supersede(change, (caller, position, 0))
 
 
-def _switch(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernance) -> dict[str, Any]:
-    assert isinstance(request.change, p.SwitchEnvironment)
+def _switch(desk: Desk, caller: Caller, position: int, request: gp.ChangeGovernance) -> dict[str, Any]:
+    assert isinstance(request.change, gp.SwitchEnvironment)
     return {"record": desk.governance.switch(request.change.environment, _act(request), (caller, position, 0))}
 
 
-def _approve(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernance) -> dict[str, Any]:
+def _approve(desk: Desk, caller: Caller, position: int, request: gp.ChangeGovernance) -> dict[str, Any]:
     change = request.change
-    assert isinstance(change, p.ApproveRequest)
+    assert isinstance(change, gp.ApproveRequest)
     if not 0 < change.valid_secs <= limits.PERMIT_MAX_S:
         raise InvalidRequest(f"a permit is good for up to {limits.PERMIT_MAX_S:g} seconds, not {change.valid_secs:g}")
     found = desk.governance.decidable(change.request, request.by)
@@ -255,26 +256,26 @@ def _approve(desk: Desk, caller: Caller, position: int, request: p.ChangeGoverna
     return _request(desk, found) | {"record": found.decided, "permit_expires_ns": permit.expires_ns}
 
 
-def _refuse(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernance) -> dict[str, Any]:
-    assert isinstance(request.change, p.RefuseRequest)
+def _refuse(desk: Desk, caller: Caller, position: int, request: gp.ChangeGovernance) -> dict[str, Any]:
+    assert isinstance(request.change, gp.RefuseRequest)
     found = desk.governance.decidable(request.change.request, request.by)
     record = desk.governance.refuse(found, _act(request), (caller, position, 0))
     return _request(desk, found) | {"record": record, "permit_expires_ns": 0}
 
 
-def _act(request: p.ChangeGovernance) -> dict[str, Any]:
+def _act(request: gp.ChangeGovernance) -> dict[str, Any]:
     return {"by": request.by, "uid": request.uid, "reason": request.reason}
 
 
-_CHANGES: Final[dict[type[Any], Callable[[Desk, Caller, int, p.ChangeGovernance], dict[str, Any]]]] = {
-    p.SupersedeRules: _supersede,
-    p.SwitchEnvironment: _switch,
-    p.ApproveRequest: _approve,
-    p.RefuseRequest: _refuse,
+_CHANGES: Final[dict[type[Any], Callable[[Desk, Caller, int, gp.ChangeGovernance], dict[str, Any]]]] = {
+    gp.SupersedeRules: _supersede,
+    gp.SwitchEnvironment: _switch,
+    gp.ApproveRequest: _approve,
+    gp.RefuseRequest: _refuse,
 }
 
 
-def _change(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernance) -> p.Reply:
+def _change(desk: Desk, caller: Caller, position: int, request: gp.ChangeGovernance) -> p.Reply:
     only_kernel(caller)
     if not 0 < len(request.reason) <= _REASON_CHARS or not request.reason.isprintable():
         raise InvalidRequest(f"a change of governance gives its reason, in 1 to {_REASON_CHARS} printable characters")
@@ -283,6 +284,6 @@ def _change(desk: Desk, caller: Caller, position: int, request: p.ChangeGovernan
 
 #: The requests of this module.
 GOVERNANCE_HANDLERS: Final[dict[type[Any], Handler]] = {
-    p.AskGovernance: _ask,
-    p.ChangeGovernance: _change,
+    gp.AskGovernance: _ask,
+    gp.ChangeGovernance: _change,
 }

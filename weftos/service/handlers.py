@@ -27,6 +27,7 @@ from weftos.errors import (
 )
 from weftos.governance.gate import Deny, GateBackend, Permit, Subject
 from weftos.service import protocol as p
+from weftos.service import tree_protocol as tp
 from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.budget_calls import BUDGET_HANDLERS
 from weftos.service.budget_desk import BudgetDesk
@@ -236,7 +237,7 @@ def _redact(desk: Desk, caller: Caller, _position: int, request: p.Redact) -> p.
     return p.Done(desk.journal.redact(request.seq, request.reason, request.by))
 
 
-def _ask_tree(desk: Desk, caller: Caller, position: int, request: p.AskTree) -> p.Reply:
+def _ask_tree(desk: Desk, caller: Caller, position: int, request: tp.AskTree) -> p.Reply:
     tree = desk.journal.tree.tree
     if caller.kernel:
         return p.Done(ask_tree(tree, request.question, request.path, request.params))
@@ -250,7 +251,7 @@ def _ask_tree(desk: Desk, caller: Caller, position: int, request: p.AskTree) -> 
     return p.Done(fitting(values, caller.reply_bytes - _FRAME_BYTES, desk.encoder))
 
 
-def _change_tree(desk: Desk, caller: Caller, position: int, request: p.ChangeTree) -> p.Reply:
+def _change_tree(desk: Desk, caller: Caller, position: int, request: tp.ChangeTree) -> p.Reply:
     only_kernel(caller)
     return p.Done(change_tree(desk.journal, caller, position, request))
 
@@ -278,10 +279,10 @@ HANDLERS: Final[dict[type, Handler]] = {
     p.MakeCheckpoint: _make_checkpoint,
     p.RotateKeys: _rotate_keys,
     p.Redact: _redact,
-    p.AskTree: _ask_tree,
+    tp.AskTree: _ask_tree,
     p.Attest: _attest,
     p.Retain: _retain,
-    p.ChangeTree: _change_tree,
+    tp.ChangeTree: _change_tree,
     **LOG_HANDLERS,
     **BUDGET_HANDLERS,
     **GATE_HANDLERS,

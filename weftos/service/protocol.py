@@ -1,5 +1,8 @@
 """Requests to the service process and its replies; frames between kernel and service.
 
+Here are the requests about the log, the gate and budgets; those about the rest are in files of their own, named
+``…_protocol``.
+
 Agents send requests through their own request ring and read replies from their own reply ring; the kernel uses the
 control socket, so that it never waits. A request says what it wants, never who asks: the service knows that from the
 ring or the socket.
@@ -21,7 +24,10 @@ from weftos.chain.statements.lineage import DerivationType
 from weftos.governance.capability import AgentCapabilities
 from weftos.governance.gate import Defer, Deny, Permit
 from weftos.service.access_protocol import AccessRequest
+from weftos.service.artifact_protocol import ArtifactRequest
 from weftos.service.ecc_protocol import EccRequest, Found, Remembered
+from weftos.service.governance_protocol import GovernanceRequest
+from weftos.service.tree_protocol import TreeRequest
 
 __all__ = [
     "NOTICE",
@@ -29,12 +35,7 @@ __all__ = [
     "Append",
     "AppendBatch",
     "Appended",
-    "ApproveRequest",
     "ArtifactFrame",
-    "ArtifactRequest",
-    "AskApproval",
-    "AskGovernance",
-    "AskTree",
     "AttachClient",
     "Attest",
     "BudgetReserve",
@@ -46,10 +47,7 @@ __all__ = [
     "BudgetTicket",
     "ChainHead",
     "ChainTail",
-    "ChangeGovernance",
-    "ChangeTree",
     "ClientReport",
-    "CollectArtifacts",
     "Decided",
     "Derive",
     "DetachClient",
@@ -58,43 +56,27 @@ __all__ = [
     "Failed",
     "FromService",
     "GateCheck",
-    "GovernanceChange",
     "Head",
-    "IssueCertificate",
     "KernelReply",
     "KernelRequest",
-    "ListArtifacts",
     "ListBridges",
     "MakeCheckpoint",
     "Noticed",
-    "OpenArtifact",
     "Ping",
     "Pong",
     "RawPage",
     "Redact",
-    "RefuseRequest",
-    "ReleaseArtifact",
-    "RemoveRule",
     "Reply",
     "ReplyFrame",
     "Request",
-    "RestoreCertificate",
     "Retain",
-    "RevokeCertificate",
     "RotateKeys",
     "ServiceBootFailed",
     "ServiceFrame",
     "ServiceReady",
-    "SetRule",
-    "StatArtifact",
     "StopService",
-    "StoreArtifact",
-    "SupersedeRules",
-    "SwitchEnvironment",
     "Tail",
     "TailFrom",
-    "TellOutcome",
-    "TreeChange",
 ]
 
 
@@ -174,69 +156,6 @@ class Redact(msgspec.Struct, array_like=True, tag=9):
     by: str
 
 
-class AskTree(msgspec.Struct, array_like=True, tag=10):
-    """Ask about the resource tree: a question of ``tree_desk.QUESTIONS``, a path, and what else it takes.
-
-    An agent sees what it may read. With certificates, each as its bytes, it sees what the last one lets it read.
-    """
-
-    question: str
-    path: str = "/"
-    params: dict[str, Any] = {}
-    certificates: list[bytes] = []
-
-
-class SetRule(msgspec.Struct, tag=1, array_like=True):
-    """Put a rule on a resource: ``allow`` or ``deny``; of principal, role and action what is ``None`` fits all."""
-
-    path: str
-    policy_id: str
-    effect: str
-    principal: str | None = None
-    role: str | None = None
-    action: str | None = None
-
-
-class RemoveRule(msgspec.Struct, tag=2, array_like=True):
-    """Take a rule from a resource."""
-
-    path: str
-    policy_id: str
-
-
-class IssueCertificate(msgspec.Struct, tag=3, array_like=True):
-    """Sign a certificate: ``key:HEX`` or ``agent:NAME`` may do ``actions`` from ``prefix`` down for a while."""
-
-    subject: str
-    prefix: str
-    actions: list[str]
-    valid_secs: float
-    max_depth: int = 0
-
-
-class RevokeCertificate(msgspec.Struct, tag=4, array_like=True):
-    """Declare a certificate, by its identifier of 32 bytes, and what rests on it, valid no more."""
-
-    certificate: bytes
-
-
-class RestoreCertificate(msgspec.Struct, tag=5, array_like=True):
-    """Take a revocation back."""
-
-    certificate: bytes
-
-
-TreeChange: TypeAlias = SetRule | RemoveRule | IssueCertificate | RevokeCertificate | RestoreCertificate
-
-
-class ChangeTree(msgspec.Struct, array_like=True, tag=20):
-    """Change who may do what. Only the kernel may; ``by`` and ``reason`` go on the log."""
-
-    change: TreeChange
-    by: str
-    reason: str
-
-
 class Attest(msgspec.Struct, array_like=True, tag=11):
     """Sign what this instance holds: its log and its resource tree."""
 
@@ -275,64 +194,6 @@ class TailFrom(msgspec.Struct, array_like=True, tag=15):
     max_records: int = limits.CHAIN_PAGE_RECORDS
     max_bytes: int = limits.CHAIN_PAGE_BYTES
     skip: int = 0
-
-
-class AskApproval(msgspec.Struct, array_like=True, tag=50):
-    """Ask what became of a request of one's own; with the token, once it is approved."""
-
-    request: int
-
-
-class TellOutcome(msgspec.Struct, array_like=True, tag=51):
-    """Tell what came of what was done under a permit: by who presented it, once. ``error`` is empty if it was done."""
-
-    permit: bytes
-    error: str = ""
-    reason: str = ""
-
-
-class AskGovernance(msgspec.Struct, array_like=True, tag=52):
-    """Ask about rules, environments and approvals: a question of ``governance_desk.QUESTIONS``. Only the kernel may."""
-
-    question: str
-    params: dict[str, Any] = {}
-
-
-class SupersedeRules(msgspec.Struct, tag=1, array_like=True):
-    """Change the constitution; payload of ``governance.root.supersede``."""
-
-    change: dict[str, Any]
-
-
-class SwitchEnvironment(msgspec.Struct, tag=2, array_like=True):
-    """Choose an environment, by its fields."""
-
-    environment: dict[str, Any]
-
-
-class ApproveRequest(msgspec.Struct, tag=3, array_like=True):
-    """Approve what an agent asked for; the permit is good for so many seconds."""
-
-    request: int
-    valid_secs: float
-
-
-class RefuseRequest(msgspec.Struct, tag=4, array_like=True):
-    """Refuse what an agent asked for."""
-
-    request: int
-
-
-GovernanceChange: TypeAlias = SupersedeRules | SwitchEnvironment | ApproveRequest | RefuseRequest
-
-
-class ChangeGovernance(msgspec.Struct, array_like=True, tag=53):
-    """Change rules or environment, or decide about a request. Only the kernel may, for a person: ``by`` and ``uid``."""
-
-    change: GovernanceChange
-    by: str
-    uid: int | None
-    reason: str
 
 
 class Retain(msgspec.Struct, array_like=True, tag=40):
@@ -397,9 +258,7 @@ Request: TypeAlias = (
     | MakeCheckpoint
     | RotateKeys
     | Redact
-    | AskTree
     | Attest
-    | ChangeTree
     | Derive
     | AddBridge
     | ListBridges
@@ -410,62 +269,10 @@ Request: TypeAlias = (
     | BudgetShow
     | BudgetSet
     | BudgetState
-    | AskApproval
-    | TellOutcome
-    | AskGovernance
-    | ChangeGovernance
     | AccessRequest
     | EccRequest
-)
-
-
-# Requests about artifacts come from the kernel alone, in a frame of their own that says for whom.
-
-
-class StoreArtifact(msgspec.Struct, array_like=True, tag=20):
-    """Store the content behind the descriptor beside it (see ``artifacts.sealed``); or take note of ``hash``, which was
-    put into the folder already, by weaver.
-    """
-
-    content_type: str
-    hash: str = ""
-
-
-class OpenArtifact(msgspec.Struct, array_like=True, tag=21):
-    """Check an artifact, and answer with a descriptor of its file, open for reading."""
-
-    hash: str
-
-
-class StatArtifact(msgspec.Struct, array_like=True, tag=22):
-    """Ask what is known of an artifact; with ``check`` its content is read."""
-
-    hash: str
-    check: bool = False
-
-
-class ListArtifacts(msgspec.Struct, array_like=True, tag=23):
-    """Ask for artifacts behind a hash, in order."""
-
-    after: str = ""
-    limit: int = limits.ARTIFACT_ROWS
-
-
-class ReleaseArtifact(msgspec.Struct, array_like=True, tag=24):
-    """Who put an artifact needs it no more; from the operator: nobody does."""
-
-    hash: str
-
-
-class CollectArtifacts(msgspec.Struct, array_like=True, tag=25):
-    """Remove what nothing holds and what was last put ``older_than_s`` seconds ago or longer; or only tell what."""
-
-    older_than_s: float = limits.ARTIFACT_GRACE_S
-    dry_run: bool = False
-
-
-ArtifactRequest: TypeAlias = (
-    StoreArtifact | OpenArtifact | StatArtifact | ListArtifacts | ReleaseArtifact | CollectArtifacts
+    | TreeRequest
+    | GovernanceRequest
 )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from weftos import limits
 from weftos.service.client import ServiceClient
-from weftos.service.protocol import AskTree, Done
+from weftos.service.protocol import Done
+from weftos.service.tree_protocol import AskTree
 
 __all__ = ["Resources"]
 

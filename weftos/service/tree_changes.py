@@ -14,7 +14,7 @@ import msgspec
 
 from weftos import chain
 from weftos.errors import DelegationInvalid, InvalidRequest
-from weftos.service import protocol as p
+from weftos.service import tree_protocol as p
 from weftos.service.clients import Caller
 from weftos.service.delegations import DelegationKey
 from weftos.service.journal import Journal

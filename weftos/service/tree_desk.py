@@ -11,7 +11,7 @@ import msgspec
 
 from weftos import limits
 from weftos.errors import InvalidRequest, MessageTooLarge
-from weftos.service.protocol import AskTree
+from weftos.service.tree_protocol import AskTree
 from weftos.tree import trust
 from weftos.tree.acl import EffectiveAcl, decide
 from weftos.tree.authority import Grant, authorize

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dying_files import DyingFiles
+from store_deaths import die_at_every_call
 
 from weftos.disk.files import RealFiles
 from weftos.ecc.causal.graph import Edge, EdgeType
 from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.journal import HEADER_BYTES
-from weftos.errors import CycleRefused, GraphRefused, JournalDamaged, JournalFailed
+from weftos.errors import CycleRefused, GraphRefused, JournalDamaged
 
 
 def _work(store: GraphStore, roots: list[bytes]) -> None:
@@ -64,28 +63,7 @@ def test_a_journal_cut_at_any_byte_gives_the_graph_of_that_time(tmp_path: Path) 
 
 
 def test_a_death_at_any_call_loses_nothing_that_was_synced(tmp_path: Path) -> None:
-    calls, finished = 0, False
-    while not finished:
-        folder = tmp_path / str(calls)
-        folder.mkdir()
-        roots: list[bytes] = []
-        store = None
-        try:
-            store = GraphStore(DyingFiles(calls), str(folder))
-            roots.append(content_root(store.graph))
-            _work(store, roots)
-            finished = True
-        except (JournalFailed, OSError):
-            pass
-        if store is not None:
-            store.close()
-        again = GraphStore(RealFiles(), str(folder))
-        # The newest root belongs to a change that was perhaps not synced; the one before was.
-        assert not roots or content_root(again.graph) in roots[-2:]
-        again.close()
-        shutil.rmtree(folder)
-        calls += 1
-    assert calls > 25
+    die_at_every_call(tmp_path, GraphStore, _work, lambda store: content_root(store.graph))
 
 
 def test_an_altered_snapshot_or_foreign_parts_are_damage(tmp_path: Path) -> None:

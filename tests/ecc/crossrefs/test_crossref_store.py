@@ -11,6 +11,7 @@ from dying_files import DyingFiles, UnsyncedFiles
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from store_deaths import die_at_every_call
 
 from weftos import limits
 from weftos.disk.files import RealFiles
@@ -182,24 +183,7 @@ def test_an_altered_byte_is_damage_or_a_torn_last_sync(tmp_path: Path) -> None:
 
 
 def test_a_death_at_any_call_loses_nothing_that_was_synced(tmp_path: Path) -> None:
-    calls, finished = 0, False
-    while not finished:
-        folder = tmp_path / str(calls)
-        folder.mkdir()
-        roots: list[bytes] = []
-        store = None
-        try:
-            store = CrossRefStore.open(DyingFiles(calls), str(folder))
-            roots.append(store.content_root())
-            _work(store, roots)
-            finished = True
-        except (JournalFailed, OSError):
-            pass
-        if store is not None:
-            store.close()
-        assert not roots or _root(folder) in roots[-2:]
-        calls += 1
-    assert calls > 25
+    die_at_every_call(tmp_path, CrossRefStore.open, _work, CrossRefStore.content_root)
 
 
 def test_after_a_failed_sync_the_store_takes_nothing_more(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 from dying_files import DyingFiles, UnsyncedFiles
+from store_deaths import die_at_every_call
 from virtual_clock import VirtualClock
 
 from weftos import limits
@@ -113,24 +114,7 @@ def test_an_altered_byte_is_damage_or_a_torn_last_sync(tmp_path: Path) -> None:
 
 
 def test_a_death_at_any_call_loses_nothing_that_was_synced(tmp_path: Path) -> None:
-    calls, finished = 0, False
-    while not finished:
-        folder = tmp_path / str(calls)
-        folder.mkdir()
-        seen: list[_Held] = []
-        queue = None
-        try:
-            queue = _open(folder, DyingFiles(calls))
-            seen.append(_held(queue))
-            _work(queue, seen)
-            finished = True
-        except (JournalFailed, OSError):
-            pass
-        if queue is not None:
-            queue.close()
-        assert not seen or _found(folder) in seen[-2:]
-        calls += 1
-    assert calls > 25
+    die_at_every_call(tmp_path, lambda fs, folder: _open(Path(folder), fs), _work, _held)
 
 
 def test_after_a_failed_sync_the_queue_takes_and_gives_nothing_more(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ from weftos.chain.signing.rotation import (
     is_pair_id,
     rotation_message,
 )
-from weftos.disk.files import Files, write_all
-from weftos.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret
+from weftos.disk.files import Files
+from weftos.disk.secret_file import RealSecretFiles, SecretFiles, create_secret, finish_replacing, read_secret, wipe
 from weftos.errors import ChainError, ConfigError
 
 __all__ = ["KeyPair", "KeyRing", "hand_over", "locked_folder"]
@@ -292,13 +292,7 @@ class KeyRing:
         self._erase(name)
 
     def _erase(self, path: str) -> None:
-        fd = self._fs.open_overwrite(path)
-        try:
-            write_all(self._fs, fd, bytes(os.fstat(fd).st_size))
-            self._fs.sync_file(fd)
-        finally:
-            self._fs.close(fd)
-        self._fs.unlink(path)
+        wipe(self._fs, path)
         self._fs.sync_dir(self.folder)
 
     @contextmanager

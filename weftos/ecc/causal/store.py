@@ -7,7 +7,6 @@ holds the lock of the folder. Format in docs/formats/causal.md.
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import msgspec
@@ -16,16 +15,16 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from weftos import limits
-from weftos.disk.files import Files, replace_file
+from weftos.disk.files import Files
 from weftos.ecc.causal.graph import CODES, CausalGraph, EdgeType, Node
 from weftos.ecc.commitment import Commitment, CommitmentState
-from weftos.ecc.journal import Journal, read_head
-from weftos.errors import EccError, GraphRefused, JournalDamaged, JournalFailed
+from weftos.ecc.state_files import StateFiles
+from weftos.errors import GraphRefused
 
 __all__ = ["GraphStore", "content_root"]
 
+_NAME: Final = "causal"
 _MAGIC: Final = b"WEFTCGR1"
-_KIND: Final = "causal"
 _COLUMNS: Final = {
     "source": "<u4",
     "target": "<u4",
@@ -114,6 +113,42 @@ def content_root(graph: CausalGraph) -> bytes:
     return hasher.digest()
 
 
+class _State:
+    """The graph, and which of its changes the log vouches for, as :class:`StateFiles` keeps them."""
+
+    def __init__(self, acyclic: bool) -> None:
+        self.graph = CausalGraph(acyclic=acyclic)
+        self.commitment = Commitment()
+
+    def dump(self, generation: int) -> bytes:
+        graph = self.graph
+        nodes = list(graph.all_nodes())
+        return msgspec.msgpack.encode(
+            _Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph), self.commitment.state())
+        )
+
+    def load(self, body: bytes) -> int:
+        found = msgspec.msgpack.decode(body, type=_Snapshot)
+        graph = CausalGraph(acyclic=found.acyclic)
+        graph.restore_nodes(found.nodes, found.next_id)
+        graph.link_arrays(*_unpacked(found.columns, tuple(_COLUMNS.values())))
+        self.graph, self.commitment = graph, Commitment(found.commitment)
+        return found.generation
+
+    def replay(self, content: bytes) -> None:
+        change: _Change | _Committed = msgspec.msgpack.decode(content, type=_Change | _Committed)
+        if isinstance(change, _Committed):
+            self.commitment.commit(change.last, change.seq)
+        else:
+            self.apply(change, content)
+
+    def apply(self, change: _Change, content: bytes) -> int:
+        """Make a change, and give it the next number; ``content`` is what the journal says of it."""
+        result = _apply(self.graph, change, self.commitment.last + 1)
+        self.commitment.add(content)
+        return result
+
+
 class GraphStore:
     """A graph with its files ``causal.snapshot`` and ``causal.journal``.
 
@@ -128,16 +163,9 @@ class GraphStore:
     """
 
     def __init__(self, fs: Files, folder: str, *, acyclic: bool = False) -> None:
-        self._fs = fs
-        self._snapshot_path = os.path.join(folder, "causal.snapshot")
-        self._journal_path = os.path.join(folder, "causal.journal")
-        self._failed = False
-        if not os.path.lexists(self._snapshot_path):
-            if os.path.lexists(self._journal_path):
-                raise JournalDamaged(f"{self._snapshot_path} is missing, but its journal is there; restore it")
-            self._write_snapshot(CausalGraph(acyclic=acyclic), Commitment(), 1)
-        self.graph, self.commitment, generation = _read_snapshot(self._snapshot_path)
-        self._journal = self._open_journal(generation)
+        self._state = _State(acyclic)
+        self._files = StateFiles(fs, folder, _NAME, _MAGIC, self._state)
+        self.graph, self.commitment = self._state.graph, self._state.commitment
         self._numbers = {node.universal_id: node.id for node in self.graph.all_nodes()}
 
     def find(self, universal_id: bytes) -> int | None:
@@ -177,13 +205,13 @@ class GraphStore:
         """Note that record ``seq`` of the log vouches for the changes up to ``last``; see :class:`Commitment`."""
         if not self.commitment.last - self.commitment.waiting < last <= self.commitment.last:
             raise GraphRefused(f"change {last} is not one that waits for a record of the log")
-        self._write(msgspec.msgpack.encode(_Committed(last, seq)))
+        self._files.append(msgspec.msgpack.encode(_Committed(last, seq)))
         self.commitment.commit(last, seq)
 
     @property
     def journal_bytes(self) -> int:
         """Size of the journal: what a start has to read behind the snapshot."""
-        return self._journal.size
+        return self._files.journal_bytes
 
     def sync(self) -> None:
         """Bring every change so far onto the disk.
@@ -191,7 +219,7 @@ class GraphStore:
         Raises:
             JournalFailed: it did not work; open the store again.
         """
-        self._journal.sync()
+        self._files.sync()
 
     def snapshot(self) -> None:
         """Write the whole graph and begin the journal anew.
@@ -199,76 +227,23 @@ class GraphStore:
         Raises:
             JournalFailed: it did not work. What was synced is kept; open the store again.
         """
-        self._journal.sync()
-        generation = self._journal.generation + 1
-        try:
-            self._write_snapshot(self.graph, self.commitment, generation)
-        except OSError as error:
-            # Old or new snapshot: what the journal follows is not known any more.
-            self._failed = True
-            raise JournalFailed(f"{self._snapshot_path}: {error.strerror}; open the store again") from error
-        self._journal.cut(generation)
+        self._files.compact()
 
     def close(self) -> None:
         """Close the files; what was not synced is dropped."""
-        self._journal.close()
+        self._files.close()
 
     def _change(self, change: _Change) -> int:
-        self._check()
+        self._files.check()
         try:
             content = msgspec.msgpack.encode(change)
         except (OverflowError, UnicodeEncodeError) as error:
             raise GraphRefused(f"a number or a label cannot be written: {error}") from error
         if len(content) > limits.ECC_JOURNAL_RECORD_BYTES:
             raise GraphRefused(f"a batch of {len(content)} bytes is too large for one record; make it smaller")
-        result = _apply(self.graph, change, self.commitment.last + 1)
-        self.commitment.add(content)
-        self._write(content)
+        result = self._state.apply(change, content)
+        self._files.append(content)
         return result
-
-    def _check(self) -> None:
-        if self._failed:
-            raise JournalFailed(f"{self._journal_path}: failed before; open the store again")
-
-    def _write(self, content: bytes) -> None:
-        self._check()
-        try:
-            self._journal.append(content)
-        except JournalFailed:
-            self._failed = True
-            raise
-
-    def _open_journal(self, generation: int) -> Journal:
-        if not os.path.lexists(self._journal_path):
-            if generation != 1:
-                raise JournalDamaged(f"{self._journal_path} is missing; restore it")
-            return Journal.create(self._fs, self._journal_path, _KIND, generation)
-        found = read_head(self._journal_path, _KIND).generation
-        if found > generation:
-            raise JournalDamaged(
-                f"{self._journal_path} follows snapshot {found}, but {self._snapshot_path} is {generation}; restore it"
-            )
-        if found < generation:  # killed between snapshot and journal: the snapshot holds what the journal says
-            return Journal.create(self._fs, self._journal_path, _KIND, generation)
-        return Journal.open(self._fs, self._journal_path, _KIND, self._replay)
-
-    def _replay(self, content: bytes) -> None:
-        try:
-            change: _Change | _Committed = msgspec.msgpack.decode(content, type=_Change | _Committed)
-            if isinstance(change, _Committed):
-                self.commitment.commit(change.last, change.seq)
-                return
-            _apply(self.graph, change, self.commitment.last + 1)
-            self.commitment.add(content)
-        except (msgspec.MsgspecError, EccError) as error:
-            raise JournalDamaged(f"{self._journal_path}: a change cannot be made again: {error}") from error
-
-    def _write_snapshot(self, graph: CausalGraph, commitment: Commitment, generation: int) -> None:
-        nodes = list(graph.all_nodes())
-        body = msgspec.msgpack.encode(
-            _Snapshot(generation, graph.acyclic, graph.next_id, nodes, _packed_edges(graph), commitment.state())
-        )
-        replace_file(self._fs, self._snapshot_path, _MAGIC + blake3(body).digest() + body)
 
 
 def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
@@ -280,19 +255,3 @@ def _in_range(columns: tuple[NDArray[Any], ...]) -> bool:
         if column.dtype.kind not in "iu" or int(column.min()) < 0 or int(column.max()) >= bound:
             return False
     return True
-
-
-def _read_snapshot(path: str) -> tuple[CausalGraph, Commitment, int]:
-    with open(path, "rb") as file:
-        raw = file.read()
-    body = raw[40:]
-    if raw[:8] != _MAGIC or raw[8:40] != blake3(body).digest():
-        raise JournalDamaged(f"{path} is not the snapshot that was written; restore it from a copy")
-    try:
-        found = msgspec.msgpack.decode(body, type=_Snapshot)
-        graph = CausalGraph(acyclic=found.acyclic)
-        graph.restore_nodes(found.nodes, found.next_id)
-        graph.link_arrays(*_unpacked(found.columns, tuple(_COLUMNS.values())))
-    except (msgspec.MsgspecError, EccError) as error:
-        raise JournalDamaged(f"{path}: its content makes no graph: {error}") from error
-    return graph, Commitment(found.commitment), found.generation

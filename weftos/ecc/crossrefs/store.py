@@ -16,7 +16,7 @@ from blake3 import blake3
 from weftos.disk.files import Files
 from weftos.ecc.crossrefs.model import ROW_BYTES, CrossRef, CrossRefType, from_row, to_row
 from weftos.ecc.crossrefs.table import CrossRefTable
-from weftos.ecc.state_files import Changes, StateFiles
+from weftos.ecc.state_files import StateStore
 from weftos.ecc.universal import StructureTag
 from weftos.errors import CrossRefRefused
 
@@ -80,13 +80,12 @@ class _State:
                 return self.table.remove_all_of(node)
 
 
-class CrossRefStore:
+class CrossRefStore(StateStore):
     """Cross-references with their files ``crossrefs.snapshot`` and ``crossrefs.journal``. Made by :meth:`open`."""
 
     def __init__(self, fs: Files, folder: str) -> None:
         self._state = _State()
-        self._files = StateFiles(fs, folder, _NAME, _MAGIC, self._state)
-        self._changes = Changes(self._files)
+        super().__init__(fs, folder, _NAME, _MAGIC, self._state)
 
     @classmethod
     def open(cls, fs: Files, folder: str) -> CrossRefStore:
@@ -163,30 +162,9 @@ class CrossRefStore:
         hasher = blake3(len(rows).to_bytes(8, "little"), derive_key_context=_ROOT)
         return hasher.update(rows).digest()
 
-    def sync(self) -> None:
-        """Bring every change so far onto the disk; the journal is cut when it has outgrown the snapshot.
-
-        Raises:
-            JournalFailed: it did not work; open the store again.
-        """
-        self._changes.sync()
-
-    def compact(self) -> None:
-        """Write all references as a snapshot and begin the journal anew.
-
-        Raises:
-            JournalFailed: it did not work. What was synced is kept; open the store again.
-        """
-        self._changes.flush()
-        self._files.compact()
-
-    def close(self) -> None:
-        """Close the files; what was not synced is dropped."""
-        self._files.close()
-
     def _change(self, change: _Change) -> int:
-        self._files.check()
+        self._check()
         result = self._state.apply(change)
         if result:  # what changed nothing is not worth a record
-            self._changes.add(msgspec.msgpack.encode(change))
+            self._add(msgspec.msgpack.encode(change))
         return result

@@ -49,7 +49,7 @@ from weftos.ecc.impulses.state import (
     key_of,
     size_of,
 )
-from weftos.ecc.state_files import Changes, StateFiles
+from weftos.ecc.state_files import StateStore
 from weftos.ecc.universal import StructureTag, UniversalNodeId
 from weftos.errors import ImpulseQueueFull, ImpulseRefused
 
@@ -60,7 +60,7 @@ _MAGIC: Final = b"WEFTIMP1"
 _NS_PER_MS: Final = 1_000_000
 
 
-class ImpulseQueue:
+class ImpulseQueue(StateStore):
     """A queue with its files ``impulses.snapshot`` and ``impulses.journal``. Made by :meth:`open`."""
 
     def __init__(self, fs: Files, folder: str, clock: Clock, hlc: HybridClock, settings: ImpulseSettings) -> None:
@@ -68,8 +68,7 @@ class ImpulseQueue:
         self._hlc = hlc
         self._settings = settings
         self._state = QueueState(settings.half_life_ms)
-        self._files = StateFiles(fs, folder, _NAME, _MAGIC, self._state)
-        self._changes = Changes(self._files)
+        super().__init__(fs, folder, _NAME, _MAGIC, self._state)
         self._refused = 0
         #: Leases by when they run out: monotonic nanoseconds, number of the impulse, number of the lease.
         self._deadlines: list[tuple[int, int, int]] = []
@@ -129,7 +128,7 @@ class ImpulseQueue:
             ImpulseQueueFull: there is no room, and by the settings nothing may be dropped, or nothing is weaker.
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         if not 0 < strength <= 1:
             raise ImpulseRefused(f"a strength is above 0, at most 1, not {strength}")
         if hlc is not None and not 0 <= hlc <= self._hlc.last:
@@ -156,7 +155,7 @@ class ImpulseQueue:
         Raises:
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         self._end_leases()
         self._expire()
         ids = self._state.pick(limit, None if target is None else int(target))
@@ -178,7 +177,7 @@ class ImpulseQueue:
         Raises:
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         known = [one for one in dict.fromkeys(ids) if one in self._state.live or one in self._state.dead]
         if known:
             self._change(Done(known))
@@ -193,7 +192,7 @@ class ImpulseQueue:
         Raises:
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         live = self._state.live
         known = [one for one in dict.fromkeys(ids) if one in live and live[one].leased]
         if known:
@@ -213,7 +212,7 @@ class ImpulseQueue:
         Raises:
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         fitting: list[int] = []
         count, size = len(self._state.live), self._state.size
         for one in dict.fromkeys(ids):
@@ -235,29 +234,8 @@ class ImpulseQueue:
         Raises:
             JournalFailed: an earlier call on the files failed; open the queue again.
         """
-        self._files.check()
+        self._check()
         return self._drop([one for one in dict.fromkeys(ids) if one in self._state.dead], "purged")
-
-    def sync(self) -> None:
-        """Bring every change so far onto the disk; the journal is cut when it has outgrown the snapshot.
-
-        Raises:
-            JournalFailed: it did not work; open the queue again.
-        """
-        self._changes.sync()
-
-    def compact(self) -> None:
-        """Write the whole queue as a snapshot and begin the journal anew.
-
-        Raises:
-            JournalFailed: it did not work. What was synced is kept; open the queue again.
-        """
-        self._changes.flush()
-        self._files.compact()
-
-    def close(self) -> None:
-        """Close the files; what was not synced is dropped."""
-        self._files.close()
 
     def statistics(self) -> ImpulseStatistics:
         """What there is now, and what was counted. Leases that ran out are ended first."""
@@ -280,7 +258,7 @@ class ImpulseQueue:
 
     def _change(self, change: Change) -> None:
         self._state.apply(change)
-        self._changes.add(msgspec.msgpack.encode(change))
+        self._add(msgspec.msgpack.encode(change))
 
     def _drop(self, ids: list[int], reason: str) -> int:
         if ids:
