@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -160,4 +161,70 @@ def test_a_record_out_of_bounds_is_refused(path: str, content: bytes) -> None:
     journal = Journal.create(RealFiles(), path, "test")
     with pytest.raises(JournalFailed, match="does not fit"):
         journal.append(content)
+    journal.close()
+
+
+def test_records_are_appended_while_another_thread_waits_for_the_disk(path: str) -> None:
+    journal = Journal.create(RealFiles(), path, "test", 3)
+    whole = b""
+    for turn in range(5):
+        journal.append(b"before %d" % turn)
+        size = journal.size
+        bring = journal.begin_sync()
+        assert bring is not None
+        journal.append(b"meanwhile %d" % turn)
+        assert journal.synced < size < journal.size
+        thread = threading.Thread(target=bring)
+        thread.start()
+        journal.finish_sync()
+        assert journal.synced == size
+        assert Path(path).read_bytes().startswith(whole)
+        whole = Path(path).read_bytes()
+        assert len(whole) == size
+        thread.join()
+    assert journal.sync() == journal.size
+    assert journal.begin_sync() is None
+    journal.finish_sync()
+    journal.close()
+    assert _read(path) == [name % turn for turn in range(5) for name in (b"before %d", b"meanwhile %d")]
+
+
+@pytest.mark.parametrize("end", ["sync", "cut", "begin_sync", "close"])
+def test_whatever_touches_the_file_waits_for_the_thread(path: str, end: str) -> None:
+    journal = Journal.create(RealFiles(), path, "test", 3)
+    journal.append(b"first")
+    bring = journal.begin_sync()
+    assert bring is not None
+    journal.append(b"second")
+    done = threading.Event()
+    act = {
+        "sync": journal.sync,
+        "cut": lambda: journal.cut(4),
+        "begin_sync": lambda: (journal.begin_sync() or (lambda: None))(),
+        "close": journal.close,
+    }[end]
+    thread = threading.Thread(target=lambda: (act(), done.set()))
+    thread.start()
+    assert not done.wait(0.05)
+    bring()
+    assert done.wait(10)
+    thread.join()
+    journal.close()
+    assert _read(path) == {"cut": [], "close": [b"first"]}.get(end, [b"first", b"second"])
+
+
+@pytest.mark.parametrize("call", ["write", "sync_data"])
+def test_a_failure_in_the_thread_is_told_by_the_next_call(path: str, call: str) -> None:
+    journal = Journal.create(RealFiles(), path, "test", 3)
+    journal.close()
+    journal = Journal.open(FailingFiles(call), path, "test", lambda _content: None)
+    journal.append(b"lost")
+    bring = journal.begin_sync()
+    assert bring is not None
+    bring()
+    with pytest.raises(JournalFailed, match="No space left"):
+        journal.finish_sync()
+    for act in (journal.sync, journal.begin_sync, lambda: journal.append(b"more")):
+        with pytest.raises(JournalFailed, match="failed before"):
+            act()
     journal.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -110,6 +111,15 @@ def _kind_bytes(kind: str) -> bytes:
     return raw.ljust(16, b"\0")
 
 
+class _Flight:
+    """Records on their way to the disk, in another thread."""
+
+    def __init__(self, content: bytearray) -> None:
+        self.content = content
+        self.landed = threading.Event()
+        self.error: OSError | None = None
+
+
 class Journal:
     """A journal open for appending. Made by :meth:`create` or :meth:`open`.
 
@@ -130,6 +140,7 @@ class Journal:
         self._fd = fd
         self._synced = size
         self._pending = bytearray()
+        self._flight: _Flight | None = None
         self._failed: OSError | None = None
 
     @classmethod
@@ -207,7 +218,7 @@ class Journal:
     @property
     def size(self) -> int:
         """Bytes of the file once everything appended is written."""
-        return self._synced + len(self._pending)
+        return self._synced + len(self._pending) + (len(self._flight.content) if self._flight is not None else 0)
 
     @property
     def synced(self) -> int:
@@ -243,17 +254,57 @@ class Journal:
             JournalFailed: it did not work. What is on disk is unknown, so this journal takes nothing more: open again.
         """
         self._check()
-        if not self._pending:
-            return self._synced
-        try:
-            write_all(self._fs, self._fd, self._pending)
-            self._fs.sync_data(self._fd)
-        except OSError as error:
-            self._failed = error
-            raise JournalFailed(f"{self._path}: {error.strerror}; free the disk and open the store again") from error
-        self._synced += len(self._pending)
-        self._pending = bytearray()
+        self.finish_sync()
+        bring = self.begin_sync()
+        if bring is not None:
+            bring()
+            self.finish_sync()
         return self._synced
+
+    def begin_sync(self) -> Callable[[], None] | None:
+        """Begin what :meth:`sync` does, so that another thread may wait for the disk while records are appended here.
+
+        Returns:
+            To be called once, in any thread, and raises nothing; :meth:`finish_sync` tells what came of it. None if
+            everything is on disk.
+
+        Raises:
+            JournalFailed: an earlier call failed.
+        """
+        self._check()
+        self.finish_sync()
+        if not self._pending:
+            return None
+        flight = self._flight = _Flight(self._pending)
+        self._pending = bytearray()
+        fs, fd = self._fs, self._fd
+
+        def bring() -> None:
+            try:
+                write_all(fs, fd, flight.content)
+                fs.sync_data(fd)
+            except OSError as error:
+                flight.error = error
+            finally:
+                flight.landed.set()
+
+        return bring
+
+    def finish_sync(self) -> None:
+        """Wait until what :meth:`begin_sync` gave was done, and take note of it; without one there is nothing to do.
+
+        Raises:
+            JournalFailed: it did not work; as for :meth:`sync`.
+        """
+        flight = self._flight
+        if flight is None:
+            return
+        flight.landed.wait()
+        self._flight = None
+        if flight.error is not None:
+            self._failed = flight.error
+            raise self._failure(flight.error) from flight.error
+        self._synced += len(flight.content)
 
     def cut(self, generation: int) -> None:
         """Begin anew behind a snapshot that is on disk and holds all that was appended.
@@ -265,21 +316,28 @@ class Journal:
             JournalFailed: it did not work; the records are still there, or the new journal is. Open again.
         """
         self._check()
+        self.finish_sync()
         assert generation > self.generation, "a snapshot is newer than the journal before it"
         try:
             fresh = Journal.create(self._fs, self._path, self._kind, generation)
         except OSError as error:
             self._failed = error
-            raise JournalFailed(f"{self._path}: {error.strerror}; free the disk and open the store again") from error
+            raise self._failure(error) from error
         old = self._fd
         self._fd, self._head, self._synced, self._pending = fresh._fd, fresh._head, fresh._synced, bytearray()
         self._fs.close(old)
 
     def close(self) -> None:
         """Close the file. What was not synced is dropped, as by a crash."""
+        if self._flight is not None:
+            # Its thread has the descriptor, whose number may be another file's as soon as this one is closed.
+            self._flight.landed.wait()
         if self._fd >= 0:
             self._fs.close(self._fd)
             self._fd = -1
+
+    def _failure(self, error: OSError) -> JournalFailed:
+        return JournalFailed(f"{self._path}: {error.strerror}; free the disk and open the store again")
 
     def _check(self) -> None:
         assert self._fd >= 0, "the journal is closed"

@@ -74,6 +74,8 @@ class Client:
         replies: answers of this round, with the position of their request; in the order of the requests.
         quota: requests that are taken from its ring in one round.
         early: how many of ``replies`` lie before the first that waits for the disk; -1 if none waits.
+        parked: waits for the disk of the memory; nothing is taken from its ring meanwhile.
+        remembers: whether one of ``replies`` says that something is in memory.
         leaving: the kernel said that the agent ended; to be closed when its ring is empty.
         closed: given back; nothing of it may be used any more.
         requests: taken from the ring since attachment.
@@ -86,8 +88,8 @@ class Client:
     """
 
     __slots__ = (
-        "_bell", "_put", "_put_many", "_segments", "caller", "closed", "commit", "dropped", "early", "leaving", "pid",
-        "quota", "replies", "reported_at", "requests", "ring_id", "slot", "take",
+        "_bell", "_put", "_put_many", "_segments", "caller", "closed", "commit", "dropped", "early", "leaving",
+        "parked", "pid", "quota", "remembers", "replies", "reported_at", "requests", "ring_id", "slot", "take",
     )  # fmt: skip
 
     def __init__(self, frame: p.AttachClient, fds: list[int]) -> None:
@@ -126,7 +128,7 @@ class Client:
         self.replies: list[tuple[int, p.Reply]] = []
         self.early = -1
         self.quota = limits.SERVICE_RING_QUOTA
-        self.leaving = False
+        self.leaving = self.parked = self.remembers = False
         self.requests = self.dropped = 0
         self.reported_at = float("-inf")
 

@@ -1,6 +1,6 @@
 """The cognitive layer in the service process: its stores, what the log says of them, what is done beside the loop.
 
-    requests ──▶ stores ──▶ one sync for a round ──▶ answers
+    requests ──▶ stores ──▶ one sync for all since the last, vectors beside the loop ──▶ answers
                    │
                    └── now and then: one record ``ecc.commit`` over all changes since the last
                    └── when impulses wait: a cognitive tick, see ``ecc_ticks``
@@ -34,6 +34,7 @@ from weftos.ecc.vectors.store import VectorStore
 from weftos.errors import EccError, EccUnavailable, GraphNotFound, JournalDamaged, JournalFailed, StorageFailed
 from weftos.service.ecc_beside import Beside
 from weftos.service.ecc_changes import Changes
+from weftos.service.ecc_disk import VectorSync
 from weftos.service.ecc_figures import Figures
 from weftos.service.ecc_quota import Quota, Room
 from weftos.service.ecc_seals import Sealing
@@ -65,7 +66,7 @@ class Cognition:
 
     Attributes:
         failed: why the stores cannot be used any more, or ``None``.
-        sync_wanted: an answer waits for the disk; reset by ``sync``.
+        sync_wanted: something was changed since the last ``sync`` that began.
         commits: records that vouch for changes, since the start.
         figures: what is computed beside the loop.
     """
@@ -91,6 +92,7 @@ class Cognition:
         self._emitted: set[str] = set()
         self._looked = False
         self._beside = Beside(SideWork(wake))
+        self._disk = VectorSync(wake)
         self._sealing = Sealing(self._beside)
         self.figures = Figures(self._beside, self._fs, folder, self._calibrated)
         self.commits = 0
@@ -229,22 +231,44 @@ class Cognition:
         self.sync_wanted = True
         self.ticks.wake(space)
 
-    def sync(self) -> None:
-        """Bring all changes onto the disk. A failure is remembered in ``failed``."""
-        self.sync_wanted = False
-        if self.failed is not None:
-            return
-        try:
-            self._sync_all()
-        except (EccError, OSError) as error:
-            self._fail(error)
+    def sync(self) -> int:
+        """Begin to bring all changes so far onto the disk, or leave them to the next time if one is under way.
+
+        A failure is remembered in ``failed``.
+
+        Returns:
+            What ``is_synced`` takes.
+        """
+        if self.sync_wanted and self.failed is None and not self._disk.under_way:
+            self.sync_wanted = False
+            try:
+                self._sync_others()
+                if "vectors" in self._changes.stores:
+                    self._disk.begin(self.vectors)
+            except (EccError, OSError) as error:
+                self._fail(error)
+        return self._disk.begun + 1 if self.sync_wanted else self._disk.begun
+
+    def is_synced(self, number: int) -> bool:
+        """Return whether the changes before a ``sync`` are on the disk, or will never be: then ``failed`` says why."""
+        return self.failed is not None or number <= self._disk.landed
+
+    def sync_now(self) -> None:
+        """Bring all changes onto the disk, and wait for it. A failure is remembered in ``failed``."""
+        if self.failed is None:
+            try:
+                self._sync_all()
+            except (EccError, OSError) as error:
+                self._fail(error)
 
     def _sync_all(self) -> None:
-        for store in self._changes.stores:
-            if store == "vectors":
-                self.vectors.sync()
-            else:
-                self.graph(store.removeprefix(_CAUSAL)).sync()
+        self._sync_others()
+        if "vectors" in self._changes.stores:
+            self.vectors.sync()
+
+    def _sync_others(self) -> None:
+        for store in self._changes.stores - {"vectors"}:
+            self.graph(store.removeprefix(_CAUSAL)).sync()
         while self._emitted:
             self.spaces.impulses.make(self._emitted.pop()).sync()
 
@@ -267,15 +291,19 @@ class Cognition:
             self._sealing.turn(self._vectors)
             if self._ticks is not None:
                 self._ticks.turn()
-            if self._changes.due is not None and now >= self._changes.due:
+            self._disk.turn()
+            # Between two waits for the disk: there is nothing to wait for then but what was changed since.
+            if self._changes.due is not None and now >= self._changes.due and not self._disk.under_way:
                 self.commit()
+            self.sync()
         except (EccError, OSError) as error:
             self._fail(error)
 
     @property
     def wake_at(self) -> float | None:
         """Monotonic time at which ``turn`` has something to do, in seconds."""
-        times = [self._changes.due, self._ticks.wake_at if self._ticks is not None else None]
+        due = self._changes.due if not self._disk.under_way else None
+        times = [due, self._ticks.wake_at if self._ticks is not None else None]
         return None if self.failed is not None else min((one for one in times if one is not None), default=None)
 
     def commit(self) -> int | None:
@@ -393,6 +421,7 @@ class Cognition:
         """Vouch for what is left, say what the stores hold, and close them. Errors as for ``commit``."""
         self._beside.close()
         try:
+            self._disk.close()
             if self._vectors is not None and self.failed is None:
                 self.commit()
                 if self.commits:

@@ -8,6 +8,9 @@ Why it is as it is: syncing costs a thousand appends, so all that have gathered 
 agent that floods must only slow itself. Commit comes last, because a ring's position is what a successor starts from:
 whatever happens before it, the request is read again and found in the log.
 
+The disk of the memory is waited for by a thread: who wrote there is parked, with all its answers and what it asks
+further, while others are served; see ``parked`` and ``ecc_disk``.
+
 Guaranteed: an answer to a durable append leaves after its sync; every other answer leaves after the write. No ring is
 left waiting while another is served twice. The end of the kernel is seen within ``limits.SERVICE_LOOK_S`` and one
 round. Not guaranteed: that answers of different rings keep any order.
@@ -40,11 +43,12 @@ from weftos.service.artifact_desk import ArtifactDesk
 from weftos.service.clients import Caller, Client
 from weftos.service.cognition import Cognition
 from weftos.service.ecc_desk import begin_search
-from weftos.service.ecc_protocol import SearchMemory
+from weftos.service.ecc_protocol import Remembered, SearchMemory
 from weftos.service.ecc_searches import Search, answer_searches
 from weftos.service.governance import Governance
 from weftos.service.handlers import Desk, answer, refusal, waits_for_disk, without_storage
 from weftos.service.journal import Journal
+from weftos.service.parked import Parked, Waiting
 from weftos.service.runs import answer_run, is_plain
 from weftos.shm import Mailbox
 
@@ -102,6 +106,7 @@ class ServiceLoop:
         self._kernel_replies: list[tuple[int, p.Reply]] = []
         self._governance = governance
         self._cognition = cognition
+        self._parked = Parked(cognition.is_synced)
         self._desk = Desk(journal, governance.gate, self.head, self._subjects.get, artifacts, governance, cognition)
         #: Searches of this round that may be made, and where their answers belong.
         self._searches: list[tuple[Client, int, Search]] = []
@@ -127,6 +132,9 @@ class ServiceLoop:
             self._serve_artifacts()
             self._serve_approvals(now)
             self._try(partial(self._cognition.turn, now))
+            for one in self._parked.take():
+                self._give(one.client, one.failed, now)
+                self._mark(one.client)
             if self._ready or self._kernel_replies:
                 self._round(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
@@ -137,7 +145,7 @@ class ServiceLoop:
                     drain_until = now + limits.SERVICE_DRAIN_S
                     self._sweep(now)
                     self._looked = float("-inf")
-                elif now >= drain_until or not (self._ready or busy):
+                elif now >= drain_until or not (self._ready or self._parked or busy):
                     return
                 continue
             if now - self._signed >= limits.SERVICE_SIGN_S:
@@ -162,7 +170,7 @@ class ServiceLoop:
 
     def close(self) -> None:
         """Give up all clients and the control socket."""
-        for client in {*self._clients.values(), *self._ready}:
+        for client in {*self._clients.values(), *self._ready, *self._parked.clear()}:
             client.close()
         self._clients.clear()
         self._ready.clear()
@@ -191,7 +199,7 @@ class ServiceLoop:
                 break
             if slot == CONTROL_SLOT:
                 control = True
-            elif slot in slots:
+            elif slot in slots and not slots[slot].parked:
                 ready[slots[slot]] = None
         if now - self._swept >= limits.SERVICE_SWEEP_S:
             self._sweep(now)
@@ -200,7 +208,13 @@ class ServiceLoop:
     def _sweep(self, now: float) -> None:
         """Look at every ring once: a sender may have died between its message and its ready byte."""
         self._swept = now
-        self._ready.update(dict.fromkeys(self._clients.values()))
+        for client in self._clients.values():
+            self._mark(client)
+
+    def _mark(self, client: Client) -> None:
+        """Note that a ring may hold something; of one that is parked that is done when its wait is over."""
+        if not (client.parked or client.closed):
+            self._ready[client] = None
 
     # --- agents -------------------------------------------------------------------------------------------------------
 
@@ -238,12 +252,19 @@ class ServiceLoop:
         if self._journal.sync_wanted:
             self._try(self._journal.sync)
             failed = self._journal.failed
-        if self._cognition.sync_wanted:
-            self._cognition.sync()
+        number = self._cognition.sync()
         for client in served:
-            self._deliver(client, client.replies if client.early < 0 else client.replies[client.early :], failed, now)
-            self._finish(client)
-        self._answer_kernel(failed)
+            if client.remembers and not client.closed and not self._cognition.is_synced(number):
+                self._ready.pop(client, None)
+                self._parked.add(Waiting(client, number, failed))
+            else:
+                self._give(client, failed, now)
+        self._answer_kernel(failed, number)
+
+    def _give(self, client: Client, failed: str | None, now: float) -> None:
+        """Deliver the answers that waited for the disk, or all, and commit what they are about."""
+        self._deliver(client, client.replies if client.early < 0 else client.replies[client.early :], failed, now)
+        self._finish(client)
 
     def _carry_out(self, client: Client, taken: list[tuple[int, Any]]) -> None:
         desk, caller, replies = self._desk, client.caller, client.replies
@@ -265,6 +286,7 @@ class ServiceLoop:
             replies += zip([place for place, _ in run], answer_run(desk, caller, run), strict=True)
         waiting = (at for at, (_, reply) in enumerate(replies) if waits_for_disk(reply))
         client.early = next(waiting, -1)
+        client.remembers = client.early >= 0 and any(type(reply) is Remembered for _, reply in replies)
         client.requests += len(taken)
         self._requests += len(taken)
 
@@ -337,7 +359,7 @@ class ServiceLoop:
         if last is not None:
             self._journal.forget(client.caller, last)
         if client.leaving:
-            self._ready[client] = None
+            self._mark(client)
 
     def _give_up(self, client: Client, error: WeftError) -> None:
         """Detach a ring that is broken or in the hands of a liar. The gate still knows the agent."""
@@ -412,8 +434,10 @@ class ServiceLoop:
             if client is not None:
                 self._deliver(client, [(p.NOTICE, p.Noticed(number))], self._journal.failed, now)
 
-    def _answer_kernel(self, failed: str | None) -> None:
+    def _answer_kernel(self, failed: str | None, number: int) -> None:
         replies, self._kernel_replies = self._kernel_replies, []
+        if any(type(reply) is Remembered for _, reply in replies) and not self._cognition.is_synced(number):
+            self._cognition.sync_now()
         for serial, reply in replies:
             final = without_storage(reply, failed, self._cognition.failed)
             try:
@@ -435,7 +459,7 @@ class ServiceLoop:
         known = self._clients.get(frame.pid)
         if known is not None and known.ring_id == frame.ring_id:
             close_all(fds)
-            self._ready[known] = None
+            self._mark(known)
             return
         if known is not None:
             self._release(known)
@@ -461,7 +485,7 @@ class ServiceLoop:
         client.leaving = True
         if self._slots.get(client.slot) is client:
             del self._slots[client.slot]
-        self._ready[client] = None
+        self._mark(client)
 
     def _tell_kernel(self, frame: msgspec.Struct, fds: Sequence[int] = ()) -> None:
         if self.kernel_gone:

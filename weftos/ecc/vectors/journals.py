@@ -124,6 +124,15 @@ class Journals:
         self.check()
         self._journal.sync()
 
+    def begin_sync(self) -> Callable[[], None] | None:
+        """As ``Journal.begin_sync``; only the journal that is written can have something to bring."""
+        self.check()
+        return self._journal.begin_sync()
+
+    def finish_sync(self) -> None:
+        """As ``Journal.finish_sync``."""
+        self._journal.finish_sync()
+
     def rotate(self, next_op: int) -> None:
         """Close the journal that is written, and begin the next.
 

@@ -325,6 +325,25 @@ class VectorStore:
         """
         self._journals.sync()
 
+    def begin_sync(self) -> Callable[[], None] | None:
+        """Begin what :meth:`sync` does, so that another thread may wait for the disk; the store may be used meanwhile.
+
+        Returns:
+            To be called once, in any thread; :meth:`finish_sync` tells what came of it. None if nothing has to be done.
+
+        Raises:
+            JournalFailed: an earlier call failed.
+        """
+        return self._journals.begin_sync()
+
+    def finish_sync(self) -> None:
+        """Wait until what :meth:`begin_sync` gave was done. What was changed after that call is not on disk by it.
+
+        Raises:
+            JournalFailed: it did not work; open the store again.
+        """
+        self._journals.finish_sync()
+
     # --- commitment to the log ----------------------------------------------------------------------------------------
 
     def uncommitted(self) -> Uncommitted:
