@@ -59,6 +59,10 @@ SPIN_S: Final = 50e-6
 #: see if it pays.
 SPIN_PATIENCE: Final = 8
 SPIN_PROBE: Final = 16
+#: A yield that takes longer than this, in seconds, gave the CPU to somebody who has work for a while: a waiter that
+#: sleeps is then served before one that yields. It spins again after ever more waits, up to this many.
+SPIN_CROWDED_S: Final = 400e-6
+SPIN_PROBE_MAX: Final = 512
 #: First and longest pause, in seconds, of a waiter that has no doorbell, and how many pauses it makes of each length
 #: before it doubles:
 #: a peer that is at work answers within the first few, and a ring of 256 KiB drains in a tenth of a millisecond.

@@ -4,7 +4,9 @@ Why it is as it is: waking an idle virtual CPU costs about 40 microseconds, more
 way. A waiter that looks again for about that long answers a quick peer without a sleep. But on one CPU, or when the
 peer takes its time, spinning only takes the CPU from those who have work. So a waiter counts how often spinning found
 something, and stops after ``limits.SPIN_PATIENCE`` failures in a row; from then on it tries every
-``limits.SPIN_PROBE``-th time. It yields between looks, so that a peer on the same CPU gets on.
+``limits.SPIN_PROBE``-th time. It yields between looks, so that a peer on the same CPU gets on. But who yields comes
+back only when the others' time is over, and who is woken comes first: so a waiter that was kept for long by those to
+whom it yielded sleeps at once, and spins again only after twice as many waits as the last time.
 """
 
 from __future__ import annotations
@@ -54,13 +56,14 @@ class Patience:
         misses: spins that did not.
     """
 
-    __slots__ = ("_allowed", "_failures", "_skipped", "_spin_s", "hits", "misses")
+    __slots__ = ("_allowed", "_failures", "_probe", "_skipped", "_spin_s", "hits", "misses")
 
     def __init__(self, *, allowed: bool | None = None, spin_s: float = limits.SPIN_S) -> None:
         self._spin_s = spin_s
         self._allowed = cpus() > 1 if allowed is None else allowed
         self._failures = 0
         self._skipped = 0
+        self._probe = limits.SPIN_PROBE
         self.hits = 0
         self.misses = 0
 
@@ -80,17 +83,32 @@ class Patience:
             return False
         if self._failures >= limits.SPIN_PATIENCE:
             self._skipped += 1
-            if self._skipped % limits.SPIN_PROBE:
+            if self._skipped < self._probe:
                 return False
+            self._skipped = 0
         now, pause = time.monotonic, os.sched_yield
-        end = min(now() + self._spin_s, deadline)
-        while now() < end:
+        at = now()
+        end = min(at + self._spin_s, deadline)
+        while at < end:
             pause()
             # Several looks per yield: the clock and the system call cost as much as a look each.
             if done() or done() or done() or done():
                 self._failures = 0
                 self.hits += 1
+                if now() - at < limits.SPIN_CROWDED_S:
+                    self._probe = limits.SPIN_PROBE
+                else:
+                    self._give_way()
                 return True
+            before, at = at, now()
+            if at - before >= limits.SPIN_CROWDED_S:
+                self._give_way()
+                break
         self._failures += 1
         self.misses += 1
         return False
+
+    def _give_way(self) -> None:
+        self._failures = limits.SPIN_PATIENCE
+        self._skipped = 0
+        self._probe = min(2 * self._probe, limits.SPIN_PROBE_MAX)
