@@ -778,6 +778,8 @@ VECTOR_GRAPH_SMALL_ROWS: Final = 262_144
 VECTOR_CALIBRATION_QUERIES: Final = 200
 VECTOR_CALIBRATION_EFS: Final = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 VECTOR_CALIBRATION_RECALL: Final = 0.97
+#: Recall that is promised; a collection that has less is shown as such.
+VECTOR_RECALL: Final = 0.95
 #: How many times longer the list is made than was found: rows of the segment are easier queries than others.
 VECTOR_CALIBRATION_MARGIN: Final = 2
 #: Rows that are scanned in about the time in which a graph looks at one candidate, an estimate: where fewer match,

@@ -17,7 +17,7 @@ STATUS = e.EccStatus(
 )  # fmt: skip
 HELD = e.CollectionView(
     dimension=512, metric="cosine", identity=IDENTITY, owner="reader", live=3, tombstones=0, delta_rows=0, segments=1,
-    bytes=7000, generation=1, content_root="ab" * 32,
+    bytes=7000, generation=1, recall=0.97, content_root="ab" * 32,
 )  # fmt: skip
 SPACES = [e.SpaceView(space="docs", nodes=2, edges=1, collection=HELD)]
 MATCH = e.EccEntry(

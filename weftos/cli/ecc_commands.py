@@ -73,24 +73,29 @@ def status(as_json: bool) -> None:
 @ecc.command()
 @json_option
 def collections(as_json: bool) -> None:
-    """List the memory spaces."""
+    """List the memory spaces.
+
+    RECALL is the share of the ten nearest entries that the graph of the worst segment found when it was built.
+    """
     rows: list[e.SpaceView] = call("ecc.collections")
     if as_json:
         emit_json(rows)
         return
     table = Table(
-        ("SPACE", "ENTRIES", "DIM", "METRIC", "MODEL", "SEGMENTS", "SIZE", "NODES", "EDGES", "CONTENT"),
-        right=("ENTRIES", "DIM", "SEGMENTS", "SIZE", "NODES", "EDGES"),
+        ("SPACE", "ENTRIES", "DIM", "METRIC", "MODEL", "SEGMENTS", "RECALL", "SIZE", "NODES", "EDGES", "CONTENT"),
+        right=("ENTRIES", "DIM", "SEGMENTS", "RECALL", "SIZE", "NODES", "EDGES"),
         empty="nothing is remembered; `weaver run memory PATH` reads a folder",
     )
     for row in rows:
         one = row.collection
         cells: list[Cell] = [row.space]
         if one is None:
-            cells += ["-"] * 6
+            cells += ["-"] * 7
         else:
             model = one.identity.name if one.identity is not None else "-"
-            cells += [f.number(one.live), str(one.dimension), one.metric, model, str(one.segments), f.size(one.bytes)]
+            cells += [f.number(one.live), str(one.dimension), one.metric, model, str(one.segments)]
+            found = f"{one.recall:.2f}" if one.segments else "-"
+            cells += [(found, "bad") if one.recall < limits.VECTOR_RECALL else found, f.size(one.bytes)]
         cells += [f.number(row.nodes), f.number(row.edges), one.content_root[:12] if one is not None else "-"]
         table.rows.append(cells)
     show(table)

@@ -100,6 +100,8 @@ class CollectionView(msgspec.Struct, frozen=True, kw_only=True):
         segments: sealed files.
         bytes: of these files.
         generation: how often segments were swapped.
+        recall: share of the ten nearest that the graph of the worst segment found when it was built; 1 where all is
+            scanned.
         content_root: hash of the content, hexadecimal.
     """
 
@@ -113,6 +115,7 @@ class CollectionView(msgspec.Struct, frozen=True, kw_only=True):
     segments: int
     bytes: int
     generation: int
+    recall: float
     content_root: str
 
 

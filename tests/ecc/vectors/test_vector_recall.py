@@ -49,6 +49,7 @@ def _measure(folder: Path, count: int, metric: Metric) -> None:
     store.adopt(sealed)
     assert sealed.ef > 0
     assert store.collections()[0].delta_rows == 0
+    assert store.collections()[0].recall == sealed.recall >= 0.95
     alive = np.ones(count, np.bool_)
     _check(store, points, queries, metric, alive, None)
     alive[::10] = False

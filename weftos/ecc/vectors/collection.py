@@ -176,6 +176,7 @@ class Collection:
             segments=len(self.segments),
             bytes=sum(segment.size for segment in self.segments),
             generation=self.generation,
+            recall=min((segment.head.recall for segment in self.segments), default=1.0),
             searches=self.searches,
             upserts=self.upserts,
             deletes=self.deletes,

@@ -160,6 +160,8 @@ class CollectionStatistics(msgspec.Struct, frozen=True):
         segments: sealed files.
         bytes: of these files.
         generation: how often segments were swapped.
+        recall: of the ten nearest, the share that the graph of the worst segment found when it was built, with the
+            list of candidates that it is searched with; 1 where all is scanned.
         searches: queries answered since the store was opened.
         upserts: entries written since the collection was made.
         deletes: entries deleted since the collection was made.
@@ -173,6 +175,7 @@ class CollectionStatistics(msgspec.Struct, frozen=True):
     segments: int
     bytes: int
     generation: int
+    recall: float
     searches: int
     upserts: int
     deletes: int
