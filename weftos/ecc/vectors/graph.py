@@ -41,7 +41,6 @@ def flat_storage(rows: int, dimension: int, metric: Metric) -> tuple[Any, Floats
     storage.codes.resize(rows * dimension * 4)
     storage.ntotal = rows
     raw = faiss.rev_swig_ptr(storage.codes.data(), rows * dimension * 4)
-    want_large_pages(raw)
     return storage, raw.view(np.float32).reshape(rows, dimension)
 
 
@@ -88,7 +87,8 @@ class GraphSearch:
             raise VectorsDamaged("the graph of a segment does not belong to its vectors")
         index.storage, index.own_fields = storage, False
         neighbors = _FAISS.downcast_index(index).hnsw.neighbors
-        want_large_pages(faiss.rev_swig_ptr(neighbors.data(), neighbors.size()))
+        jumped = [faiss.rev_swig_ptr(one.data(), one.size()) for one in (storage.codes, neighbors)]
+        want_large_pages(jumped, (index, storage))
         self._index, self._storage = index, storage
         self._larger_is_nearer = metric != "l2"
         #: For searches of all rows: to make one takes as long as some hundred comparisons of vectors.
