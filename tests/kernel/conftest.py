@@ -1,4 +1,4 @@
-"""A real kernel in the background for each test, driven through its control socket."""
+"""A real kernel in the background for each test, or for the tests of a module, driven through its control socket."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder)
         self.os_pid = 0
+        #: The first record that ``events`` tells of.
+        self.since = 0
 
     def start(self) -> int:
         self.os_pid = start_daemon(self.home)
@@ -52,7 +54,7 @@ class Driver:
         return found
 
     def events(self) -> list[Any]:
-        return list(chain.read(str(self.home.chain)))
+        return list(chain.read(str(self.home.chain), start=self.since))
 
     def kinds(self) -> list[str]:
         return [record.kind for record in self.events()]
@@ -83,6 +85,32 @@ class Driver:
         found = differences(held, folded)
         assert not found, "\n".join(found)
 
+    def begin(self) -> None:
+        """Let a test begin with a kernel that others have used: no agent lives, and of the log it sees its own part."""
+        if not self.os_pid or await_end(self.os_pid, 0):
+            self.start()
+        # It is answered behind all that the kernel has had written down, and the service has taken from ended agents.
+        self.since = self.call("kernel.state").seq + 1
+
+    def settle(self) -> None:
+        """End what a test has left running, after a look at whether kernel and log agree."""
+        self.audit()
+        for agent in self.call("agent.list"):
+            # By force: a program that does not listen would keep the next test waiting for its deadline.
+            self.call("agent.stop", pid=agent.pid, graceful=False)
+        self.until(lambda: not self.call("agent.list"))
+
+    def end(self) -> None:
+        """Stop the kernel, by force if need be, and look at its log."""
+        if self.os_pid and not await_end(self.os_pid, 0):
+            try:
+                self.audit()
+                self.stop()
+            finally:
+                if not await_end(self.os_pid, 0):
+                    self.kill()
+        self.check_log()
+
     def kill(self) -> None:
         os.kill(self.os_pid, signal.SIGKILL)
         assert await_end(self.os_pid)
@@ -95,18 +123,48 @@ def cold(weftos_home: Path) -> Iterator[Driver]:
     try:
         yield driver
     finally:
-        if driver.os_pid and not await_end(driver.os_pid, 0):
-            try:
-                driver.audit()
-                driver.stop()
-            finally:
-                if not await_end(driver.os_pid, 0):
-                    driver.kill()
-        driver.check_log()
+        driver.end()
 
 
 @pytest.fixture
-def kernel(cold: Driver) -> Driver:
-    """A running kernel."""
+def fresh(cold: Driver) -> Driver:
+    """A running kernel that nobody has used."""
     cold.start()
     return cold
+
+
+@pytest.fixture
+def kernel(fresh: Driver) -> Driver:
+    """A running kernel; a module whose tests can share one puts ``shared`` in its place."""
+    return fresh
+
+
+@pytest.fixture(scope="module")
+def _of_module(module_home: Path) -> Iterator[Driver]:
+    driver = Driver(module_home)
+    try:
+        yield driver
+    finally:
+        driver.end()
+
+
+@pytest.fixture
+def shared(_of_module: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """A running kernel that the tests of a module share, one after the other.
+
+    For tests that are about agents and leave nothing but records: a start and a stop cost more than most of them. Pids
+    go on from test to test. Who changes settings or rules, or damages something, takes ``fresh`` or ``cold``.
+    """
+    driver = _of_module
+    monkeypatch.setenv("WEFTOS_HOME", str(driver.home.root))
+    driver.begin()
+    try:
+        yield driver
+    finally:
+        if not await_end(driver.os_pid, 0):
+            try:
+                driver.settle()
+            except BaseException:
+                # The next test gets a kernel that knows nothing of this one.
+                driver.kill()
+                raise

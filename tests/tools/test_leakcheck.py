@@ -148,7 +148,9 @@ def test_a_descriptor_left_behind_fails_the_run(tmp_path: Path, options: tuple[s
     assert "left behind" in output
     told = [line for line in output.splitlines() if line.startswith("descriptor ")]
     for name in ("descriptor", "segment"):
-        assert any("memfd:weftos" in line and f"(since test_it.py::test_leaves_a_{name})" in line for line in told), output
+        assert any("memfd:weftos" in line and f"(since test_it.py::test_leaves_a_{name})" in line for line in told), (
+            output
+        )
 
 
 def test_a_failed_run_keeps_its_own_status(tmp_path: Path) -> None:
