@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +21,11 @@ from weftos.errors import RecordPruned
 from weftos.home import Home
 from weftos.kernel.daemon import start_daemon
 from weftos.kernel.folding import Fold, boot_records, differences
+from weftos.kernel.leftovers import INSTANCE_VARIABLE
 from weftos.rpc.client import RpcClient
 
 PROGRAMS = Path(__file__).parent / "programs"
+LIMITED = Path(__file__).with_name("limited_kernel.py")
 
 
 class Driver:
@@ -31,9 +36,32 @@ class Driver:
         self.os_pid = 0
         #: The first record that ``events`` tells of.
         self.since = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> int:
         self.os_pid = start_daemon(self.home)
+        return self.os_pid
+
+    def start_with(self, **limits: float) -> int:
+        """Start a kernel with other limits of time, so that a test need not wait as long as an operator would."""
+        self.home.ensure()
+        reader, writer = os.pipe()
+        environ = {"WEFTOS_HOME": str(self.home.root), INSTANCE_VARIABLE: str(self.home.root)}
+        with open(self.home.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(LIMITED), *(f"{name}={value}" for name, value in limits.items())],
+                env=os.environ | environ | {"WEFTOS_READY_FD": str(writer)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[writer],
+                cwd="/",
+            )
+        os.close(writer)
+        with os.fdopen(reader, "rb") as told:
+            assert json.loads(told.readline())["code"] == "", self.log()
+        self.os_pid = self._process.pid
         return self.os_pid
 
     def call(self, method: str, timeout: float = 20.0, **params: Any) -> Any:
@@ -109,6 +137,8 @@ class Driver:
             finally:
                 if not await_end(self.os_pid, 0):
                     self.kill()
+        if self._process is not None:
+            self._process.wait(15)
         self.check_log()
 
     def kill(self) -> None:
