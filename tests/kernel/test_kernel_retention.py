@@ -18,8 +18,8 @@ from weftos.chain.signing.pins import Pins
 from weftos.errors import RecordPruned, WeftError
 
 RULES = '[chain]\nsegment_bytes = "8KiB"\nkeep_segments = 3\narchive = true\n'
-#: How often the service looks for what it may archive or prune.
-OFTEN = {"SERVICE_RETAIN_S": 0.1}
+#: How often the service looks for what it may archive or prune, and makes the checkpoint that each such step waits for.
+OFTEN = {"SERVICE_RETAIN_S": 0.1, "SERVICE_SIGN_S": 0.1}
 
 
 def configure(driver, text):
