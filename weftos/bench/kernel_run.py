@@ -214,10 +214,11 @@ class KernelRun:
             rates = [
                 self.answer(os_pid, path, seconds + begin_in + 15) for (_, os_pid), path in zip(to, paths, strict=True)
             ]
-        finally:
             for pid, _ in by:
                 self.stop(pid)
+            # Not if it was broken off: who still counts would be waited for.
             self.dismiss(to)
-            for pid, _ in to:
+        finally:
+            for pid, _ in (*by, *to):
                 self.stop(pid)
         return float(sum(rates))
