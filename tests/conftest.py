@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ def any_payload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weftos.chain.writing.writer.SCHEMAS", {})
 
 
-@pytest.fixture
-def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A new instance folder, named by WEFTOS_HOME.
+@contextmanager
+def instance_folder() -> Iterator[Path]:
+    """Make a new instance folder, and remove it at the end.
 
     Not below ``tmp_path``: the path of a socket has 107 bytes at most, and pytest's own folders use up most of them.
     """
@@ -37,10 +38,24 @@ def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     folder = Path(tempfile.mkdtemp(prefix="wh-"))
     own_home(folder)
-    monkeypatch.setenv("WEFTOS_HOME", str(folder))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         # Where agents are users of their own, a kernel that was killed leaves their folders here.
         shutil.rmtree(Path("/var/lib/weftos") / instance_tag(str(folder)), ignore_errors=True)
+
+
+@pytest.fixture
+def weftos_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new instance folder, named by WEFTOS_HOME."""
+    with instance_folder() as folder:
+        monkeypatch.setenv("WEFTOS_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def module_home() -> Iterator[Path]:
+    """A new instance folder for the tests of a module; WEFTOS_HOME is theirs to set."""
+    with instance_folder() as folder:
+        yield folder

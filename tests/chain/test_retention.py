@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from dying_files import UnsyncedFiles
 from logs_for_tests import Crash, FaultyDisk, Ticking, note, open_log
 
 from weftos import chain, limits
@@ -46,6 +47,8 @@ POLICY = RetentionPolicy(keep_segments=4)
 
 
 def opened(home, signer, archive, **settings):
+    # Of what a loss of power takes only ``FaultyDisk`` knows here; nobody else has to wait for the disk.
+    settings.setdefault("fs", UnsyncedFiles())
     return open_log(home, signer=signer, segment_bytes=SMALL, archive=archive, **settings)
 
 

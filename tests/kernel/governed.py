@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from weftos import chain
 from weftos.governance.constitution import GENESIS_KIND, SUPERSEDE_KIND, Constitution
 from weftos.governance.draft import Draft, signed
 from weftos.governance.rules import Branch, Condition, Rule, Severity
@@ -35,7 +34,7 @@ def govern(kernel, *rules, **more):
 
 
 def records(kernel, *kinds):
-    return [one for one in chain.read(str(kernel.home.chain)) if one.kind in kinds]
+    return [one for one in kernel.events() if one.kind in kinds]
 
 
 def tell(kernel, pid, /, **payload):

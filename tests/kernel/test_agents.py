@@ -25,6 +25,12 @@ from weftos.errors import (
 from weftos.rpc.client import RpcClient
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def tell(kernel, agent_pid, **what):
     return kernel.call("agent.send", pid=agent_pid, message=what, timeout_secs=15.0).reply
 
@@ -292,22 +298,22 @@ def test_the_life_of_an_agent_is_on_the_chain_in_order(kernel):
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
-def test_many_short_agents_leave_nothing_behind(kernel, count):
-    before = len(os.listdir(f"/proc/{kernel.os_pid}/fd"))
+def test_many_short_agents_leave_nothing_behind(fresh, count):
+    before = len(os.listdir(f"/proc/{fresh.os_pid}/fd"))
     for _ in range(count):
         try:
-            kernel.spawn("instant")
+            fresh.spawn("instant")
         except AgentExited:
             continue
-    kernel.until(lambda: kernel.call("agent.list") == [])
-    after = len(os.listdir(f"/proc/{kernel.os_pid}/fd"))
+    fresh.until(lambda: fresh.call("agent.list") == [])
+    after = len(os.listdir(f"/proc/{fresh.os_pid}/fd"))
     assert after <= before + 2
-    tag = kernel.call("kernel.status")
+    tag = fresh.call("kernel.status")
     assert tag.process_count == 0
-    assert len(kernel.call("agent.list", all=True)) == min(count, 512)
+    assert len(fresh.call("agent.list", all=True)) == min(count, 512)
     from weftos.ids import instance_tag
 
-    names = [n for n in os.listdir("/dev/shm") if instance_tag(str(kernel.home.root)) in n]
+    names = [n for n in os.listdir("/dev/shm") if instance_tag(str(fresh.home.root)) in n]
     assert len(names) == 1, names
 
 

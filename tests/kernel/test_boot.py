@@ -153,10 +153,10 @@ def test_a_boot_that_fails_late_says_so_on_the_log_and_is_no_unclean_end(cold):
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 5000 + b"}\n",
     ],
 )
-def test_garbage_on_the_socket_gets_an_error_and_costs_nothing(kernel, line):
+def test_garbage_on_the_socket_gets_an_error_and_costs_nothing(shared, line):
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(10)
-        raw.connect(str(kernel.home.socket))
+        raw.connect(str(shared.home.socket))
         raw.sendall(line + b'{"jsonrpc":"2.0","id":7,"method":"ping"}\n')
         data = b""
         while b'"pong"' not in data:
@@ -165,13 +165,13 @@ def test_garbage_on_the_socket_gets_an_error_and_costs_nothing(kernel, line):
             data += chunk
     if line.strip():
         assert b'"error"' in data
-    assert kernel.call("ping") == "pong"
+    assert shared.call("ping") == "pong"
 
 
-def test_an_endless_line_is_cut_off(kernel):
+def test_an_endless_line_is_cut_off(shared):
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(10)
-        raw.connect(str(kernel.home.socket))
+        raw.connect(str(shared.home.socket))
         data = b""
         try:
             for _ in range(40):
@@ -183,7 +183,7 @@ def test_an_endless_line_is_cut_off(kernel):
         except ConnectionResetError:
             data = b""
     assert b'"error"' in data or not data
-    assert kernel.call("ping") == "pong"
+    assert shared.call("ping") == "pong"
 
 
 def test_reload_takes_a_new_limit_and_survives_a_bad_file(kernel):

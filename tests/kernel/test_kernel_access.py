@@ -70,14 +70,14 @@ def test_an_agent_sees_itself_and_what_rules_let_it_read(kernel):
     assert len(denials) == 4
 
 
-def test_hostile_questions_of_an_agent_are_answered(kernel):
-    agent = kernel.spawn("tester")
+def test_hostile_questions_of_an_agent_are_answered(shared):
+    agent = shared.spawn("tester")
     for path in ("", "x", "/..", "/kernel/../apps", "/" + "a" * 5000):
-        assert "error" in look(kernel, agent, path), path
-    assert tell(kernel, agent.pid, do="look", question="inspect", path="/", certificates=["00"])["error"] == (
+        assert "error" in look(shared, agent, path), path
+    assert tell(shared, agent.pid, do="look", question="inspect", path="/", certificates=["00"])["error"] == (
         "delegation.invalid"
     )
-    assert kernel.call("kernel.health").overall != "unhealthy"
+    assert shared.call("kernel.health").overall != "unhealthy"
 
 
 def test_what_the_rules_say_is_explained(kernel):
@@ -112,35 +112,35 @@ def test_what_the_rules_say_is_explained(kernel):
         ({"reason": "a\nb"}, InvalidRequest),
     ],
 )
-def test_rules_that_are_none_are_refused_and_leave_nothing(kernel, params, error):
-    before = kernel.call("resource.stats").root_hash
+def test_rules_that_are_none_are_refused_and_leave_nothing(shared, params, error):
+    before = shared.call("resource.stats").root_hash
     good = {"path": "/apps", "policy_id": "p", "effect": "allow", "reason": "a test"}
     with pytest.raises(error):
-        kernel.call("resource.set-rule", **good | params)
-    assert kernel.call("resource.stats").root_hash == before
-    assert "acl.request" not in kernel.kinds()
+        shared.call("resource.set-rule", **good | params)
+    assert shared.call("resource.stats").root_hash == before
+    assert "acl.request" not in shared.kinds()
 
 
-def test_a_certificate_lets_its_agent_read_for_a_while(kernel):
-    agent, other = kernel.spawn("tester"), kernel.spawn("tester")
+def test_a_certificate_lets_its_agent_read_for_a_while(shared):
+    agent, other = shared.spawn("tester"), shared.spawn("tester")
     path = f"/kernel/agents/{other.agent_id}"
-    good = issue(kernel, f"agent:{agent.agent_id}", prefix="/kernel/agents")
-    assert look(kernel, agent, path)["error"] == "gate.capability"
-    assert look(kernel, agent, path, certificates=[good])["kind"] == "agent"
-    assert look(kernel, agent, "/apps", certificates=[good])["error"] == "gate.capability", "elsewhere"
-    assert look(kernel, other, path, certificates=[good])["error"] == "gate.capability", "somebody else's"
-    writing = issue(kernel, f"agent:{agent.agent_id}", actions=["write"])
-    assert look(kernel, agent, path, certificates=[writing])["error"] == "gate.capability", "for something else"
-    assert look(kernel, agent, path, certificates=[good, good])["error"] == "delegation.invalid"
-    kernel.call("resource.revoke", id=good.id, reason="a test")
-    assert look(kernel, agent, path, certificates=[good])["error"] == "delegation.revoked"
-    kernel.call("resource.restore", id=good.id, reason="a mistake")
-    assert look(kernel, agent, path, certificates=[good])["kind"] == "agent"
+    good = issue(shared, f"agent:{agent.agent_id}", prefix="/kernel/agents")
+    assert look(shared, agent, path)["error"] == "gate.capability"
+    assert look(shared, agent, path, certificates=[good])["kind"] == "agent"
+    assert look(shared, agent, "/apps", certificates=[good])["error"] == "gate.capability", "elsewhere"
+    assert look(shared, other, path, certificates=[good])["error"] == "gate.capability", "somebody else's"
+    writing = issue(shared, f"agent:{agent.agent_id}", actions=["write"])
+    assert look(shared, agent, path, certificates=[writing])["error"] == "gate.capability", "for something else"
+    assert look(shared, agent, path, certificates=[good, good])["error"] == "delegation.invalid"
+    shared.call("resource.revoke", id=good.id, reason="a test")
+    assert look(shared, agent, path, certificates=[good])["error"] == "delegation.revoked"
+    shared.call("resource.restore", id=good.id, reason="a mistake")
+    assert look(shared, agent, path, certificates=[good])["kind"] == "agent"
     with pytest.raises(TreeError):
-        kernel.call("resource.restore", id=good.id, reason="twice")
-    short = issue(kernel, f"agent:{agent.agent_id}", valid_secs=0.2)
-    kernel.until(lambda: time.time_ns() > short.not_after_ns)
-    assert look(kernel, agent, path, certificates=[short])["error"] == "delegation.expired"
+        shared.call("resource.restore", id=good.id, reason="twice")
+    short = issue(shared, f"agent:{agent.agent_id}", valid_secs=0.2)
+    shared.until(lambda: time.time_ns() > short.not_after_ns)
+    assert look(shared, agent, path, certificates=[short])["error"] == "delegation.expired"
 
 
 def test_every_change_is_on_the_log_and_survives_kills(kernel):
@@ -201,15 +201,15 @@ def test_certificates_are_handed_on_and_fall_with_what_they_rest_on(kernel, tmp_
     assert "not overwritten" in weaver("keygen", "-o", key, status=2)
 
 
-def test_a_tampered_certificate_is_none(kernel):
-    agent = kernel.spawn("tester")
-    good = issue(kernel, f"agent:{agent.agent_id}")
+def test_a_tampered_certificate_is_none(shared):
+    agent = shared.spawn("tester")
+    good = issue(shared, f"agent:{agent.agent_id}")
     data = base64.b64decode(good.certificate)
     for at in range(0, len(data), 7):
         forged = bytearray(data)
         forged[at] ^= 1
         with pytest.raises(WeftError) as caught:
-            kernel.call(
+            shared.call(
                 "resource.authorize",
                 certificates=[base64.b64encode(forged).decode()],
                 subject=f"agent:{agent.agent_id}",

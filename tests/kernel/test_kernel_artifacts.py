@@ -76,22 +76,24 @@ def test_what_one_agent_puts_another_can_read(kernel, ask, stream):
     assert (found[0].source, found[0].subject) == ("artifacts", ref["hash"])
 
 
-def test_a_record_of_any_size_by_way_of_an_artifact(kernel, ask):
+def test_a_record_of_any_size_by_way_of_an_artifact(shared):
+    ask = asker(shared)
     ref = ask(do="put", size=5_000_000)
     seq = ask(do="append", hash=ref["hash"], size=ref["size"])
-    record = next(chain.read(str(kernel.home.chain), start=seq, stop=seq + 1))
+    record = next(chain.read(str(shared.home.chain), start=seq, stop=seq + 1))
     assert record.payload == {"n": 1, "artifact": ref}
     assert (record.source, record.kind) == (f"agent:{ask.pid}", "app.result")
-    row = next(row for row in kernel.call("chain.local", count=5) if row.sequence == seq)
+    row = next(row for row in shared.call("chain.local", count=5) if row.sequence == seq)
     assert f"artifact={ref['hash'][:12]}… (5000000 bytes, text/plain)" in row.detail
 
 
-def test_a_record_cannot_name_what_is_not_there(kernel, ask):
+def test_a_record_cannot_name_what_is_not_there(shared):
+    ask = asker(shared)
     missing = {"hash": "0" * 64, "size": 1, "content_type": TEXT}
     assert ask(do="append_raw", artifact=missing)["error"] == "artifact.not_found"
     assert ask(do="batch", artifact=missing)["error"] == "artifact.not_found"
     assert ask(do="append_raw", artifact="some text")["error"] == "chain.append_refused"
-    assert records(kernel, "app.result") == []
+    assert records(shared, "app.result") == []
 
 
 HOSTILE = [
@@ -113,43 +115,44 @@ def test_descriptors_that_are_no_sealed_memory_are_refused(kernel, ask):
     assert [info.size for info in kernel.call("artifact.list").artifacts] == [5000]
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(kernel):
-    ask = asker(kernel, limits={"file_bytes": 0, "artifact_bytes": 0})
+def test_what_is_too_large_is_refused_before_it_is_read(shared):
+    ask = asker(shared, limits={"file_bytes": 0, "artifact_bytes": 0})
     assert ask(do="hand", what="too large")["error"] == "ipc.message_too_large"
 
 
-def test_an_agent_fills_its_share_and_no_more(kernel):
-    ask = asker(kernel, limits={"artifact_bytes": 1_300_000})
+def test_an_agent_fills_its_share_and_no_more(shared):
+    ask = asker(shared, limits={"artifact_bytes": 1_300_000})
     first = ask(do="put", size=600_000)
     assert ask(do="put", size=600_000) == first, "the same counts once"
     refused = ask(do="put", size=700_000)
     assert refused["error"] == "artifact.quota"
     assert "1300000" in refused["text"]
-    breach = kernel.until(lambda: records(kernel, "resource.breach"))[0]
+    breach = shared.until(lambda: records(shared, "resource.breach"))[0]
     assert (breach.payload["resource"], breach.payload["limit"]) == ("artifact_bytes", 1_300_000)
-    assert kernel.call("agent.inspect", pid=ask.pid).usage["artifact_bytes"] == 602_112
+    assert shared.call("agent.inspect", pid=ask.pid).usage["artifact_bytes"] == 602_112
     assert ask(do="release", hash=first["hash"]) is True
     assert ask(do="put", size=700_000)["size"] == 700_000
-    assert len(records(kernel, "artifact.release")) == 1
+    assert len(records(shared, "artifact.release")) == 1
     tiny = [ask(do="put", content=str(number)) for number in range(200)]
     assert any(isinstance(one, dict) and one.get("error") == "artifact.quota" for one in tiny), "each takes a block"
 
 
-def test_an_agent_has_few_puts_under_way(kernel, ask):
+def test_an_agent_has_few_puts_under_way(shared):
+    ask = asker(shared)
     codes = ask(do="answers", n=9, size=2_000_000)
     assert set(codes) == {"", "process.limit"}
     assert 4 <= codes.count("") < 9
     assert ask(do="put", content="later")["size"] == 5
 
 
-def test_without_the_capability_nothing_can_be_put_or_read(kernel):
-    digest = put(kernel, b"content").hash
-    ask = asker(kernel, capabilities=AgentCapabilities(can_store=False))
+def test_without_the_capability_nothing_can_be_put_or_read(shared):
+    digest = put(shared, b"content").hash
+    ask = asker(shared, capabilities=AgentCapabilities(can_store=False))
     for turn in ({"do": "put", "content": "x"}, {"do": "get", "hash": digest}, {"do": "release", "hash": digest}):
         assert ask(**turn)["error"] == "gate.denied"
-    denied = [record.payload["action"] for record in records(kernel, "gate.deny")]
+    denied = [record.payload["action"] for record in records(shared, "gate.deny")]
     assert denied == ["artifact.put", "artifact.get", "artifact.release"]
-    assert kernel.call("agent.inspect", pid=ask.pid).usage["artifact_bytes"] == 0
+    assert shared.call("agent.inspect", pid=ask.pid).usage["artifact_bytes"] == 0
 
 
 def test_one_agent_cannot_release_what_another_holds(kernel, ask):
@@ -189,7 +192,7 @@ def put_again(ask):
     return answer if "hash" in answer else None
 
 
-def test_an_async_agent_does_the_same(kernel, tmp_path):
+def test_an_async_agent_does_the_same(shared, tmp_path):
     program = tmp_path / "later.py"
     program.write_text(
         "import io\n"
@@ -203,11 +206,11 @@ def test_an_async_agent_does_the_same(kernel, tmp_path):
         "    async for message in ctx:\n"
         "        await ctx.reply(message, ack.seq)\n"
     )
-    agent = kernel.spawn(str(program))
-    seq = kernel.call("agent.send", pid=agent.pid, message="?").reply
-    record = next(chain.read(str(kernel.home.chain), start=seq, stop=seq + 1))
+    agent = shared.spawn(str(program))
+    seq = shared.call("agent.send", pid=agent.pid, message="?").reply
+    record = next(chain.read(str(shared.home.chain), start=seq, stop=seq + 1))
     assert record.payload["artifact"]["content_type"] == "text/x-async"
-    assert [r.kind for r in records(kernel, "artifact.put", "artifact.release")] == ["artifact.put", "artifact.release"]
+    assert [r.kind for r in records(shared, "artifact.put", "artifact.release")] == ["artifact.put", "artifact.release"]
 
 
 def test_a_put_that_ends_after_the_kernel_said_goodbye_is_no_unclean_end(kernel, ask):

@@ -121,7 +121,7 @@ def test_what_is_asked_for_credentials_wrongly_is_refused(kernel):
     assert not [kind for kind in kernel.kinds() if kind.startswith("auth.credential")]
 
 
-def test_a_secret_on_the_command_line_is_refused_and_explained(kernel):
+def test_a_secret_on_the_command_line_is_refused_and_explained(shared):
     for args in (
         ("auth", "credential", "add", "mail", "hunter2"),
         ("auth", "credential", "add", "mail", "--secret", "hunter2"),
@@ -129,11 +129,11 @@ def test_a_secret_on_the_command_line_is_refused_and_explained(kernel):
         ("auth", "token", "verify", "hunter2"),
         ("auth", "token", "verify", "--token", "hunter2"),
     ):
-        ran = weaver(kernel, *args, status=2)
+        ran = weaver(shared, *args, status=2)
         assert b"command line" in ran.stderr
         assert b"hunter2" not in ran.stderr + ran.stdout
-    weaver(kernel, "auth", "credential", "add", "mail", status=2, stdin=b"")
-    weaver(kernel, "auth", "credential", "add", "mail", status=2, stdin=b"x" * 20_000)
+    weaver(shared, "auth", "credential", "add", "mail", status=2, stdin=b"")
+    weaver(shared, "auth", "credential", "add", "mail", status=2, stdin=b"x" * 20_000)
 
 
 def test_after_a_kill_credentials_are_as_the_log_says_and_leftovers_are_gone(kernel):

@@ -16,6 +16,12 @@ from weftos.kernel.folding import Fold
 TESTER = str(Path(__file__).parent / "programs" / "tester.py")
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def tell(kernel, pid, /, **payload):
     return kernel.call("agent.send", pid=pid, message=payload, timeout_secs=10.0).reply
 
@@ -92,22 +98,22 @@ def test_an_agents_word_gives_back_where_the_rule_takes_it(kernel):
     assert account(kernel, a, "tokens") == (0, 5, 95, a)
 
 
-def test_children_draw_on_what_their_parent_has_left(kernel):
-    a = kernel.spawn("tester").pid
-    child = tell(kernel, a, do="spawn", program=TESTER)
-    other = tell(kernel, a, do="spawn", program=TESTER)
-    give(kernel, a, cost=1000)
-    assert isinstance(reserve(kernel, child, cost=700), int)
-    assert reserve(kernel, other, cost=400) == {
+def test_children_draw_on_what_their_parent_has_left(fresh):
+    a = fresh.spawn("tester").pid
+    child = tell(fresh, a, do="spawn", program=TESTER)
+    other = tell(fresh, a, do="spawn", program=TESTER)
+    give(fresh, a, cost=1000)
+    assert isinstance(reserve(fresh, child, cost=700), int)
+    assert reserve(fresh, other, cost=400) == {
         "stop": "cost",
         "rule": a,
         "remaining": 300,
         "text": f"400 cost do not fit the 300 left of 1000, by the rule of agent {a}",
     }
-    assert account(kernel, a, "cost") == (700, 0, 300, a)
-    give(kernel, 0, cost=750)
-    assert account(kernel, other, "cost") == (0, 0, 50, 0)
-    assert tell(kernel, other, do="budget")["path"] == [other, a, 0]
+    assert account(fresh, a, "cost") == (700, 0, 300, a)
+    give(fresh, 0, cost=750)
+    assert account(fresh, other, "cost") == (0, 0, 50, 0)
+    assert tell(fresh, other, do="budget")["path"] == [other, a, 0]
 
 
 def test_a_crash_charges_what_was_reserved(kernel):
@@ -158,17 +164,17 @@ def test_the_log_says_what_was_held_after_the_kernel_was_killed(cold):
     assert (mine.given, mine.reserved, mine.open) == ({"tokens": 100}, {"tokens": 30}, [number])
 
 
-def test_the_same_act_again_and_again_is_stopped(kernel):
-    a = kernel.spawn("tester").pid
-    kernel.call("budget.set", pid=0, loop_repeats=3, loop_window_secs=3600)
+def test_the_same_act_again_and_again_is_stopped(fresh):
+    a = fresh.spawn("tester").pid
+    fresh.call("budget.set", pid=0, loop_repeats=3, loop_window_secs=3600)
     for _ in range(3):
-        number = tell(kernel, a, do="reserve", action="search", args={"q": "x", "n": 1})
-        tell(kernel, a, do="settle", number=number)
-    stopped = tell(kernel, a, do="reserve", action="search", args={"n": 1, "q": "x"})
+        number = tell(fresh, a, do="reserve", action="search", args={"q": "x", "n": 1})
+        tell(fresh, a, do="settle", number=number)
+    stopped = tell(fresh, a, do="reserve", action="search", args={"n": 1, "q": "x"})
     assert (stopped["stop"], stopped["rule"]) == ("loop", 0)
-    assert isinstance(tell(kernel, a, do="reserve", action="search", args={"q": "y"}), int)
-    kill_service(kernel)
-    assert tell(kernel, a, do="reserve", action="search", args={"q": "x", "n": 1})["stop"] == "loop"
+    assert isinstance(tell(fresh, a, do="reserve", action="search", args={"q": "y"}), int)
+    kill_service(fresh)
+    assert tell(fresh, a, do="reserve", action="search", args={"q": "x", "n": 1})["stop"] == "loop"
 
 
 @pytest.mark.parametrize("amounts", [{"gold": 1}, {"tokens": -1}, {"tokens": 1 << 60}])
@@ -206,10 +212,10 @@ def test_a_refusal_is_on_the_log_once_until_something_changes(kernel):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_through_crashes_kernel_and_log_agree(kernel, seed):
+def test_through_crashes_kernel_and_log_agree(fresh, seed):
     chance = random.Random(seed)
-    pids = [kernel.spawn("tester", restart="on-failure").pid]
-    pids += [tell(kernel, pids[0], do="spawn", program=TESTER) for _ in range(2)]
+    pids = [fresh.spawn("tester", restart="on-failure").pid]
+    pids += [tell(fresh, pids[0], do="spawn", program=TESTER) for _ in range(2)]
     numbers: dict[int, list[int]] = {}
     kills = 0
     for _ in range(25):
@@ -217,19 +223,19 @@ def test_through_crashes_kernel_and_log_agree(kernel, seed):
         act = chance.randrange(8)
         try:
             if act < 3:
-                made = reserve(kernel, pid, **{chance.choice(["tokens", "cost", "turns"]): chance.randrange(1, 50)})
+                made = reserve(fresh, pid, **{chance.choice(["tokens", "cost", "turns"]): chance.randrange(1, 50)})
                 numbers.setdefault(pid, []).append(made)
             elif act < 5 and numbers.get(pid):
-                tell(kernel, pid, do="settle", number=numbers[pid].pop())
+                tell(fresh, pid, do="settle", number=numbers[pid].pop())
             elif act == 5:
-                give(kernel, chance.choice([0, *pids]), tokens=chance.randrange(10, 500))
+                give(fresh, chance.choice([0, *pids]), tokens=chance.randrange(10, 500))
             elif act == 6 and kills < 4:
                 kills += 1
-                kernel.until(lambda: kernel.call("agent.inspect", pid=pids[0]).state == "running")
-                kill_agent(kernel, pids[0])
+                fresh.until(lambda: fresh.call("agent.inspect", pid=pids[0]).state == "running")
+                kill_agent(fresh, pids[0])
                 numbers.pop(pids[0], None)
             elif act == 7 and chance.random() < 0.6:
-                kill_service(kernel)
+                kill_service(fresh)
         except WeftError:
             pass
-        kernel.audit()
+        fresh.audit()

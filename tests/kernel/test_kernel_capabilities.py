@@ -17,6 +17,12 @@ from weftos.kernel.folding import Fold
 TESTER = str(Path(__file__).parent / "programs" / "tester.py")
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def tell(kernel, pid, /, **payload):
     return kernel.call("agent.send", pid=pid, message=payload, timeout_secs=10.0).reply
 

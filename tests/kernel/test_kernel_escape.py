@@ -14,6 +14,12 @@ from governed import govern, own_rule, records
 from weftos.errors import AgentExited
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def deed(kernel, agent, *words, timeout=20.0):
     return kernel.call(
         "agent.send", pid=agent.pid, message=list(words), timeout_secs=timeout, timeout=timeout + 5
@@ -22,6 +28,10 @@ def deed(kernel, agent, *words, timeout=20.0):
 
 @pytest.fixture
 def pair(kernel):
+    return two_of(kernel)
+
+
+def two_of(kernel):
     return kernel.spawn("impostor", name="one"), kernel.spawn("impostor", name="two")
 
 
@@ -66,22 +76,22 @@ def test_nobody_asks_in_the_name_of_another(kernel, pair):
     assert [(one.subject, one.payload["action"]) for one in denied][-1] == (f"agent:{one.pid}", "kernel.shutdown")
 
 
-def test_claims_in_the_context_only_make_it_worse(kernel, pair):
-    one, _ = pair
-    govern(kernel, own_rule("require_approval", "tool.fs.move", above={"risk": 0.4}))
+def test_claims_in_the_context_only_make_it_worse(fresh):
+    one, _ = two_of(fresh)
+    govern(fresh, own_rule("require_approval", "tool.fs.move", above={"risk": 0.4}))
     nothing = {"path": "/srv/x", "effect": {"risk": 0.0, "security": 0.0}}
     for context in (nothing, {"agent_id": 0, "pid": 0, "path": "/srv/y"}, {"environment": "development", "path": "/z"}):
-        assert deed(kernel, one, "gate", "tool.fs.move", context)["done"] == "Defer", context
-    assert deed(kernel, one, "gate", "tool.fs.stat", {"path": "/srv/x", "effect": {"risk": 1.0}})["done"] != "Permit"
+        assert deed(fresh, one, "gate", "tool.fs.move", context)["done"] == "Defer", context
+    assert deed(fresh, one, "gate", "tool.fs.stat", {"path": "/srv/x", "effect": {"risk": 1.0}})["done"] != "Permit"
     for effect in ({"risk": -1.0}, {"risk": "low"}, {"unknown": 0.0}, "none", None, {"risk": 1e400}):
-        assert deed(kernel, one, "gate", "tool.fs.move", {"path": "/a", "effect": effect})["done"] != "Permit", effect
+        assert deed(fresh, one, "gate", "tool.fs.move", {"path": "/a", "effect": effect})["done"] != "Permit", effect
 
 
-def test_a_permit_is_good_for_its_holder_its_life_its_facts_and_once(kernel, pair):
-    one, two = pair
-    govern(kernel, own_rule("require_approval", "tool.fs.move"))
+def test_a_permit_is_good_for_its_holder_its_life_its_facts_and_once(fresh):
+    one, two = two_of(fresh)
+    govern(fresh, own_rule("require_approval", "tool.fs.move"))
     facts = {"path": "/srv/x"}
-    token = permit(kernel, one, "tool.fs.move", facts)
+    token = permit(fresh, one, "tool.fs.move", facts)
     altered = token[:-2] + ("00" if token[-2:] != "00" else "01")
     for agent, action, context, shown in (
         (two, "tool.fs.move", facts, token),  # another's
@@ -90,24 +100,24 @@ def test_a_permit_is_good_for_its_holder_its_life_its_facts_and_once(kernel, pai
         (one, "tool.fs.move", facts, altered),
         (one, "tool.fs.move", facts, "00" * (len(token) // 2)),
     ):
-        assert deed(kernel, agent, "use", action, context, shown)["error"] == "gate.denied", (agent.name, action)
-    assert deed(kernel, one, "use at once", "tool.fs.move", facts, token, 16)["done"].count("Permit") == 1
-    assert len(records(kernel, "permit.use")) == 1
-    token = permit(kernel, one, "tool.fs.move", facts)
-    govern(kernel, own_rule("deny", "tool.other", name="OPS-002"))
-    assert deed(kernel, one, "use", "tool.fs.move", facts, token)["error"] == "gate.denied", "the rules have changed"
-    assert len(records(kernel, "permit.use")) == 1
+        assert deed(fresh, agent, "use", action, context, shown)["error"] == "gate.denied", (agent.name, action)
+    assert deed(fresh, one, "use at once", "tool.fs.move", facts, token, 16)["done"].count("Permit") == 1
+    assert len(records(fresh, "permit.use")) == 1
+    token = permit(fresh, one, "tool.fs.move", facts)
+    govern(fresh, own_rule("deny", "tool.other", name="OPS-002"))
+    assert deed(fresh, one, "use", "tool.fs.move", facts, token)["error"] == "gate.denied", "the rules have changed"
+    assert len(records(fresh, "permit.use")) == 1
 
 
-def test_a_permit_ends_with_the_life_that_got_it(kernel):
-    agent = kernel.spawn("impostor", restart="on-failure")
-    govern(kernel, own_rule("require_approval", "tool.fs.move"))
-    token = permit(kernel, agent, "tool.fs.move", {"path": "/srv/x"})
+def test_a_permit_ends_with_the_life_that_got_it(fresh):
+    agent = fresh.spawn("impostor", restart="on-failure")
+    govern(fresh, own_rule("require_approval", "tool.fs.move"))
+    token = permit(fresh, agent, "tool.fs.move", {"path": "/srv/x"})
     os.kill(agent.os_pid, signal.SIGKILL)
-    kernel.until(lambda: kernel.call("agent.inspect", pid=agent.pid).incarnation == 2)
-    answer = kernel.until(lambda: _once_more(kernel, agent, token))
+    fresh.until(lambda: fresh.call("agent.inspect", pid=agent.pid).incarnation == 2)
+    answer = fresh.until(lambda: _once_more(fresh, agent, token))
     assert answer["error"] == "gate.denied"
-    assert not records(kernel, "permit.use")
+    assert not records(fresh, "permit.use")
 
 
 def _once_more(kernel, agent, token):

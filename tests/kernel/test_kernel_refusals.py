@@ -15,6 +15,12 @@ from weftos.sandbox import seccomp
 pytestmark = pytest.mark.skipif(not seccomp.notifies(), reason="this system does not show refused calls")
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def deed(kernel, agent, *words, timeout=30.0):
     return kernel.call(
         "agent.send", pid=agent.pid, message=list(words), timeout_secs=timeout, timeout=timeout + 5
@@ -54,7 +60,7 @@ def agent(kernel):
 def test_the_first_of_a_kind_has_a_record_at_once_and_the_others_are_in_a_sum(kernel, agent):
     assert deed(kernel, agent, "refused", "ptrace", 16, agent.os_pid) == "EPERM"
     first = kernel.until(lambda: records(kernel, "agent.refused"))[0].payload
-    assert (first["pid"], first["incarnation"], first["os_pid"], first["thread"]) == (1, 1, agent.os_pid, agent.os_pid)
+    assert (first["pid"], first["incarnation"], first["os_pid"], first["thread"]) == (agent.pid, 1, *[agent.os_pid] * 2)
     assert (first["what"], first["name"], first["errno"], first["count"]) == ("syscall", "ptrace", "EPERM", 1)
     assert first["arguments"] == [16, agent.os_pid]
     assert deed(kernel, agent, "many", "mount", 40) == {"EPERM": 40}
@@ -158,12 +164,13 @@ def test_what_a_program_gives_as_its_listener_is_not_taken(kernel, agent):
     kernel.until(lambda: psutil.Process(kernel.os_pid).num_fds() == kept)
 
 
-def test_an_agent_that_waits_for_an_answer_ends_with_the_kernel(kernel, agent):
-    kernel.call("agent.send", pid=agent.pid, message=["many", "mount", 1 << 40], wait=False)
-    kernel.until(lambda: counts(kernel, agent).get("mount", 0) > limits.REFUSALS_BURST)
-    os.kill(kernel.os_pid, signal.SIGSTOP)
-    kernel.kill()
-    assert kernel.await_end(agent.os_pid)
+def test_an_agent_that_waits_for_an_answer_ends_with_the_kernel(fresh):
+    agent = fresh.spawn("refused", limits={"processes": 0})
+    fresh.call("agent.send", pid=agent.pid, message=["many", "mount", 1 << 40], wait=False)
+    fresh.until(lambda: counts(fresh, agent).get("mount", 0) > limits.REFUSALS_BURST)
+    os.kill(fresh.os_pid, signal.SIGSTOP)
+    fresh.kill()
+    assert fresh.await_end(agent.os_pid)
 
 
 def test_a_trusted_agent_is_refused_nothing(kernel):

@@ -22,6 +22,12 @@ pytestmark = pytest.mark.skipif(
 DENIED = {"EACCES", "EPERM", "EXDEV"}
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def attempt(kernel, agent, *words):
     return kernel.call("agent.send", pid=agent.pid, message=list(words), timeout_secs=15.0).reply
 

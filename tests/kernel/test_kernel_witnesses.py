@@ -58,20 +58,21 @@ def test_a_killed_witness_comes_back_and_signs_again(kernel):
     assert len(known_witnesses(str(kernel.home.known_witnesses))) == 2, "it kept its key"
 
 
-def test_the_log_goes_on_without_witnesses_and_says_so(kernel):
-    kernel.call("chain.checkpoint")
-    for pid in witness_pids(kernel).values():
+def test_the_log_goes_on_without_witnesses_and_says_so(cold):
+    cold.start_with(WITNESS_SIGN_S=0.5, WITNESS_CLIENT_S=0.5)
+    cold.call("chain.checkpoint")
+    for pid in witness_pids(cold).values():
         os.kill(pid, signal.SIGSTOP)
     try:
-        kernel.spawn("echo")
-        kernel.until(lambda: kernel.call("chain.status").witnesses[0].problem, 40.0)
-        kernel.until(lambda: (s := kernel.call("chain.status")).checkpoint_size > s.cosigned_size, 40.0)
-        assert kernel.call("chain.status").state == "ok"
+        cold.spawn("echo")
+        cold.until(lambda: cold.call("chain.status").witnesses[0].problem, 40.0)
+        cold.until(lambda: (s := cold.call("chain.status")).checkpoint_size > s.cosigned_size, 40.0)
+        assert cold.call("chain.status").state == "ok"
     finally:
-        for pid in witness_pids(kernel).values():
+        for pid in witness_pids(cold).values():
             os.kill(pid, signal.SIGCONT)
-    kernel.spawn("echo")
-    kernel.until(lambda: cosigned(kernel), 40.0)
+    cold.spawn("echo")
+    cold.until(lambda: cosigned(cold), 40.0)
 
 
 @pytest.mark.parametrize("also", ["the log alone", "the high-water mark too"])

@@ -10,6 +10,12 @@ import pytest
 from weftos import chain
 
 
+@pytest.fixture
+def kernel(shared):
+    """One kernel for all; who needs one of its own takes ``fresh``."""
+    return shared
+
+
 def tell(kernel, agent_pid, **what):
     return kernel.call("agent.send", pid=agent_pid, message=what, timeout_secs=30.0).reply
 
@@ -70,13 +76,14 @@ def test_a_message_beyond_every_limit_is_refused_and_nothing_is_sent(kernel):
         ({"type": "All"}, True, True, True, True, True),
         ({"type": "None"}, False, False, False, False, False),
         ({"type": "ParentOnly"}, False, True, False, False, False),
-        ({"type": "Restricted", "pids": [2]}, True, False, False, False, False),
+        ({"type": "Restricted", "pids": ["peer"]}, True, False, False, False, False),
         ({"type": "Topic", "names": ["a"]}, False, False, True, False, False),
     ],
 )
 def test_the_scope_matrix_holds_between_real_processes(kernel, scope, to_peer, to_parent, topic_a, topic_b, broadcast):
     parent, peer = kernel.spawn("tester"), kernel.spawn("tester")
-    assert peer.pid == 2
+    if "pids" in scope:
+        scope = scope | {"pids": [peer.pid]}
     agent = kernel.spawn("tester", parent_pid=parent.pid, capabilities={"ipc_scope": scope})
     allowed = {
         "peer": tell(kernel, agent.pid, do="send", to=peer.pid, payload="x"),
@@ -162,12 +169,12 @@ def test_the_inbox_survives_its_reader_and_only_the_handled_message_comes_again(
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["one", "two", "three", "four", "ask"]
 
 
-def test_a_poisoned_message_is_delivered_three_times_and_then_a_dead_letter(kernel, tmp_path):
+def test_a_poisoned_message_is_delivered_three_times_and_then_a_dead_letter(fresh, tmp_path):
     log = tmp_path / "seen"
-    agent = kernel.spawn("poison", args=[str(log)], restart="on-failure", sandbox={"writable": [str(tmp_path)]})
+    agent = fresh.spawn("poison", args=[str(log)], restart="on-failure", sandbox={"writable": [str(tmp_path)]})
     for payload in ("before", "poison", "after"):
-        kernel.call("agent.send", pid=agent.pid, message=payload, wait=False)
-    assert kernel.call("agent.send", pid=agent.pid, message="ask", timeout_secs=20.0).reply == 4
+        fresh.call("agent.send", pid=agent.pid, message=payload, wait=False)
+    assert fresh.call("agent.send", pid=agent.pid, message="ask", timeout_secs=20.0).reply == 4
     lines = [line.split() for line in log.read_text().splitlines()]
     assert lines == [
         ["before", "0", "1"],
@@ -177,25 +184,25 @@ def test_a_poisoned_message_is_delivered_three_times_and_then_a_dead_letter(kern
         ["after", "0", "4"],
         ["ask", "0", "4"],
     ]
-    letters = kernel.call("ipc.dead-letters", count=0)
+    letters = fresh.call("ipc.dead-letters", count=0)
     assert [(x.reason, x.target, x.deliveries, x.payload_type) for x in letters] == [("poisoned", agent.pid, 3, "text")]
     assert "SIGKILL" in letters[0].detail
-    kernel.until(lambda: "ipc.dead_letter" in kernel.kinds())
+    fresh.until(lambda: "ipc.dead_letter" in fresh.kinds())
 
 
-def test_unread_messages_of_an_ended_agent_are_dead_letters_and_its_senders_are_told(kernel):
-    a, b = kernel.spawn("tester"), kernel.spawn("tester")
-    tell(kernel, a.pid, do="send", to=b.pid, payload="read")
-    seen(kernel, b.pid, 1)
-    kernel.call("agent.suspend", pid=b.pid)
+def test_unread_messages_of_an_ended_agent_are_dead_letters_and_its_senders_are_told(fresh):
+    a, b = fresh.spawn("tester"), fresh.spawn("tester")
+    tell(fresh, a.pid, do="send", to=b.pid, payload="read")
+    seen(fresh, b.pid, 1)
+    fresh.call("agent.suspend", pid=b.pid)
     for n in range(3):
-        tell(kernel, a.pid, do="send", to=b.pid, payload=f"unread {n}")
-    kernel.call("agent.stop", pid=b.pid, graceful=False)
-    letters = kernel.until(lambda: kernel.call("ipc.dead-letters", count=0))
+        tell(fresh, a.pid, do="send", to=b.pid, payload=f"unread {n}")
+    fresh.call("agent.stop", pid=b.pid, graceful=False)
+    letters = fresh.until(lambda: fresh.call("ipc.dead-letters", count=0))
     # The operator's last question was answered, and perhaps not yet given up when the agent was suspended.
     others = [(x.reason, x.sender, x.target) for x in letters if x.sender]
     assert others == [("agent_exited", a.pid, b.pid)] * 3
-    assert tell(kernel, a.pid, do="send", to=b.pid, payload="late")["error"] in ("process.exited", "ipc.channel_closed")
+    assert tell(fresh, a.pid, do="send", to=b.pid, payload="late")["error"] in ("process.exited", "ipc.channel_closed")
 
 
 def test_what_an_ended_sender_left_is_still_read(kernel):
@@ -236,20 +243,20 @@ def test_audit_windows_of_both_ends_agree_on_the_chain(kernel):
     assert report.checks.windows_paired > 0
 
 
-def test_an_inbox_of_thousands_that_loses_its_reader_costs_nobody_else_anything(kernel):
-    """One event for all of them, and kernel, service and everybody else go on."""
-    a, b = kernel.spawn("tester"), kernel.spawn("tester")
-    tell(kernel, a.pid, do="send", to=b.pid, payload="first")
-    seen(kernel, b.pid, 1)
-    kernel.call("agent.suspend", pid=b.pid)
-    sent = tell(kernel, a.pid, do="flood", to=b.pid, n=12_000)
+def test_an_inbox_of_thousands_that_loses_its_reader_costs_nobody_else_anything(fresh):
+    """One event for all of them, and fresh, service and everybody else go on."""
+    a, b = fresh.spawn("tester"), fresh.spawn("tester")
+    tell(fresh, a.pid, do="send", to=b.pid, payload="first")
+    seen(fresh, b.pid, 1)
+    fresh.call("agent.suspend", pid=b.pid)
+    sent = tell(fresh, a.pid, do="flood", to=b.pid, n=12_000)
     assert sent == 12_000
-    kernel.call("agent.stop", pid=b.pid, graceful=False)
-    events = kernel.until(lambda: [e for e in grants(kernel, "ipc.dead_letter") if e["from"] == a.pid])
+    fresh.call("agent.stop", pid=b.pid, graceful=False)
+    events = fresh.until(lambda: [e for e in grants(fresh, "ipc.dead_letter") if e["from"] == a.pid])
     assert [(e["count"], e["from"], e["target"], e["reason"]) for e in events] == [
         (12_000, a.pid, b.pid, "agent_exited")
     ]
-    assert len(kernel.call("ipc.dead-letters", count=0)) == 10_000
-    assert tell(kernel, a.pid, do="seen") == []
-    assert kernel.call("kernel.health").overall == "healthy"
-    assert next(s.restarts for s in kernel.call("kernel.services")) == 0
+    assert len(fresh.call("ipc.dead-letters", count=0)) == 10_000
+    assert tell(fresh, a.pid, do="seen") == []
+    assert fresh.call("kernel.health").overall == "healthy"
+    assert next(s.restarts for s in fresh.call("kernel.services")) == 0

@@ -41,17 +41,18 @@ def test_no_acknowledged_append_is_lost_or_doubled(kernel, tmp_path, kills):
     assert chain.verify(str(kernel.home.chain)).valid
 
 
-def test_the_gate_is_shut_while_the_service_is_down(kernel):
+def test_the_gate_is_shut_while_the_service_is_down(cold):
     """Suspended, the service cannot answer: a spawn must not happen, and says why."""
-    pid = service_pid(kernel)
+    cold.start_with(CONTROL_TIMEOUT_S=1.0)
+    pid = service_pid(cold)
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises((GateUnavailable, ServiceUnavailable), match="not done"):
-            kernel.call("agent.spawn", timeout=40.0, program="echo")
+            cold.call("agent.spawn", timeout=40.0, program="echo")
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert kernel.call("agent.list") == []
-    assert kernel.spawn("echo").pid
+    assert cold.call("agent.list") == []
+    assert cold.spawn("echo").pid
 
 
 def test_agents_go_on_talking_while_the_service_is_down(kernel):

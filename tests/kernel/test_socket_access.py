@@ -97,16 +97,16 @@ def test_descent_is_followed_and_what_cannot_be_is_suspected():
 # --- agents -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_agent_cannot_use_the_control_socket_nor_can_its_orphans(kernel):
-    agent = kernel.spawn("holder", name="knocker", sandbox={"profile": "trusted"})
-    path = str(kernel.home.socket)
+def test_an_agent_cannot_use_the_control_socket_nor_can_its_orphans(shared):
+    agent = shared.spawn("holder", name="knocker", sandbox={"profile": "trusted"})
+    path = str(shared.home.socket)
     for how in ("knock", "orphan"):
-        said = ask(kernel, agent, **{how: path})
+        said = ask(shared, agent, **{how: path})
         assert isinstance(said, str), said
         assert json.loads(said)["error"]["data"]["code"] == "rpc.peer_refused"
-    denied = kernel.until(lambda: records(kernel, "access.deny"))
+    denied = shared.until(lambda: records(shared, "access.deny"))
     assert "agents may not use the control socket" in denied[0].payload["reason"]
-    assert kernel.call("kernel.status").process_count == 1
+    assert shared.call("kernel.status").process_count == 1
 
 
 # --- other users ------------------------------------------------------------------------------------------------------
@@ -316,30 +316,30 @@ def test_no_line_on_the_socket_ends_the_kernel_or_goes_unanswered(kernel):
     kernel.audit()
 
 
-def test_an_endless_line_and_many_connections_cost_the_kernel_nothing(kernel):
+def test_an_endless_line_and_many_connections_cost_the_kernel_nothing(shared):
     held = []
     try:
         for _ in range(140):
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            one.connect(str(kernel.home.socket))
+            one.connect(str(shared.home.socket))
             held.append(one)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as late:
-            late.connect(str(kernel.home.socket))  # it waits until the kernel has taken those before
+            late.connect(str(shared.home.socket))  # it waits until the kernel has taken those before
             late.settimeout(20)
             assert b"connections are open" in late.recv(4096)
     finally:
         for one in held:
             one.close()
-    kernel.until(lambda: answers(kernel))
+    shared.until(lambda: answers(shared))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as greedy:
-        greedy.connect(str(kernel.home.socket))
+        greedy.connect(str(shared.home.socket))
         greedy.settimeout(20)
         try:
             for _ in range(40):
                 greedy.sendall(b"x" * 65536)
         except (BrokenPipeError, ConnectionResetError):
             pass
-    assert kernel.call("ping") == "pong"
+    assert shared.call("ping") == "pong"
 
 
 def answers(kernel):
@@ -349,10 +349,10 @@ def answers(kernel):
         return False
 
 
-def test_a_request_without_login_after_one_with_is_on_its_own(kernel):
+def test_a_request_without_login_after_one_with_is_on_its_own(shared):
     """Rights belong to a connection, not to a user: what one logged in as another does not inherit."""
-    token = issue(kernel, access="read")
-    with RpcClient(kernel.home.socket, token=token) as bound, RpcClient(kernel.home.socket) as free:
+    token = issue(shared, access="read")
+    with RpcClient(shared.home.socket, token=token) as bound, RpcClient(shared.home.socket) as free:
         with pytest.raises(AccessDenied):
             bound.call("agent.spawn", {"program": "echo"})
         assert free.call("auth.whoami").access == "admin"

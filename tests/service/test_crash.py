@@ -137,7 +137,7 @@ def check_log(kernel, readers, kernel_acks):
 
 
 def test_killed_under_load(kernel):
-    run_campaign(kernel, clients=3, kills=10, seed=1)
+    run_campaign(kernel, clients=3, kills=6, seed=1)
 
 
 @pytest.mark.slow

@@ -52,9 +52,9 @@ class Raw:
 GOOD = msgspec.msgpack.encode(p.Append("app.x", {"a": 1}))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
+def test_a_malformed_request_is_answered_so(running):
+    raw = Raw(running, 1)
+    cases = (
         b"",
         b"\xc1",
         b"\x00",
@@ -66,19 +66,17 @@ GOOD = msgspec.msgpack.encode(p.Append("app.x", {"a": 1}))
         GOOD + b"\x00",
         b"\x91" * 3000,
         b"\x81\xa1a" * 3000,
-    ],
-)
-def test_a_malformed_request_is_answered_so(running, data):
-    raw = Raw(running, 1)
-    position = raw.producer.put(data)
-    good = raw.producer.put(GOOD)
-    refused, accepted = raw.answers(2)
-    assert refused.request == position
-    assert isinstance(refused.reply, p.Failed)
-    assert refused.reply.code == "ipc.protocol"
-    assert accepted.request == good
-    assert isinstance(accepted.reply, p.Appended)
-    assert running.head()["rejected"] == 1
+    )
+    for number, data in enumerate(cases, 1):
+        position = raw.producer.put(data)
+        good = raw.producer.put(GOOD)
+        refused, accepted = raw.answers(2)
+        assert refused.request == position, data
+        assert isinstance(refused.reply, p.Failed), data
+        assert refused.reply.code == "ipc.protocol", data
+        assert accepted.request == good, data
+        assert isinstance(accepted.reply, p.Appended), data
+        assert running.head()["rejected"] == number, data
 
 
 def test_random_bytes_are_all_answered(running):
@@ -193,11 +191,17 @@ def test_descriptors_that_are_no_rings_are_refused_at_attachment(running):
     assert {report.pid for report in running.reports} == {9}
     assert good.append("app.x", {}).durable
     assert running.head()["clients"] == 2
-    fds = os.listdir(f"/proc/{running.service.pid}/fd")
+    before = files_of(running)
     for _ in range(20):
         running.send(frame, [agent.request.fd])
     running.pump_until(lambda: len(running.reports) == 25)
-    assert len(os.listdir(f"/proc/{running.service.pid}/fd")) == len(fds)
+    assert files_of(running) == before
+
+
+def files_of(running):
+    """How many files the service has open, while no checkpoint is being made."""
+    running.ask(p.MakeCheckpoint())
+    return len(os.listdir(f"/proc/{running.service.pid}/fd"))
 
 
 def test_an_agent_that_does_not_read_loses_its_answers_and_nobody_elses(running):

@@ -76,6 +76,9 @@ class KernelRun:
         if self._handle >= 0:
             try:
                 with RpcClient(self.home.socket, timeout=_STOP_S) as client:
+                    # What is being measured listens to nobody; an orderly stop would wait for its deadline.
+                    for agent in client.call("agent.list", {}):
+                        self._stop(client, agent.pid)
                     client.call("kernel.shutdown", {})
             except WeftError:
                 signal.pidfd_send_signal(self._handle, signal.SIGTERM)
@@ -174,8 +177,13 @@ class KernelRun:
 
     def stop(self, pid: int) -> None:
         """Stop an agent; one that has ended by itself is fine."""
+        assert self._client is not None, "the kernel runs"
+        self._stop(self._client, pid)
+
+    @staticmethod
+    def _stop(client: RpcClient, pid: int) -> None:
         try:
-            self.call("agent.stop", pid=pid, graceful=False)
+            client.call("agent.stop", {"pid": pid, "graceful": False})
         except WeftError as error:
             if error.code not in _GONE:
                 raise
@@ -206,10 +214,11 @@ class KernelRun:
             rates = [
                 self.answer(os_pid, path, seconds + begin_in + 15) for (_, os_pid), path in zip(to, paths, strict=True)
             ]
-        finally:
             for pid, _ in by:
                 self.stop(pid)
+            # Not if it was broken off: who still counts would be waited for.
             self.dismiss(to)
-            for pid, _ in to:
+        finally:
+            for pid, _ in (*by, *to):
                 self.stop(pid)
         return float(sum(rates))

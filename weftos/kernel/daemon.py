@@ -7,6 +7,7 @@ pipe, that it is ready, or why it is not. So a start that returns has succeeded,
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import select
@@ -171,6 +172,7 @@ async def _serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weftos.kernel.kernel import Kernel
 
+    gc.enable()  # ``weftos.kernel.__main__`` imports without it
     kernel = Kernel(home, config, _LOG_FD)
     kernel.core.config_path = str(config_path.absolute()) if config_path is not None else None
     loop = asyncio.get_running_loop()
