@@ -133,8 +133,11 @@ class Collection:
             scores.append(top[0])
             codes.append(top[1] * len(parts) + number)
         best, places = best_of(np.concatenate(scores, axis=1), np.concatenate(codes, axis=1), k)
-        # Each entry is read once, though several queries may have found it.
-        distinct, which = np.unique(places.ravel(), return_inverse=True)
+        distinct = places.ravel()
+        which: NDArray[np.intp] | slice = slice(None)
+        if content != "none" and len(queries) > 1:
+            # Each entry is read once, though several queries may have found it.
+            distinct, which = np.unique(distinct, return_inverse=True)
         owners = distinct % max(len(parts), 1)
         order = np.argsort(owners, kind="stable")
         read = [part.entries(distinct[owners == number] // len(parts), content) for number, part in enumerate(parts)]

@@ -56,7 +56,10 @@ def _block(subset: Floats, queries: Floats, k: int, metric: Metric) -> Top:
     if metric == "l2":
         return _squared(subset, queries, k)
     scores = queries @ subset.T
-    return best_of(scores, np.broadcast_to(np.arange(len(subset)), scores.shape), k)
+    if scores.shape[1] <= k:
+        return best_of(scores, np.tile(np.arange(scores.shape[1]), (len(scores), 1)), k)
+    rows = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    return best_of(scores[_lines(scores), rows], rows, k)
 
 
 def _squared(subset: Floats, queries: Floats, k: int) -> Top:
@@ -69,6 +72,11 @@ def _squared(subset: Floats, queries: Floats, k: int) -> Top:
     return -distances, rows
 
 
+def _lines(scores: Floats) -> Rows:
+    """Return what goes with columns to index a matrix: much less work than ``take_along_axis`` makes of it."""
+    return np.arange(len(scores))[:, None]
+
+
 def best_of(scores: Floats, rows: Rows, k: int) -> Top:
     """Return the ``k`` best columns of each line, best first.
 
@@ -77,8 +85,6 @@ def best_of(scores: Floats, rows: Rows, k: int) -> Top:
         rows: what each candidate is, of the same shape.
         k: how many to keep.
     """
-    if scores.shape[1] > k:
-        keep = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
-        scores, rows = np.take_along_axis(scores, keep, 1), np.take_along_axis(rows, keep, 1)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    lines = _lines(scores)
+    return scores[lines, order], rows[lines, order]
