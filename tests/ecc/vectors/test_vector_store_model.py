@@ -63,6 +63,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store = VectorStore.open(UnsyncedFiles(), os.path.join(self.folder, "store"), lambda: self.now)
         self.order = self.built = None
 
+    def _newest_journal(self) -> str:
+        names = os.listdir(os.path.join(self.folder, "store"))
+        return max(name for name in names if name.startswith("journal-") and not name.endswith(".tmp"))
+
     @rule(entries=ENTRIES)
     def upsert(self, entries: Any) -> None:
         before = self.store.statistics().last_op
@@ -116,8 +120,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(quiet=st.booleans())
     def ask(self, quiet: bool) -> None:
         self.now += 1000 if quiet else 0
+        before = self._newest_journal()
         self.order = self.store.wanted()
-        self.durable = dict(self.content) if self.order and self.order.ops else self.durable
+        # A new journal begins when all that was changed is on disk, whether it is for an order or for a clean folder.
+        self.durable = dict(self.content) if self._newest_journal() != before else self.durable
         assert self.order is None or self.store.wanted() is None
 
     @precondition(lambda self: self.order is not None and self.built is None)
