@@ -162,7 +162,19 @@ def common_rules(closed: tuple[str, ...]) -> tuple[PathRule, ...]:
     for path in (*_SYSTEM, *settings, *interpreter_paths()):
         if os.path.exists(path):
             rules += [PathRule(one, landlock.READ) for one in _around(path, closed)]
-    return tuple(rules)
+    return tuple(_needed(rules))
+
+
+def _needed(rules: list[PathRule]) -> Iterator[PathRule]:
+    """Yield rules without those that say nothing new: /lib leads into /usr on most systems. Each costs every start."""
+    real = [os.path.realpath(rule.path) for rule in rules]
+    for rule, own in zip(rules, real, strict=True):
+        wider = (
+            other.rights & rule.rights == rule.rights and own != path and beneath(own, path)
+            for other, path in zip(rules, real, strict=True)
+        )
+        if not any(wider):
+            yield rule
 
 
 def interpreter_paths() -> list[str]:

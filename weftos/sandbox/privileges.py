@@ -6,7 +6,7 @@ import ctypes
 import struct
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
+from itertools import count
 from typing import Final
 
 from weftos.sandbox.libc import prctl, syscall
@@ -26,7 +26,6 @@ __all__ = [
 _GET_DUMPABLE: Final = 3
 _SET_DUMPABLE: Final = 4
 _SET_NAME: Final = 15
-_CAPBSET_READ: Final = 23
 _CAPBSET_DROP: Final = 24
 _SET_NO_NEW_PRIVS: Final = 38
 _CAP_AMBIENT: Final = 47
@@ -60,21 +59,17 @@ def memory_is_closed() -> bool:
 
 def drop_bounding_set() -> None:
     """Give up to get capabilities by executing something, as far as one may."""
-    number = 0
     # The call fails where there are no more capabilities; before that, only for who does not have CAP_SETPCAP.
     with suppress(OSError):
-        while (held := prctl(_CAPBSET_READ, number)) >= 0:
-            if held:
-                with suppress(OSError):
-                    prctl(_CAPBSET_DROP, number)
-            number += 1
+        for number in count():
+            prctl(_CAPBSET_DROP, number)
 
 
 def drop_capabilities(*, bounding: bool = True) -> None:
     """Give up all capabilities(7), and the right to get them by executing something.
 
     Args:
-        bounding: False if the bounding set has been dropped before; to ask 41 times takes half a millisecond.
+        bounding: False if the bounding set has been dropped before; to ask 41 times takes a quarter of a millisecond.
 
     Raises:
         OSError: the system refuses.
@@ -95,10 +90,11 @@ def capabilities_held() -> int:
     Raises:
         OSError: the system does not tell.
     """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    raise OSError("/proc/self/status names no capabilities")
+    head = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(24)
+    syscall(number_of("capget"), ctypes.create_string_buffer(head, len(head)), held)
+    low, _, _, high, _, _ = struct.unpack("=6I", held.raw)
+    return int(low | high << 32)
 
 
 @lru_cache(maxsize=1)

@@ -39,7 +39,9 @@ def probe(plan: Plan, failed: Mapping[str, str], limits_in_force: list[str]) -> 
         ("privileges", _privileges),
         ("closed memory", _memory),
         ("files", _files),
-        ("calls", _calls),
+        # Where refused calls are shown to the kernel, that was tried when its listener was given away: each of them
+        # waits for the kernel.
+        ("calls", partial(_calls, tried="refused calls" not in failed)),
         ("network", _network),
         ("programs", _programs),
         ("signals", _signals),
@@ -113,12 +115,14 @@ def _files(plan: Plan) -> tuple[MeasureState, str]:
     return "enforced", f"the kernel's folder is closed; {given}"
 
 
-def _calls(_plan: Plan) -> tuple[MeasureState, str]:
+def _calls(_plan: Plan, *, tried: bool = False) -> tuple[MeasureState, str]:
     if not seccomp.filter_in_force():
         return "absent", "system calls are not filtered"
+    if tried:
+        return "enforced", "seccomp"
     # Harmless where it is allowed: nothing has the key 0.
-    tried = _refused(lambda: syscall(number_of("keyctl"), 0, 0, 0), errno.EPERM)
-    return ("enforced", "seccomp") if tried else ("partial", "a filter is in force, and keyctl passes it")
+    refused = _refused(lambda: syscall(number_of("keyctl"), 0, 0, 0), errno.EPERM)
+    return ("enforced", "seccomp") if refused else ("partial", "a filter is in force, and keyctl passes it")
 
 
 def _network(plan: Plan) -> tuple[MeasureState, str]:

@@ -19,6 +19,7 @@ HIGHEST: Final = 469
 
 #: Name of a call: its number on x86_64 and on aarch64, ``None`` where there is none.
 NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
+    "capget": (125, 90),
     "capset": (126, 91),
     "openat2": (437, 437),
     "ptrace": (101, 117),
