@@ -7,6 +7,7 @@ the calls in which holes of the system itself were found again and again.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from weftos.sandbox.bpf import CallRule, Test
@@ -68,7 +69,7 @@ _ABI_SIGNALS: Final = 6
 _SIGNALS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 
 
-def rules_for(plan: Plan, *, os_pid: int, landlock_abi: int) -> list[CallRule]:
+def rules_for(plan: Plan, *, os_pid: int, landlock_abi: int) -> tuple[CallRule, ...]:
     """Return what is refused.
 
     Args:
@@ -77,23 +78,30 @@ def rules_for(plan: Plan, *, os_pid: int, landlock_abi: int) -> list[CallRule]:
         landlock_abi: what Landlock refuses of itself. Before 6 it does not know signals, and the agent may signal
             itself alone; before 3 it does not know truncation by path, and there is none.
     """
+    pid = os_pid if landlock_abi < _ABI_SIGNALS else 0
+    return _rules(pid, landlock_abi, fork=plan.fork, execute=plan.execute, network=plan.network)
+
+
+@lru_cache(maxsize=32)
+def _rules(os_pid: int, landlock_abi: int, *, fork: bool, execute: bool, network: bool) -> tuple[CallRule, ...]:
+    """As ``rules_for``. Kept: the kernel asks before it forks, and the agents inherit the answer."""
     rules: list[CallRule] = [(name, ()) for names in _REFUSED.values() for name in names.split()]
     rules += [(name, (Test(argument, "is-not", 0),)) for name, argument in _ABOUT_OTHERS]
     rules += [("fcntl", (Test(1, "is", command),)) for command in _OWNER_COMMANDS]
     rules += [("prctl", (Test(0, "is", option),)) for option in _OWN_SETTINGS]
     rules += [("ioctl", (Test(1, "is", command),)) for command in (_TIOCSTI, _TIOCLINUX)]
     rules.append(("clone", (Test(0, "has", _CLONE_NEW),)))
-    if not plan.fork:
+    if not fork:
         rules += [("fork", ()), ("vfork", ()), ("clone", (Test(0, "lacks", _CLONE_THREAD),))]
-    if not plan.execute:
+    if not execute:
         rules += [("execve", ()), ("execveat", ())]
-    rules += _network(open_to_it=plan.network)
+    rules += _network(open_to_it=network)
     if landlock_abi < _ABI_TRUNCATION:
         rules.append(("truncate", ()))
     if landlock_abi < _ABI_SIGNALS:
         rules += [(name, (Test(0, "is-not", os_pid),)) for name in _SIGNALS]
         rules.append(("pidfd_send_signal", ()))
-    return rules
+    return tuple(rules)
 
 
 def _network(*, open_to_it: bool) -> list[CallRule]:

@@ -9,6 +9,9 @@ from typing import Final
 __all__ = ["prctl", "syscall"]
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+#: With its types, so that ctypes makes no object of each number: it is called forty times for each agent.
+_PRCTL: Final = _LIBC.prctl
+_PRCTL.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.c_void_p | None) -> int:
@@ -35,8 +38,7 @@ def prctl(option: int, *arguments: int) -> int:
     Raises:
         OSError: the system refuses, or does not have it.
     """
-    words = [ctypes.c_ulong(one) for one in (*arguments, 0, 0, 0, 0)[:4]]
-    result = int(_LIBC.prctl(ctypes.c_int(option), *words))
+    result = int(_PRCTL(option, *(*arguments, 0, 0, 0, 0)[:4]))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
