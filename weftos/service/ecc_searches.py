@@ -48,6 +48,8 @@ class Search(NamedTuple):
 
 def answer_searches(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     """Make searches and return their answers, in order."""
+    if len(searches) == 1:
+        return _together(cognition, searches)
     groups: dict[object, list[int]] = {}
     for place, one in enumerate(searches):
         r = one.request

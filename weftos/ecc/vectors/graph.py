@@ -111,7 +111,8 @@ class GraphSearch:
         scores, rows = self._index.search(queries, k, params=parameters)
         if not self._larger_is_nearer:
             np.negative(scores, out=scores)
-        scores[rows < 0] = -np.inf
+        if rows.min(initial=0) < 0:
+            scores[rows < 0] = -np.inf
         return scores, rows
 
 

@@ -262,8 +262,9 @@ class Segment:
         # Candidates that may not be found fill the list as well, so it has to be longer by their share.
         length = min(-(-length * rows // matching), limits.VECTOR_EF_MAX)
         scores, found = self._graph.search(queries, k, length, self._allowed_bits(allowed, condition, matching))
-        short = np.flatnonzero(found[:, -1] < 0)
-        if len(short):
+        last = found[:, -1]
+        if last.min(initial=0) < 0:
+            short = np.flatnonzero(last < 0)
             scores[short], found[short] = self._scan(queries[short], k, allowed, matching)
         return scores, found
 
