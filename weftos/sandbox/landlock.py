@@ -17,7 +17,7 @@ import struct
 import sys
 from typing import Final, Self
 
-from weftos.sandbox.libc import syscall
+from weftos.sandbox.libc import syscall, typed_syscall
 
 __all__ = ["LATEST", "READ", "SEMAPHORES", "USE", "WRITE", "Ruleset", "abi", "logs"]
 
@@ -29,6 +29,8 @@ _VERSION: Final = 1
 _LOG_PROGRAMS: Final = 1 << 1
 _ABI_LOGS: Final = 7
 _PATH_BENEATH: Final = 1
+#: Ruleset, kind of rule, the rule, flags: called forty times for each agent.
+_add_rule: Final = typed_syscall(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 
 EXECUTE: Final = 1 << 0
 WRITE_FILE: Final = 1 << 1
@@ -114,8 +116,7 @@ class Ruleset:
         rights &= self._handled
         if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
             rights &= _OF_A_FILE
-        data = struct.pack("=Qi", rights, path_fd)
-        syscall(_ADD_RULE, self._fd, _PATH_BENEATH, ctypes.create_string_buffer(data, len(data)), 0)
+        _add_rule(_ADD_RULE, self._fd, _PATH_BENEATH, struct.pack("=Qi", rights, path_fd), 0)
 
     def restrict(self, *, log_programs: bool = False) -> None:
         """Put it in force for this thread and all that it starts. Nothing takes it back.

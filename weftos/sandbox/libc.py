@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-__all__ = ["prctl", "syscall"]
+__all__ = ["prctl", "syscall", "typed_syscall"]
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 #: With its types, so that ctypes makes no object of each number: it is called forty times for each agent.
@@ -30,6 +31,27 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+def typed_syscall(*types: Any) -> Callable[..., int]:
+    """Return a function that makes system calls whose arguments have these types, as ``syscall`` does.
+
+    For calls that are made often: bytes are handed over as they are, and no object is made of a number.
+
+    Args:
+        types: of ctypes, those of the arguments behind the number of the call.
+    """
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.argtypes, call.restype = (ctypes.c_long, *types), ctypes.c_long
+
+    def made(number: int, *arguments: Any) -> int:
+        result = int(call(number, *arguments))
+        if result < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return result
+
+    return made
 
 
 def prctl(option: int, *arguments: int) -> int:
