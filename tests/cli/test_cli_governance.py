@@ -112,6 +112,12 @@ def test_the_demonstration_works_as_documented(weftos_home, tmp_path):
     outcome = next(one for one in records if one.header.cause == found["intent"] and one.kind == "gate.outcome")
     assert (outcome.payload["permit"], outcome.payload["result"]) == (found["permit"], "done")
     assert as_json("gate", "history", "--orphans") == []
+    tried = {one["action"]: one for one in as_json("gate", "history", "--summary") if one["agent"] != "kernel"}
+    assert tried["tool.fs.remove"] | {"agent": ""} == {
+        "agent": "", "action": "tool.fs.remove", "done": 1, "failed": 0, "denied": 1, "deferred": 1,
+    }  # fmt: skip
+    assert tried["tool.fs.remove"]["agent"].startswith("folder-asker")
+    assert as_json("gate", "history", "--summary", "--agent", 99) == []
     kinds = [row["kind"] for row in as_json("gate", "history", "-n", 100)]
     assert [kinds.count(kind) for kind in ("gate.request", "gate.approve", "permit.use", "permit.refuse")] == [1] * 4
     assert chain.verify(str(Home(weftos_home).chain)).valid

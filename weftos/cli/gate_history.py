@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from weftos.cli import formats as f
 from weftos.cli.chain_options import directory_option
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from weftos.chain import Record
 
-__all__ = ["history", "orphans"]
+__all__ = ["Conduct", "conduct", "history", "orphans"]
 
 #: What each kind says, in the words of the table.
 _SAYS: Final = {
@@ -39,26 +40,73 @@ _SAYS: Final = {
 _LOOK: Final = 1000
 
 
+#: Which count of ``Conduct`` a record adds to; an outcome adds to the one that its result names.
+_COUNTED: Final = {
+    "gate.deny": "denied",
+    "permit.refuse": "denied",
+    "gate.defer": "deferred",
+    "gate.request": "deferred",
+}
+
+
+_ENDS: Final = ("done", "failed", "denied", "deferred")
+
+
+class Conduct(msgspec.Struct, kw_only=True):
+    """How often the tries of one agent at one kind of action ended how.
+
+    Attributes:
+        agent: whom it is about, by its id; ``agent:PID`` if the log does not have its start.
+        action: of the gate.
+        done: carried out.
+        failed: allowed, and then it did not work.
+        denied: by capabilities or rules.
+        deferred: left to a person.
+    """
+
+    agent: str
+    action: str
+    done: int = 0
+    failed: int = 0
+    denied: int = 0
+    deferred: int = 0
+
+    @property
+    def tries(self) -> int:
+        """All of them."""
+        return self.done + self.failed + self.denied + self.deferred
+
+
 @click.command()
 @click.option("-n", "--count", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest.")
 @click.option("--agent", type=click.IntRange(min=0), metavar="PID", help="Only about this agent.")
 @click.option("--orphans", "only_orphans", is_flag=True, help="Only intents without an outcome.")
+@click.option("--summary", is_flag=True, help="How often each agent tried what, and how that ended.")
 @directory_option
 @json_option
-def history(count: int, agent: int | None, only_orphans: bool, directory: Path | None, as_json: bool) -> None:
+def history(
+    count: int, agent: int | None, only_orphans: bool, summary: bool, directory: Path | None, as_json: bool
+) -> None:
     """Show what was decided, and what came of it.
 
     Decisions, approvals, permits, intents and outcomes, oldest first. It reads the log's files, so it works with and
     without a kernel. With --orphans it shows what was about to be done and has no outcome: it is under way, or the
-    kernel was killed. The whole log is read for it.
+    kernel was killed. With --summary it counts, for each agent and action, what was done, failed, denied and deferred,
+    the most frequent first. The whole log is read for either.
 
     \b
     weaver gate history --agent 3
     weaver gate history --orphans --json
+    weaver gate history --summary
     """  # noqa: D301 -- click's mark is the backspace itself
     from weftos import chain
 
     folder = str(directory or instance().chain)
+    if summary and only_orphans:
+        raise click.UsageError("--summary counts what ended; it does not go with --orphans")
+    if summary:
+        _show_conduct(conduct(chain.read(folder), agent)[:count], as_json=as_json)
+        return
     if only_orphans:
         found = [one for one in orphans(chain.read(folder)) if agent is None or _about(one, agent)][-count:]
     else:
@@ -80,6 +128,43 @@ def orphans(records: Iterable[Record]) -> Iterator[Record]:
         elif record.kind == "gate.outcome" and record.header.cause is not None:
             waiting.pop(record.header.cause, None)
     yield from waiting.values()
+
+
+def conduct(records: Iterable[Record], agent: int | None = None) -> list[Conduct]:
+    """Count how the tries of agents ended, the most frequent first; of one agent alone if one is named."""
+    found: dict[tuple[str, str], Conduct] = {}
+    #: Pids begin anew with each start of a kernel, names tell agents apart.
+    names = {"agent:0": "kernel"}
+    for record in records:
+        if record.withheld:
+            continue
+        said = record.payload
+        if record.kind == "agent.spawn":
+            names[f"agent:{said.get('pid')}"] = str(said.get("agent_id"))
+        if record.kind not in {*_COUNTED, "gate.outcome"} or record.header.subject is None:
+            continue
+        if agent is not None and not _about(record, agent):
+            continue
+        name = _COUNTED.get(record.kind) or said.get("result")
+        if name not in _ENDS:
+            continue  # a log may hold records that other programs made
+        key = names.get(record.header.subject, record.header.subject), str(said.get("action"))
+        one = found.setdefault(key, Conduct(agent=key[0], action=key[1]))
+        setattr(one, name, getattr(one, name) + 1)
+    return sorted(found.values(), key=lambda one: (-one.tries, one.agent, one.action))
+
+
+def _show_conduct(rows: list[Conduct], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(rows)
+        return
+    counts = ("DONE", "FAILED", "DENIED", "DEFERRED")
+    table = Table(("AGENT", "ACTION", *counts), right=counts, empty="nothing yet")
+    for one in rows:
+        denied: Cell = (f.number(one.denied), "bad") if one.denied else "0"
+        numbers = (f.number(one.done), f.number(one.failed), denied, f.number(one.deferred))
+        table.rows.append((one.agent, one.action, *numbers))
+    show(table)
 
 
 def _newest(folder: str, count: int, agent: int | None) -> list[Record]:
