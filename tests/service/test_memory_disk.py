@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
 
+from weftos import limits
 from weftos.disk.files import RealFiles
 from weftos.service import protocol as p
 from weftos.service.ecc_protocol import EmbedMemory, Remembered
@@ -104,6 +106,23 @@ def test_others_search_append_and_are_judged_while_one_waits_for_the_disk(runnin
         assert not later.done
         disk.make_quick()
     assert later.result() == Remembered(4, 1)
+    assert running.stop_service() == 0
+
+
+def test_who_wrote_while_a_record_became_due_is_answered(running, disk):
+    """The record over all changes brings them onto the disk as well, before the second wait has begun."""
+    first, second, third = clients(running, 1, 2, 3)
+    Memory(first).create("shared/v", 4)
+    disk.make_slow()
+    written = first.submit(embed(0))
+    with disk.is_waited_for():
+        due = time.monotonic() + limits.ECC_COMMIT_S
+        later = second.submit(embed(1))
+        while time.monotonic() < due or "id1" not in Memory(third).ids(space="shared/v"):
+            pass
+        disk.make_quick()
+    assert isinstance(later.result(), Remembered)
+    assert isinstance(written.result(), Remembered)
     assert running.stop_service() == 0
 
 

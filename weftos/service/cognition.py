@@ -243,8 +243,8 @@ class Cognition:
             self.sync_wanted = False
             try:
                 self._sync_others()
-                if "vectors" in self._changes.stores:
-                    self._disk.begin(self.vectors)
+                # Also if a commit has brought all onto the disk meanwhile: somebody waits for the number.
+                self._disk.begin(self.vectors)
             except (EccError, OSError) as error:
                 self._fail(error)
         return self._disk.begun + 1 if self.sync_wanted else self._disk.begun
