@@ -141,13 +141,10 @@ def conduct(records: Iterable[Record], agent: int | None = None) -> list[Conduct
         said = record.payload
         if record.kind == "agent.spawn":
             names[f"agent:{said.get('pid')}"] = str(said.get("agent_id"))
-        if record.kind not in {*_COUNTED, "gate.outcome"} or record.header.subject is None:
+        name = said.get("result") if record.kind == "gate.outcome" else _COUNTED.get(record.kind)
+        # A log may hold records that other programs made.
+        if name not in _ENDS or record.header.subject is None or (agent is not None and not _about(record, agent)):
             continue
-        if agent is not None and not _about(record, agent):
-            continue
-        name = _COUNTED.get(record.kind) or said.get("result")
-        if name not in _ENDS:
-            continue  # a log may hold records that other programs made
         key = names.get(record.header.subject, record.header.subject), str(said.get("action"))
         one = found.setdefault(key, Conduct(agent=key[0], action=key[1]))
         setattr(one, name, getattr(one, name) + 1)

@@ -196,7 +196,7 @@ class Memory:
     ) -> list[list[Match]]:
         """Return the nearest entries to each of several vectors, shape (n, dimension), of a space without provider.
 
-        Many vectors are asked for in as many requests as they take; with long fields, ask for fewer at a time.
+        Many vectors are asked for in as many requests as they take, and in more where fields are long.
 
         Args:
             vectors: what is searched for.

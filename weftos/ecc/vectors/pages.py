@@ -51,7 +51,7 @@ def want_large_pages(arrays: list[NDArray[Any]], owner: object) -> threading.Thr
 
 
 def _span(array: NDArray[Any]) -> Any:
-    """Return where the first whole large page of an array begins, and the bytes of all of them; at most 0 for none."""
+    """Return where the first whole large page of an array begins, and the bytes of all of them; 0 for none."""
     begin = -(-array.ctypes.data // _LARGE) * _LARGE
     end = (array.ctypes.data + array.nbytes) // _LARGE * _LARGE
     return ctypes.c_void_p(begin), ctypes.c_size_t(max(end - begin, 0))
