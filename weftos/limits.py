@@ -569,6 +569,8 @@ SERVICE_SEARCH_SPIN_S: Final = 1e-3
 #: How long the service looks for requests before sleeping, in seconds. Longer than others: an agent that got an answer
 #: needs about as long until it asks the next thing, and each of them would have to wake the service.
 SERVICE_IDLE_SPIN_S: Final = 200e-6
+#: How often the service looks after what nobody waits for in this round, while requests keep coming, in seconds.
+SERVICE_CHORES_S: Final = 1e-3
 #: Bytes of an answer around its content, and characters of the text of a refusal: both must fit a record of any ring.
 SERVICE_ANSWER_HEAD_BYTES: Final = 256
 SERVICE_REFUSAL_CHARS: Final = 800

@@ -23,6 +23,9 @@ def _weight(decision: GateDecision) -> tuple[int, bool, str]:
 
 def strictest(first: GateDecision, second: GateDecision) -> GateDecision:
     """Return the stricter of two decisions: Deny before Defer before Permit; of equal ones one that explains itself."""
+    if type(first) is type(second) and (first.why is None) is not (second.why is None):
+        # As it nearly always is: two permits, one by the capabilities and one by the rules.
+        return second if first.why is None else first
     if _weight(first) == _weight(second):
         return second if first.why is None else first
     return first if _weight(first) > _weight(second) else second

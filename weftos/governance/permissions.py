@@ -58,7 +58,7 @@ class Access:
     def lets(self, allow: _Names, deny: _Names, name: str) -> bool:
         """Whether a list lets a name through."""
         covers = self._covers
-        if any(covers(pattern, name) for pattern in deny):
+        if deny and any(covers(pattern, name) for pattern in deny):
             return False
         return not allow or any(covers(pattern, name) for pattern in allow)
 
@@ -183,8 +183,9 @@ class ToolPermissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         """
         if not _BY_NAME.lets(self.memory_access, self.memory_deny, space):
             return False
-        own = f"{PRIVATE_SPACES}{scope}"
-        return bool(self.memory_access) or not space.startswith(PRIVATE_SPACES) or (space + "/").startswith(own + "/")
+        if self.memory_access or not space.startswith(PRIVATE_SPACES):
+            return True
+        return f"{space}/".startswith(f"{PRIVATE_SPACES}{scope}/")
 
     def beyond(self, above: ToolPermissions) -> list[str]:
         """Return what these lists let through and the other ones do not, each with the name of its list."""

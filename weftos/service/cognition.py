@@ -21,8 +21,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from weftos import limits
@@ -31,11 +30,12 @@ from weftos.disk.files import Files, RealFiles
 from weftos.ecc.causal.store import GraphStore, content_root
 from weftos.ecc.commitment import Uncommitted
 from weftos.ecc.vectors.store import VectorStore
-from weftos.errors import EccError, EccUnavailable, GraphNotFound, JournalDamaged, JournalFailed, StorageFailed
+from weftos.errors import EccError, EccUnavailable, GraphNotFound, StorageFailed
 from weftos.service.ecc_beside import Beside
 from weftos.service.ecc_changes import Changes
 from weftos.service.ecc_disk import VectorSync
 from weftos.service.ecc_figures import Figures
+from weftos.service.ecc_guard import Guard
 from weftos.service.ecc_quota import Quota, Room
 from weftos.service.ecc_seals import Sealing
 from weftos.service.ecc_spaces import Spaces
@@ -69,6 +69,7 @@ class Cognition:
         sync_wanted: something was changed since the last ``sync`` that began.
         commits: records that vouch for changes, since the start.
         figures: what is computed beside the loop.
+        guarded: around whatever uses a store.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Cognition:
         self._disk = VectorSync(wake)
         self._sealing = Sealing(self._beside)
         self.figures = Figures(self._beside, self._fs, folder, self._calibrated)
+        self.guarded = Guard(self._fail)
         self.commits = 0
         self.failed: EccError | None = None
         self.sync_wanted = False
@@ -207,18 +209,6 @@ class Cognition:
             self._put("ecc.boot.calibration", {"figures": {name: getattr(found, name) for name in names}})
 
     # --- changes ------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Give the stores up if one of them fails in the body of the ``with``.
-
-        Raises:
-            EccUnavailable: one did.
-        """
-        try:
-            yield
-        except (JournalDamaged, JournalFailed, OSError) as error:
-            raise self._fail(error) from error
 
     def changed(self, source: str, store: str, **counts: int) -> None:
         """Note a change, for the next record and the next sync; arguments as for ``Changes.note``."""

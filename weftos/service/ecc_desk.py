@@ -213,7 +213,7 @@ def _in_space(handler: Handler) -> Handler:
 
     def handle(desk: Desk, caller: Caller, position: int, request: Any) -> p.Reply:
         request.space = space_of(caller, request.space)
-        with desk.cognition.guarded():
+        with desk.cognition.guarded:
             return handler(desk, caller, position, request)
 
     return handle

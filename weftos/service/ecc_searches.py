@@ -66,7 +66,7 @@ def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     vectors = searches[0].vectors if len(searches) == 1 else np.vstack([one.vectors for one in searches])
     content: Content = "all" if r.documents else "metadata" if r.metadata else "none"
     try:
-        with cognition.guarded():
+        with cognition.guarded:
             hits = cognition.vectors.search_columns(
                 r.space, vectors, r.k, condition=r.condition, ef=r.ef, content=content
             )
@@ -99,9 +99,9 @@ def _fitting(hits: Hits, part: slice, search: Search) -> p.Reply:
     return Found(
         search.request.count,
         ids,
-        hits.scores.ravel()[part].astype("<f4").tobytes(),
-        entries.ops[part].astype("<u8").tobytes(),
-        hits.chain_seqs[part].astype("<u8").tobytes(),
+        hits.scores.ravel()[part].astype("<f4", copy=False).tobytes(),
+        entries.ops[part].astype("<u8", copy=False).tobytes(),
+        hits.chain_seqs[part].astype("<u8", copy=False).tobytes(),
         # As they are on disk, which is as they travel.
         [msgspec.Raw(one or _NO_FIELDS) for one in raw],  # type: ignore[misc]
         documents[:fit] + [b""] * (len(documents) - fit),

@@ -116,7 +116,7 @@ class ServiceLoop:
         self._decode = msgspec.msgpack.Decoder(p.Request).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._started = time.monotonic()
-        self._looked = self._swept = self._signed = self._started
+        self._looked = self._swept = self._signed = self._chores_at = self._started
         self._requests = self._rejected = self._dropped = self._detached = self._rounds = 0
         self.stop_asked = False
         self.kernel_gone = False
@@ -128,13 +128,10 @@ class ServiceLoop:
         drain_until: float | None = None
         while True:
             now = time.monotonic()
-            busy = self._look_for_work(now)
-            self._serve_artifacts()
-            self._serve_approvals(now)
-            self._try(partial(self._cognition.turn, now))
-            for one in self._parked.take():
-                self._give(one.client, one.failed, now)
-                self._mark(one.client)
+            control = self._look_for_work(now)
+            busy = control and self._serve_control(now)
+            if control or not self._ready or now >= self._chores_at:
+                self._do_chores(now)
             if self._ready or self._kernel_replies:
                 self._round(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
@@ -151,10 +148,20 @@ class ServiceLoop:
             if now - self._signed >= limits.SERVICE_SIGN_S:
                 self._signed = now
                 self._try(self._journal.checkpoint)
-            self._try(self._journal.retain)
             if not self._ready:
                 self._mailbox.beat()
                 self._mailbox.wait(_OUTBOX_PAUSE_S if len(self._outbox) else self._patience())
+
+    def _do_chores(self, now: float) -> None:
+        """Go on with what threads have done and what is due. A thread that is done marks the control socket's slot."""
+        self._chores_at = now + limits.SERVICE_CHORES_S
+        self._serve_artifacts()
+        self._serve_approvals(now)
+        self._try(partial(self._cognition.turn, now))
+        for one in self._parked.take():
+            self._give(one.client, one.failed, now)
+            self._mark(one.client)
+        self._try(self._journal.retain)
 
     def orphaned(self) -> None:
         """Note that the kernel is gone."""
@@ -189,7 +196,7 @@ class ServiceLoop:
         return max(0.0, due - now)
 
     def _look_for_work(self, now: float) -> bool:
-        """Note which rings are ready, and serve the control socket when it is marked or it is time to look."""
+        """Note which rings are ready; returns whether the control socket is marked, or it is time to look at it."""
         control = now - self._looked >= limits.SERVICE_LOOK_S
         next_ready, slots, ready = self._mailbox.next_ready, self._slots, self._ready
         # Bounded: a sender that sets its byte without end must not keep us here.
@@ -203,7 +210,7 @@ class ServiceLoop:
                 ready[slots[slot]] = None
         if now - self._swept >= limits.SERVICE_SWEEP_S:
             self._sweep(now)
-        return self._serve_control(now) if control else False
+        return control
 
     def _sweep(self, now: float) -> None:
         """Look at every ring once: a sender may have died between its message and its ready byte."""

@@ -134,18 +134,24 @@ class ConsumerCore:
 
     def _next(self) -> Any:
         """Hand out the next item, whatever it is; None when there is none."""
+        come = self._look()
+        if come is None:
+            block = self._next_block(1)
+            return block[0][1] if block else None
+        return self.get() if come else None
+
+    def _look(self) -> bool | None:
+        """If nothing is known to be there, look whether something has come for the hot path; else ``None``."""
         cursor, head, last, _, committed = self._load()
-        if cursor >= head and cursor < self._grid and not self._pending and not self._assembly.active:
-            # Nothing known to be there: look, and let the hot path take what has come.
-            head = self._look_at_head(cursor)
-            if head == cursor:
-                if committed != self._tail:
-                    self._publish()
-                return None
-            self._store(cursor, min(head, self._grid), head, last, 0)
-            return self.get()
-        block = self._next_block(1)
-        return block[0][1] if block else None
+        if cursor < head or cursor >= self._grid or self._pending or self._assembly.active:
+            return None
+        head = self._look_at_head(cursor)
+        if head == cursor:
+            if committed != self._tail:
+                self._publish()
+            return False
+        self._store(cursor, min(head, self._grid), head, last, 0)
+        return True
 
     def _next_block(self, limit: int) -> list[tuple[int, Any]]:
         """Hand out the next record: one item, or up to ``limit`` messages of a batch. Empty when nothing is whole."""

@@ -24,6 +24,7 @@ class SlowPath(Protocol):
     _batches: deque[Any]
 
     def _next(self) -> Any: ...
+    def _look(self) -> bool | None: ...
     def _next_block(self, limit: int, /) -> Taken: ...
     def _commit_slow(self) -> None: ...
     def _publish(self) -> None: ...
@@ -80,6 +81,7 @@ def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scop
     data_byte, data_words = layout.HEADER_BYTES + layout.RECORD_WORD_BYTES, segment.words_from(layout.HEADER_BYTES)
     commit_word, wanted_word = layout.COMMIT, layout.SPACE_WANTED
     slow_next, slow_commit, publish, open_batches = slow._next, slow._commit_slow, slow._publish, slow._batches
+    look = slow._look
     scan = _build_scan(segment, geometry)
     cursor = stop = head = last = committed = publish_at = start
 
@@ -108,6 +110,7 @@ def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scop
     def take(limit: int) -> Taken:
         nonlocal cursor, last, count
         taken: Taken = []
+        come: bool | None = None
         while (before := len(taken)) < limit:
             end = scan(taken, cursor, stop, limit - before)
             if end > head:
@@ -115,14 +118,17 @@ def build_hot_consumer(  # noqa: C901, PLR0915  the closures must share one scop
             if end > cursor:
                 cursor, last = end, taken[-1][0]
                 count += len(taken) - before
+                if come and cursor >= head:
+                    break  # whoever publishes more meanwhile says so
                 continue
             try:
-                block = slow._next_block(limit - before)
+                come = look()
+                block = slow._next_block(limit - before) if come is None else []
             except RingCorrupted:
                 if taken:
                     break  # what came before is good; the next call raises
                 raise
-            if not block:
+            if not (come or block):
                 break
             taken += block
         if auto and taken:

@@ -5,6 +5,7 @@ Guaranteed: what passes here can be written, searched and read again. A batch is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from weftos.errors import DimensionMismatch, MetadataInvalid, VectorRefused
 
 __all__ = ["Batch", "checked_batch", "checked_id", "checked_queries", "decode_metadata"]
 
+_FLOAT32: Final = np.dtype(np.float32)
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER: Final[msgspec.msgpack.Decoder[dict[str, Value]]] = msgspec.msgpack.Decoder(dict[str, Value])
 #: Metadata of an entry without any.
@@ -113,15 +115,41 @@ def checked_queries(spec: CollectionSpec, queries: NDArray[np.float32], k: int, 
         raise VectorRefused(f"ef is {ef}; it is 1 to {limits.VECTOR_EF_MAX}")
     if len(queries) > limits.VECTOR_QUERIES:
         raise VectorRefused(f"{len(queries)} queries in one search, at most {limits.VECTOR_QUERIES}; split it")
+    if len(queries) == 1:
+        return _checked_query(spec, queries)
     return _checked_vectors(spec, queries, "query")
 
 
-def _checked_vectors(spec: CollectionSpec, given: Any, what: str) -> NDArray[np.float32]:
-    if not isinstance(given, np.ndarray) or given.dtype != np.float32:
+def _checked_query(spec: CollectionSpec, given: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As ``_checked_vectors``, for a query alone: what NumPy needs to reduce a matrix is longer than the rest of it.
+
+    Not for entries: a length that is summed in another order may differ in its last bit, and so might a content root.
+    """
+    _check_form(spec, given)
+    wide = given[0].astype(np.float64)
+    length = math.sqrt(wide.dot(wide))
+    if not length < math.inf:
+        raise VectorRefused("query 0 has a number that is not finite")
+    if spec.metric != "cosine":
+        if length > limits.VECTOR_LENGTH_MAX:
+            raise VectorRefused(f"query 0 is longer than {limits.VECTOR_LENGTH_MAX:g}; scale it")
+        return np.ascontiguousarray(given)
+    if not length:
+        raise VectorRefused("query 0 has length zero, and no direction to compare by")
+    unit: NDArray[np.float32] = (wide / length).astype(np.float32)[None]
+    return unit
+
+
+def _check_form(spec: CollectionSpec, given: Any) -> None:
+    if not isinstance(given, np.ndarray) or given.dtype != _FLOAT32:
         kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
         raise DimensionMismatch(f"vectors of {spec.name!r} are an array of float32, not {kind}; cast them")
     if given.ndim != 2 or given.shape[1] != spec.dimension:
         raise DimensionMismatch(f"an array of shape {given.shape} does not fit {spec.name!r}: (n, {spec.dimension})")
+
+
+def _checked_vectors(spec: CollectionSpec, given: Any, what: str) -> NDArray[np.float32]:
+    _check_form(spec, given)
     wide = given.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     # A sum of squares of 32-bit numbers is finite in 64 bits, so a length tells whether all numbers of a row are.

@@ -95,7 +95,7 @@ class GraphSearch:
         self._parameters = _FAISS.SearchParametersHNSW()
 
     def search(self, queries: Floats, k: int, ef: int, allowed: NDArray[np.uint8] | None) -> Top:
-        """Return scores and rows, (queries, k); where too few were found, -inf and -1 at the end of a line.
+        """Return scores and rows, (queries, k); where too few were found, the row is -1 at the end of a line.
 
         Args:
             queries: (queries, dimension).
@@ -111,8 +111,6 @@ class GraphSearch:
         scores, rows = self._index.search(queries, k, params=parameters)
         if not self._larger_is_nearer:
             np.negative(scores, out=scores)
-        if rows.min(initial=0) < 0:
-            scores[rows < 0] = -np.inf
         return scores, rows
 
 

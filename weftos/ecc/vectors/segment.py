@@ -62,7 +62,9 @@ class Segment:
         self.ops: NDArray[np.uint64] = self._array("ops", "<u8", rows)
         self._hashes: NDArray[np.uint64] = self._array("hashes", "<u8", rows)
         self._hash_rows: NDArray[np.uint32] = self._array("hash_rows", "<u4", rows)
-        self._id_ends: NDArray[np.uint64] = self._array("id_ends", "<u8", rows + 1)
+        ends = self._array("id_ends", "<u8", rows + 1)
+        #: Where each id begins and ends, side by side: both are read together, at rows that lie anywhere.
+        self._id_spans: NDArray[np.uint64] = np.column_stack((ends[:-1], ends[1:]))
         self._ids: bytes = self._array("ids", "u1", sections["ids"].size).tobytes()
         self._record_ends: NDArray[np.uint64] = self._array("record_ends", "<u8", rows + 1)
         self._graph: GraphSearch | None = None
@@ -153,7 +155,8 @@ class Segment:
 
     def id_at(self, row: int) -> bytes:
         """Return the id of a row."""
-        return self._ids[int(self._id_ends[row]) : int(self._id_ends[row + 1])]
+        begin, end = self._id_spans[row].tolist()
+        return self._ids[begin:end]
 
     def rows_of(self, hashes: NDArray[np.uint64], ids: Sequence[bytes]) -> dict[int, int]:
         """Find ids among the rows that count.
@@ -204,10 +207,7 @@ class Segment:
             OSError: it cannot be read.
         """
         text = self._ids
-        ids = [
-            text[begin:end].decode()
-            for begin, end in zip(self._id_ends[rows].tolist(), self._id_ends[rows + 1].tolist(), strict=True)
-        ]
+        ids = [text[begin:end].decode() for begin, end in self._id_spans[rows].tolist()]
         ops = self.ops[rows]
         if content == "none":
             return Columns(ids, ops, [], [])
@@ -262,9 +262,8 @@ class Segment:
         # Candidates that may not be found fill the list as well, so it has to be longer by their share.
         length = min(-(-length * rows // matching), limits.VECTOR_EF_MAX)
         scores, found = self._graph.search(queries, k, length, self._allowed_bits(allowed, condition, matching))
-        last = found[:, -1]
-        if last.min(initial=0) < 0:
-            short = np.flatnonzero(last < 0)
+        if -1 in found[:, -1]:
+            short = np.flatnonzero(found[:, -1] < 0)
             scores[short], found[short] = self._scan(queries[short], k, allowed, matching)
         return scores, found
 
