@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from weftos import limits
-from weftos.ecc.vectors.model import Content, Hits
+from weftos.ecc.vectors.model import Content
 from weftos.errors import MessageTooLarge, WeftError
 from weftos.service import protocol as p
 from weftos.service.cognition import Cognition
@@ -28,6 +28,8 @@ __all__ = ["Search", "answer_searches"]
 
 #: Bytes of a match around its texts: three numbers, three lengths, and a map without fields.
 _MATCH_BYTES: Final = 4 + 8 + 8 + 3 * 5 + 1
+#: Of scores, numbers of changes and numbers of records, as they travel.
+_FORMS: Final[tuple[np.dtype[Any], ...]] = np.dtype("<f4"), np.dtype("<u8"), np.dtype("<u8")
 _NO_FIELDS: Final = msgspec.msgpack.encode({})
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -75,35 +77,45 @@ def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
             # One of them is at fault; each gets its own answer.
             return [_together(cognition, [one])[0] for one in searches]
         return [p.Failed(error.code, str(error)[: limits.SERVICE_REFUSAL_CHARS])]
+    entries = hits.entries
+    columns: tuple[NDArray[Any], ...] = hits.scores.ravel(), entries.ops, hits.chain_seqs
+    numbers: list[NDArray[Any]] = [one.astype(form, copy=False) for one, form in zip(columns, _FORMS, strict=True)]
+    if len(searches) == 1:
+        return [_fitting(entries.ids, entries.raw, entries.documents, numbers, searches[0])]
     answers: list[p.Reply] = []
     begin, width = 0, hits.scores.shape[1]
     for one in searches:
         end = begin + one.request.count * width
-        answers.append(_fitting(hits, slice(begin, end), one))
+        part = slice(begin, end)
+        texts = entries.ids[part], entries.raw[part], entries.documents[part]
+        answers.append(_fitting(*texts, [column[part] for column in numbers], one))
         begin = end
     return answers
 
 
-def _fitting(hits: Hits, part: slice, search: Search) -> p.Reply:
-    entries = hits.entries
-    ids, raw, documents = entries.ids[part], entries.raw[part], entries.documents[part]
+def _fitting(
+    ids: list[str], raw: list[bytes], documents: list[bytes], numbers: list[NDArray[Any]], search: Search
+) -> p.Reply:
     room = search.reply_bytes - limits.SERVICE_ANSWER_HEAD_BYTES
     room -= len(ids) * _MATCH_BYTES + len("".join(ids).encode()) + sum(map(len, raw))
     if room < 0:
         return p.Failed(
             MessageTooLarge.code, "the matches do not fit one answer; ask for a smaller k, or fewer vectors"
         )
-    ends = list(accumulate(map(len, documents)))
-    fit = bisect_right(ends, room)
-    cut = any(documents[fit:])
+    cut = False
+    if documents:
+        fit = bisect_right(list(accumulate(map(len, documents))), room)
+        cut = any(documents[fit:])
+        documents = documents[:fit] + [b""] * (len(documents) - fit)
+    scores, ops, chain_seqs = numbers
     return Found(
         search.request.count,
         ids,
-        hits.scores.ravel()[part].astype("<f4", copy=False).tobytes(),
-        entries.ops[part].astype("<u8", copy=False).tobytes(),
-        hits.chain_seqs[part].astype("<u8", copy=False).tobytes(),
+        scores.tobytes(),
+        ops.tobytes(),
+        chain_seqs.tobytes(),
         # As they are on disk, which is as they travel.
         [msgspec.Raw(one or _NO_FIELDS) for one in raw],  # type: ignore[misc]
-        documents[:fit] + [b""] * (len(documents) - fit),
+        documents,
         cut,
     )

@@ -58,6 +58,8 @@ _ENTRY_BYTES: Final = 64
 _MATCH_BYTES: Final = 96
 #: Requests under way at once: the service carries out one batch while the next is embedded.
 _UNDER_WAY: Final = 4
+#: Numbers of a vector, as they travel.
+_FLOATS: Final = np.dtype("<f4")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -244,7 +246,9 @@ class MemorySteps:
         ef: int | None,
     ) -> Steps[list[list[Match]]]:
         """Search by vectors of one's own, in as many requests as they take."""
-        matrix = np.atleast_2d(np.asarray(vectors, "<f4"))
+        matrix = np.asarray(vectors, _FLOATS)
+        if matrix.ndim < 2:
+            matrix = np.atleast_2d(matrix)
         condition = condition_of(where)
         asks, answers = self._room // max(matrix[:1].nbytes, 1), self._answer_room // max(k * _MATCH_BYTES, 1)
         fit = max(min(asks, answers, limits.ECC_SEARCH_VECTORS), 1)
@@ -342,4 +346,4 @@ def _name(text: str) -> str:
 
 
 def _bytes(matrix: NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(matrix, "<f4").tobytes()
+    return matrix.astype(_FLOATS, copy=False).tobytes()

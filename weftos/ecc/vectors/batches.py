@@ -20,6 +20,9 @@ from weftos.errors import DimensionMismatch, MetadataInvalid, VectorRefused
 
 __all__ = ["Batch", "checked_batch", "checked_id", "checked_queries", "decode_metadata"]
 
+#: Between these a sum of squares in 32 bits neither overflows nor loses numbers that are too small.
+_LEAST_SQUARE: Final = 1e-12
+_LARGEST_SQUARE: Final = min(1e12, limits.VECTOR_LENGTH_MAX**2)
 _FLOAT32: Final = np.dtype(np.float32)
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER: Final[msgspec.msgpack.Decoder[dict[str, Value]]] = msgspec.msgpack.Decoder(dict[str, Value])
@@ -126,17 +129,13 @@ def _checked_query(spec: CollectionSpec, given: NDArray[np.float32]) -> NDArray[
     Not for entries: a length that is summed in another order may differ in its last bit, and so might a content root.
     """
     _check_form(spec, given)
-    wide = given[0].astype(np.float64)
-    length = math.sqrt(wide.dot(wide))
-    if not length < math.inf:
-        raise VectorRefused("query 0 has a number that is not finite")
+    row = given[0]
+    square = float(row.dot(row))
+    if not _LEAST_SQUARE < square < _LARGEST_SQUARE:
+        return _checked_vectors(spec, given, "query")
     if spec.metric != "cosine":
-        if length > limits.VECTOR_LENGTH_MAX:
-            raise VectorRefused(f"query 0 is longer than {limits.VECTOR_LENGTH_MAX:g}; scale it")
         return np.ascontiguousarray(given)
-    if not length:
-        raise VectorRefused("query 0 has length zero, and no direction to compare by")
-    unit: NDArray[np.float32] = (wide / length).astype(np.float32)[None]
+    unit: NDArray[np.float32] = given / np.float32(math.sqrt(square))
     return unit
 
 

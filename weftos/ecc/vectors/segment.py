@@ -262,7 +262,7 @@ class Segment:
         # Candidates that may not be found fill the list as well, so it has to be longer by their share.
         length = min(-(-length * rows // matching), limits.VECTOR_EF_MAX)
         scores, found = self._graph.search(queries, k, length, self._allowed_bits(allowed, condition, matching))
-        if -1 in found[:, -1]:
+        if min(found[:, -1].tolist(), default=0) < 0:
             short = np.flatnonzero(found[:, -1] < 0)
             scores[short], found[short] = self._scan(queries[short], k, allowed, matching)
         return scores, found
