@@ -6,10 +6,10 @@ changes something may carry the token of a permit, for what a person approved.
 
 from __future__ import annotations
 
+from struct import unpack
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-import numpy as np
 
 from weftos.ecc.embedding.provider import EmbeddingIdentity
 from weftos.ecc.vectors.filters import Filter, Value
@@ -223,9 +223,9 @@ class Found(msgspec.Struct, array_like=True, tag=80, gc=False):
             map(
                 Match,
                 self.ids,
-                np.frombuffer(self.scores, "<f4").tolist(),
-                np.frombuffer(self.ops, "<u8").tolist(),
-                np.frombuffer(self.chain_seqs, "<u8").tolist(),
+                unpack(f"<{all_}f", self.scores),
+                unpack(f"<{all_}Q", self.ops),
+                unpack(f"<{all_}Q", self.chain_seqs),
                 self.metadata or [{} for _ in self.ids],
                 self.documents or [b""] * all_,
             )

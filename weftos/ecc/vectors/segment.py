@@ -63,8 +63,8 @@ class Segment:
         self._hashes: NDArray[np.uint64] = self._array("hashes", "<u8", rows)
         self._hash_rows: NDArray[np.uint32] = self._array("hash_rows", "<u4", rows)
         ends = self._array("id_ends", "<u8", rows + 1)
-        #: Where each id begins and ends, side by side: both are read together, at rows that lie anywhere.
-        self._id_spans: NDArray[np.uint64] = np.column_stack((ends[:-1], ends[1:]))
+        #: Where each id begins and ends, and ``ops`` again: what a hit needs, side by side, for hits lie anywhere.
+        self._heads: NDArray[np.uint64] = np.column_stack((ends[:-1], ends[1:], self.ops))
         self._ids: bytes = self._array("ids", "u1", sections["ids"].size).tobytes()
         self._record_ends: NDArray[np.uint64] = self._array("record_ends", "<u8", rows + 1)
         self._graph: GraphSearch | None = None
@@ -155,7 +155,7 @@ class Segment:
 
     def id_at(self, row: int) -> bytes:
         """Return the id of a row."""
-        begin, end = self._id_spans[row].tolist()
+        begin, end, _op = self._heads[row].tolist()
         return self._ids[begin:end]
 
     def rows_of(self, hashes: NDArray[np.uint64], ids: Sequence[bytes]) -> dict[int, int]:
@@ -206,9 +206,9 @@ class Segment:
             VectorsDamaged: a record was altered.
             OSError: it cannot be read.
         """
-        text = self._ids
-        ids = [text[begin:end].decode() for begin, end in self._id_spans[rows].tolist()]
-        ops = self.ops[rows]
+        text, heads = self._ids, self._heads.take(rows, 0)
+        ids = [text[begin:end].decode() for begin, end, _op in heads.tolist()]
+        ops = heads[:, 2]
         if content == "none":
             return Columns(ids, ops, [], [])
         whole = content == "all"
