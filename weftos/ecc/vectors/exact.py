@@ -20,6 +20,8 @@ Rows = NDArray[np.int64]
 Top = tuple[Floats, Rows]
 #: Numbers of one block of scores: 16 MB, so that a large batch does not fill the memory.
 _BLOCK: Final = 4 * 1024 * 1024
+#: To copy a row that may be found takes as long as to compare with this many, by measurement.
+_COPY_COST: Final = 3
 
 
 def empty_top(queries: int) -> Top:
@@ -35,27 +37,37 @@ def exact_top(matrix: Floats, queries: Floats, k: int, metric: Metric, rows: Row
         queries: (queries, dimension).
         k: results for each query.
         metric: what the score is.
-        rows: those that may be found; None for all.
+        rows: those that may be found, ascending; None for all.
 
     Returns:
         Scores and rows, (queries, min(k, rows)), best first.
     """
+    if rows is not None and metric != "l2" and k <= len(rows) and len(rows) * _COPY_COST >= len(matrix):
+        # To copy the rows takes as long as to compare with several times as many.
+        barred = np.ones(len(matrix), np.bool_)
+        barred[rows] = False
+        return _top(matrix, queries, k, metric, barred)
     subset = matrix if rows is None else matrix[rows]
     if not len(subset):
         return empty_top(len(queries))
-    step = max(1, _BLOCK // len(subset))
-    parts = [_block(subset, queries[at : at + step], k, metric) for at in range(0, len(queries), step)]
-    if not parts:
-        return empty_top(0)
-    scores = np.concatenate([part[0] for part in parts])
-    found = np.concatenate([part[1] for part in parts])
+    scores, found = _top(subset, queries, k, metric, None)
     return scores, found if rows is None else rows[found]
 
 
-def _block(subset: Floats, queries: Floats, k: int, metric: Metric) -> Top:
+def _top(matrix: Floats, queries: Floats, k: int, metric: Metric, barred: NDArray[np.bool_] | None) -> Top:
+    step = max(1, _BLOCK // len(matrix))
+    parts = [_block(matrix, queries[at : at + step], k, metric, barred) for at in range(0, len(queries), step)]
+    if len(parts) < 2:
+        return parts[0] if parts else empty_top(0)
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _block(subset: Floats, queries: Floats, k: int, metric: Metric, barred: NDArray[np.bool_] | None) -> Top:
     if metric == "l2":
         return _squared(subset, queries, k)
     scores = queries @ subset.T
+    if barred is not None:
+        scores[:, barred] = -np.inf
     if scores.shape[1] <= k:
         return best_of(scores, np.tile(np.arange(scores.shape[1]), (len(scores), 1)), k)
     rows = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
