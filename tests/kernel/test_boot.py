@@ -6,6 +6,8 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -245,3 +247,21 @@ def test_a_full_disk_stops_privileged_acts_and_loses_nothing(cold):
     assert kinds.count("agent.spawn") >= spawned
     assert chain.verify(str(cold.home.chain)).valid
     assert cold.spawn("echo").pid == 1
+
+
+def test_a_kernel_has_one_thread_for_linear_algebra():
+    """Its service and its agents inherit the library as the kernel loaded it; idle threads of it spin."""
+    asking = (
+        "import weftos.kernel.daemon, ctypes, numpy as np\n"
+        "np.ones((400, 400)) @ np.ones((400, 400))\n"
+        "maps = {line.split()[-1] for line in open('/proc/self/maps') if 'openblas' in line}\n"
+        "for path in maps:\n"
+        "    library = ctypes.CDLL(path)\n"
+        "    names = ('scipy_openblas_get_num_threads64_', 'openblas_get_num_threads64_', 'openblas_get_num_threads')\n"
+        "    print(next(getattr(library, name)() for name in names if hasattr(library, name)))\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", asking], env=environ, capture_output=True, text=True, check=True)
+    if not done.stdout:
+        pytest.skip("this NumPy does not use OpenBLAS")
+    assert done.stdout.split() == ["1"]

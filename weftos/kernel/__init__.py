@@ -12,3 +12,9 @@ another process.
 
 It imports nothing above it; the command line and the benchmark are its clients through ``weftos.rpc``.
 """
+
+import os
+
+# Before anything loads NumPy: agents and service are forked with what is loaded here, and a second thread of BLAS, which
+# waits by spinning, would keep a core busy that those have need of. Whoever sets the variable has his way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

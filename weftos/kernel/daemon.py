@@ -168,8 +168,6 @@ def _given(variable: str) -> int | None:
 async def _serve(
     home: Home, config: Config, config_path: Path | None, ready_fd: int | None, lifeline: int | None
 ) -> int:
-    # Imported here, after the number of BLAS threads is fixed: an agent inherits whatever the kernel has loaded.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weftos.kernel.kernel import Kernel
 
     gc.enable()  # ``weftos.kernel.__main__`` imports without it
