@@ -15,6 +15,6 @@ It imports nothing above it; the command line and the benchmark are its clients 
 
 import os
 
-# Before anything loads NumPy: agents and service are forked with what is loaded here, and a second thread of BLAS, which
-# waits by spinning, would keep a core busy that those have need of. Whoever sets the variable has his way.
+# Before anything loads NumPy: agents and service are forked with what is loaded here, and a second thread of BLAS waits
+# by spinning, on a core that those have need of. Whoever sets the variable has his way.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
