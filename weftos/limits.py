@@ -32,6 +32,9 @@ RING_MESSAGES_HINT: Final = 16
 KERNEL_RING_BYTES: Final = 128 * 1024
 #: Capacity of an agent's request ring to the service, and of the reply ring.
 SERVICE_RING_BYTES: Final = 256 * 1024
+#: Largest record of the reply ring: what came in one request, such as a document, goes back in one answer. Three of
+#: them fit at once, also while an eighth of the ring is not yet given back.
+SERVICE_REPLY_RECORD_BYTES: Final = 66 * 1024
 #: Deliveries of one message before it goes to the dead letters with the exit record of its reader.
 MAX_DELIVERIES: Final = 3
 #: Dead letters kept, by count and by bytes; the oldest go first and are counted.

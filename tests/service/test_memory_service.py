@@ -435,3 +435,18 @@ def test_more_vectors_than_fit_one_request_or_answer(running):
         memory.search(np.tile(vectors[0], (3, 1)), 300, space="v")
     with pytest.raises(InvalidRequest, match="not 0"):
         memory.search(np.empty((0, 8)), space="v")
+
+
+def test_long_documents_come_back_whole(running):
+    memory = Memory(agent(running))
+    texts = [f"passage {number} " + chr(97 + number) * 40_000 for number in range(6)]
+    memory.remember(texts)
+    assert sorted(one.text for one in memory.recall("passage", 6)) == sorted(texts)
+    vectors = np.eye(40, dtype=np.float32)
+    documents = [bytes([number]) * 3000 for number in range(39)] + [b"z" * 64_000]
+    memory.create("v", 40)
+    memory.put([str(number) for number in range(40)], vectors, None, documents, space="v")
+    rows = memory.search(vectors, 4, space="v", documents=True)
+    assert [row[0].document for row in rows] == documents
+    assert all(one.document == documents[int(one.id)] for row in rows for one in row)
+    assert memory.get(["39"], space="v")[0]["document"] == documents[39]

@@ -64,7 +64,9 @@ class AgentLines:
         self.request_fd = _descriptor_only(
             create_ring(limits.SERVICE_RING_BYTES, max_record=limits.SERVICE_RING_BYTES // 2, ring_id=request)
         )
-        self.reply_fd = _descriptor_only(create_ring(limits.SERVICE_RING_BYTES // 4, ring_id=reply))
+        self.reply_fd = _descriptor_only(
+            create_ring(limits.SERVICE_RING_BYTES, max_record=limits.SERVICE_REPLY_RECORD_BYTES, ring_id=reply)
+        )
         self.producer = RingProducer(self.to_agent)
         self.consumer = RingConsumer(self.from_agent)
 

@@ -56,8 +56,9 @@ Steps: TypeAlias = Generator[list[EccRequest], list[Any], R]
 _ENTRY_BYTES: Final = 64
 #: Of one match in an answer, if its name is short and it has few fields; where it is more, fewer are asked for at once.
 _MATCH_BYTES: Final = 96
-#: Requests under way at once: the service carries out one batch while the next is embedded.
-_UNDER_WAY: Final = 4
+#: Requests under way at once: the service carries out one batch while the next is embedded. The reply ring has room for
+#: this many of the largest answers.
+_UNDER_WAY: Final = 3
 #: Numbers of a vector, as they travel.
 _FLOATS: Final = np.dtype("<f4")
 _encode = msgspec.msgpack.Encoder().encode
@@ -166,9 +167,12 @@ class MemorySteps:
             found = yield from ask_one(request, Found)
         except CollectionNotFound:
             return []
+        row = found.rows()[0]
+        if found.cut:
+            row = yield from _completed(row, space)
         return [
             Recalled(one.id, one.score, one.document.decode("utf-8", "replace"), one.metadata, one.chain_seq)
-            for one in found.rows()[0]
+            for one in row
         ]
 
     def forget(self, ids: str | Sequence[str], space: str) -> Steps[int]:
@@ -265,11 +269,19 @@ class MemorySteps:
             for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
                 if isinstance(outcome, MessageTooLarge) and len(group[place]) > 1:
                     # How long fields are shows only here. What comes behind is asked for again, with the halves.
-                    half = (len(group[place]) + 1) // 2
-                    again = [part[at : at + half] for part in group[place:] for at in range(0, len(part), half)]
-                    parts = again + parts
+                    parts = _resplit(group[place:] + parts, (len(group[place]) + 1) // 2)
                     break
-                rows += _checked(request, outcome, Found).rows()
+                found = _checked(request, outcome, Found)
+                answered = found.rows()
+                if not found.cut:
+                    rows += answered
+                    continue
+                # Nor how long documents are. Those of the first queries came along; of one at least.
+                answered = answered[: _whole(answered)]
+                rows += answered or [(yield from _completed(found.rows()[0], space))]
+                step = max(len(answered), 1)
+                parts = _resplit([group[place][step:], *group[place + 1 :], *parts], step)
+                break
         return rows
 
     def get(self, ids: Sequence[str], space: str) -> Steps[list[dict[str, Any] | None]]:
@@ -320,6 +332,34 @@ class MemorySteps:
             size += own
         if begin < len(ids):
             yield slice(begin, len(ids))
+
+
+def _resplit(parts: Sequence[NDArray[Any]], step: int) -> list[NDArray[Any]]:
+    return [part[at : at + step] for part in parts for at in range(0, len(part), step)]
+
+
+def _come(row: Sequence[Match]) -> int:
+    """How many matches have their documents; those at the end that are empty may have none."""
+    return next((place for place in range(len(row), 0, -1) if row[place - 1].document), 0)
+
+
+def _whole(rows: Sequence[Sequence[Match]]) -> int:
+    """How many rows are whole in an answer from which documents were left out at the end."""
+    last = next((number for number in range(len(rows), 0, -1) if _come(rows[number - 1])), 0)
+    return last - 1 if last and _come(rows[last - 1]) < len(rows[last - 1]) else last
+
+
+def _completed(row: list[Match], space: str) -> Steps[list[Match]]:
+    """Ask for the documents that found no room, each on its own. What was changed meanwhile is left out."""
+    come = _come(row)
+    missing = row[come:]
+    outcomes = yield from ask_all([GetMemory(space, [one.id]) for one in missing], Done)
+    entries = [outcome.values["entries"][0] for outcome in outcomes]
+    return row[:come] + [
+        msgspec.structs.replace(one, document=entry["document"])
+        for one, entry in zip(missing, entries, strict=True)
+        if entry is not None and entry["op"] == one.op
+    ]
 
 
 def ask_all(requests: Sequence[EccRequest], kind: type[R], together: int = _UNDER_WAY) -> Steps[list[R]]:
