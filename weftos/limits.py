@@ -569,6 +569,8 @@ BUDGET_LOOP_ACTIONS: Final = 256
 SERVICE_SPIN_S: Final = 200e-6
 #: Likewise of who asks the memory: a search of a graph takes up to half a millisecond.
 SERVICE_SEARCH_SPIN_S: Final = 1e-3
+#: And of who asks it for many vectors at once.
+SERVICE_BATCH_SPIN_S: Final = 4e-3
 #: How long the service looks for requests before sleeping, in seconds. Longer than others: an agent that got an answer
 #: needs about as long until it asks the next thing, and each of them would have to wake the service.
 SERVICE_IDLE_SPIN_S: Final = 200e-6

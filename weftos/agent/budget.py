@@ -46,7 +46,7 @@ def _request(action: str, args: Any, amounts: dict[str, int]) -> p.BudgetReserve
 
 def _answer(service: ServiceClient, request: p.Request) -> p.Reply:
     pending = service.submit(request)
-    service.look_for(pending, type(request))
+    service.look_for(pending, request)
     return pending.result()
 
 

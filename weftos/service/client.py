@@ -149,6 +149,9 @@ class Pending:
 _QUICK: Final[dict[Any, float]] = dict.fromkeys(
     (p.GateCheck, p.Ping, p.ChainHead, p.BudgetReserve, p.BudgetSettle, p.BudgetShow), limits.SERVICE_SPIN_S
 ) | dict.fromkeys((SearchMemory, AskMemory), limits.SERVICE_SEARCH_SPIN_S)
+_SPINS: Final = {*_QUICK.values(), limits.SERVICE_BATCH_SPIN_S}
+#: Answers that are taken from the ring at once.
+_TAKE: Final = 256
 #: Made once, before the first agent is forked.
 _decode_reply: Final = msgspec.msgpack.Decoder(p.ReplyFrame).decode
 
@@ -196,7 +199,7 @@ class ServiceClient(LogCalls, GateCalls):
         self.noticed = {}
         self.held: HeldPermit | None = None
         #: By how long it may last, so that those who wait in vain for long answers still look for short ones.
-        self._patience = {spin_s: Patience(spin_s=spin_s) for spin_s in _QUICK.values()}
+        self._patience = {spin_s: Patience(spin_s=spin_s) for spin_s in _SPINS}
         self._requests = self._replies = self._strays = self._broken = self._lost = 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -335,11 +338,15 @@ class ServiceClient(LogCalls, GateCalls):
         Raises:
             RingCorrupted: the reply ring contradicts its format.
         """
-        total = 0
-        while taken := self._reply.take(256):
+        total, more = 0, True
+        while more:
+            taken = self._reply.take(_TAKE)
+            if not taken:
+                break
             # Before the callbacks: one of them may wait for a further answer and come here again.
             self._reply.commit()
             total += len(taken)
+            more = len(taken) == _TAKE  # of what comes meanwhile the ready byte tells
             for _, data in taken:
                 self._settle(data)
         return total
@@ -348,16 +355,18 @@ class ServiceClient(LogCalls, GateCalls):
         """Whether the reply ring holds something."""
         return self._reply.depth_bytes() > 0
 
-    def look_for(self, pending: Pending, kind: type[p.Request]) -> None:
+    def look_for(self, pending: Pending, request: p.Request) -> None:
         """Look for the one answer that is under way for a moment, where that pays: to be woken takes as long again.
 
         Args:
             pending: what is waited for.
-            kind: of the request.
+            request: what was asked.
         """
-        spin_s = _QUICK.get(kind)
+        spin_s = _QUICK.get(type(request))
         if spin_s is None:
             return
+        if isinstance(request, SearchMemory) and request.count > 1:
+            spin_s = limits.SERVICE_BATCH_SPIN_S
         if len(self._pending) == 1:
             self._patience[spin_s].spin(
                 lambda: pending.done or (self.has_reply() and self.on_ready() > 0), float("inf")
@@ -430,7 +439,7 @@ class ServiceClient(LogCalls, GateCalls):
         """Send a request and wait for its answer, which must be of the given kind; errors as for ``Pending.result``."""
         started = time.monotonic()
         pending = self.submit(request, timeout_s)
-        self.look_for(pending, type(request))
+        self.look_for(pending, request)
         reply = pending.result(max(timeout_s - (time.monotonic() - started), 0))
         if not isinstance(reply, kind):
             raise ServiceUnavailable(f"the service answered a {type(request).__name__} with {type(reply).__name__}")

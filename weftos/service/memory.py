@@ -45,7 +45,7 @@ def _run(client: ServiceClient, steps: Steps[R], timeout_s: float) -> R:
         requests = next(steps)
         while True:
             pending = [client.submit(shown(request, client.held), timeout_s) for request in requests]
-            client.look_for(pending[0], type(requests[0]))
+            client.look_for(pending[0], requests[0])
             requests = steps.send([_outcome(one, timeout_s) for one in pending])
     except StopIteration as end:
         result: R = end.value

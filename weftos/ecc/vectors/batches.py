@@ -5,7 +5,6 @@ Guaranteed: what passes here can be written, searched and read again. A batch is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -118,24 +117,21 @@ def checked_queries(spec: CollectionSpec, queries: NDArray[np.float32], k: int, 
         raise VectorRefused(f"ef is {ef}; it is 1 to {limits.VECTOR_EF_MAX}")
     if len(queries) > limits.VECTOR_QUERIES:
         raise VectorRefused(f"{len(queries)} queries in one search, at most {limits.VECTOR_QUERIES}; split it")
+    _check_form(spec, queries)
+    # In 32 bits. Not so entries: a length that is summed in another way may differ in its last bits, and so would a
+    # content root.
     if len(queries) == 1:
-        return _checked_query(spec, queries)
-    return _checked_vectors(spec, queries, "query")
-
-
-def _checked_query(spec: CollectionSpec, given: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As ``_checked_vectors``, for a query alone: what NumPy needs to reduce a matrix is longer than the rest of it.
-
-    Not for entries: a length that is summed in another order may differ in its last bit, and so might a content root.
-    """
-    _check_form(spec, given)
-    row = given[0]
-    square = float(row.dot(row))
-    if not _LEAST_SQUARE < square < _LARGEST_SQUARE:
-        return _checked_vectors(spec, given, "query")
+        # What NumPy needs to reduce a matrix is longer than the rest of it.
+        squares = np.array([[queries[0].dot(queries[0])]])
+        good = _LEAST_SQUARE < squares.item() < _LARGEST_SQUARE
+    else:
+        squares = np.einsum("ij,ij->i", queries, queries)[:, None]
+        good = len(queries) > 0 and squares.min() > _LEAST_SQUARE and squares.max() < _LARGEST_SQUARE
+    if not good:
+        return _checked_vectors(spec, queries, "query")
     if spec.metric != "cosine":
-        return np.ascontiguousarray(given)
-    unit: NDArray[np.float32] = given / np.float32(math.sqrt(square))
+        return np.ascontiguousarray(queries)
+    unit: NDArray[np.float32] = queries / np.sqrt(squares)
     return unit
 
 

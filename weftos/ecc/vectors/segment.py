@@ -65,7 +65,9 @@ class Segment:
         ends = self._array("id_ends", "<u8", rows + 1)
         #: Where each id begins and ends, and ``ops`` again: what a hit needs, side by side, for hits lie anywhere.
         self._heads: NDArray[np.uint64] = np.column_stack((ends[:-1], ends[1:], self.ops))
-        self._ids: bytes = self._array("ids", "u1", sections["ids"].size).tobytes()
+        ids = self._array("ids", "u1", sections["ids"].size).tobytes()
+        #: As text where a byte is a character, as it nearly always is: then a part of it is an id, without decoding.
+        self._ids: str | bytes = ids.decode("ascii") if ids.isascii() else ids
         self._record_ends: NDArray[np.uint64] = self._array("record_ends", "<u8", rows + 1)
         self._graph: GraphSearch | None = None
         if with_graph and sections["graph"].size:
@@ -156,7 +158,8 @@ class Segment:
     def id_at(self, row: int) -> bytes:
         """Return the id of a row."""
         begin, end, _op = self._heads[row].tolist()
-        return self._ids[begin:end]
+        found = self._ids[begin:end]
+        return found.encode() if isinstance(found, str) else found
 
     def rows_of(self, hashes: NDArray[np.uint64], ids: Sequence[bytes]) -> dict[int, int]:
         """Find ids among the rows that count.
@@ -206,8 +209,8 @@ class Segment:
             VectorsDamaged: a record was altered.
             OSError: it cannot be read.
         """
-        text, heads = self._ids, self._heads.take(rows, 0)
-        ids = [text[begin:end].decode() for begin, end, _op in heads.tolist()]
+        heads = self._heads.take(rows, 0)
+        ids = self._texts(heads[:, 0].tolist(), heads[:, 1].tolist())
         ops = heads[:, 2]
         if content == "none":
             return Columns(ids, ops, [], [])
@@ -215,6 +218,13 @@ class Segment:
         records = [self.record(row, whole=whole) for row in rows.tolist()]
         raw = [raw for raw, _document in records]
         return Columns(ids, ops, raw, [document for _raw, document in records] if whole else [])
+
+    def _texts(self, begins: list[int], ends: list[int]) -> list[str]:
+        text = self._ids
+        # No loop of the interpreter: an answer for many vectors has hundreds of ids.
+        if isinstance(text, str):
+            return list(map(text.__getitem__, map(slice, begins, ends)))
+        return [text[begin:end].decode() for begin, end in zip(begins, ends, strict=True)]
 
     def expansion(self, row: int) -> bytes:
         """Return what stands for a row in the sum of the content."""
