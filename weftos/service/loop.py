@@ -130,10 +130,12 @@ class ServiceLoop:
             now = time.monotonic()
             control = self._look_for_work(now)
             busy = control and self._serve_control(now)
-            if control or not self._ready or now >= self._chores_at:
-                self._do_chores(now)
-            if self._ready or self._kernel_replies:
+            asked = bool(self._ready or self._kernel_replies)
+            if asked:
                 self._round(now)
+            # Behind the answers: while those who got them have not asked the next thing yet.
+            if control or not asked or now >= self._chores_at:
+                self._do_chores(now)
             if self._journal.unsynced_since is not None and now - self._journal.unsynced_since >= limits.SERVICE_SYNC_S:
                 self._try(self._journal.sync)
             self._flush_outbox()
