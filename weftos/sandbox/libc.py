@@ -26,7 +26,11 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.
         OSError: the system refuses, or does not have it.
     """
     words = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    result = int(_LIBC.syscall(ctypes.c_long(number), *words))
+    return _done(_LIBC.syscall(ctypes.c_long(number), *words))
+
+
+def _done(result: int) -> int:
+    """Return what a call returned, or raise what it left word of."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -41,17 +45,9 @@ def typed_syscall(*types: Any) -> Callable[..., int]:
     Args:
         types: of ctypes, those of the arguments behind the number of the call.
     """
-    call = ctypes.CDLL(None, use_errno=True).syscall
+    call = _LIBC["syscall"]  # an object of its own, other than by attribute, so that the types are its own
     call.argtypes, call.restype = (ctypes.c_long, *types), ctypes.c_long
-
-    def made(number: int, *arguments: Any) -> int:
-        result = int(call(number, *arguments))
-        if result < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-        return result
-
-    return made
+    return lambda number, *arguments: _done(call(number, *arguments))
 
 
 def prctl(option: int, *arguments: int) -> int:
@@ -60,8 +56,4 @@ def prctl(option: int, *arguments: int) -> int:
     Raises:
         OSError: the system refuses, or does not have it.
     """
-    result = int(_PRCTL(option, *(*arguments, 0, 0, 0, 0)[:4]))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    return _done(_PRCTL(option, *(*arguments, 0, 0, 0, 0)[:4]))
