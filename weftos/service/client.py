@@ -338,17 +338,15 @@ class ServiceClient(LogCalls, GateCalls):
         Raises:
             RingCorrupted: the reply ring contradicts its format.
         """
-        total, more = 0, True
-        while more:
-            taken = self._reply.take(_TAKE)
-            if not taken:
-                break
+        total = 0
+        while taken := self._reply.take(_TAKE):
             # Before the callbacks: one of them may wait for a further answer and come here again.
             self._reply.commit()
             total += len(taken)
-            more = len(taken) == _TAKE  # of what comes meanwhile the ready byte tells
             for _, data in taken:
                 self._settle(data)
+            if len(taken) < _TAKE:
+                break  # of what comes meanwhile the ready byte tells
         return total
 
     def has_reply(self) -> bool:

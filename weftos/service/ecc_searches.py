@@ -80,8 +80,6 @@ def _together(cognition: Cognition, searches: list[Search]) -> list[p.Reply]:
     entries = hits.entries
     columns: tuple[NDArray[Any], ...] = hits.scores.ravel(), entries.ops, hits.chain_seqs
     numbers: list[NDArray[Any]] = [one.astype(form, copy=False) for one, form in zip(columns, _FORMS, strict=True)]
-    if len(searches) == 1:
-        return [_fitting(entries.ids, entries.raw, entries.documents, numbers, searches[0])]
     answers: list[p.Reply] = []
     begin, width = 0, hits.scores.shape[1]
     for one in searches:

@@ -203,7 +203,8 @@ class Memory:
             k: how many for each.
             space: where; by default in the agent's own space.
             where: only what has these fields, or meets this filter.
-            documents: whether the documents come along.
+            documents: whether the documents come along. Long ones are asked for one by one; of what is changed in
+                between none comes back.
             metadata: whether the fields come along; without both nothing is read from the disk.
             ef: candidates that a graph is searched for; the service's choice if it is ``None``.
             timeout_s: in seconds.

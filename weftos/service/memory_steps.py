@@ -250,9 +250,7 @@ class MemorySteps:
         ef: int | None,
     ) -> Steps[list[list[Match]]]:
         """Search by vectors of one's own, in as many requests as they take."""
-        matrix = np.asarray(vectors, _FLOATS)
-        if matrix.ndim < 2:
-            matrix = np.atleast_2d(matrix)
+        matrix = np.atleast_2d(np.asarray(vectors, _FLOATS))
         condition = condition_of(where)
         asks, answers = self._room // max(matrix[:1].nbytes, 1), self._answer_room // max(k * _MATCH_BYTES, 1)
         fit = max(min(asks, answers, limits.ECC_SEARCH_VECTORS), 1)
@@ -276,10 +274,10 @@ class MemorySteps:
                 if not found.cut:
                     rows += answered
                     continue
-                # Nor how long documents are. Those of the first queries came along; of one at least.
-                answered = answered[: _whole(answered)]
-                rows += answered or [(yield from _completed(found.rows()[0], space))]
-                step = max(len(answered), 1)
+                # Nor how long documents are. Those of the first queries came along, or else the first is completed.
+                step = _whole(answered)
+                rows += answered[:step] or [(yield from _completed(answered[0], space))]
+                step = max(step, 1)
                 parts = _resplit([group[place][step:], *group[place + 1 :], *parts], step)
                 break
         return rows

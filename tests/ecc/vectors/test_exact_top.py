@@ -23,9 +23,9 @@ def test_best_rows_are_found(metric: Metric, rows: int, queries: int, k: int, sh
     rng = np.random.default_rng(seed)
     matrix = rng.standard_normal((rows, 6)).astype(np.float32)
     asked = rng.standard_normal((queries, 6)).astype(np.float32)
-    chosen = None if share == 1 else np.flatnonzero(rng.random(rows) < share)
-    allowed = np.arange(rows) if chosen is None else chosen
-    scores, found = exact_top(matrix, asked, k, metric, chosen)
+    mask = None if share == 1 else rng.random(rows) < share
+    allowed = np.arange(rows) if mask is None else np.flatnonzero(mask)
+    scores, found = exact_top(matrix, asked, k, metric, mask)
     if metric == "l2":
         truth = -((asked[:, None, :].astype(float) - matrix[None, allowed].astype(float)) ** 2).sum(axis=2)
     else:

@@ -29,7 +29,7 @@ def empty_top(queries: int) -> Top:
     return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
 
 
-def exact_top(matrix: Floats, queries: Floats, k: int, metric: Metric, rows: Rows | None = None) -> Top:
+def exact_top(matrix: Floats, queries: Floats, k: int, metric: Metric, allowed: NDArray[np.bool_] | None = None) -> Top:
     """Search rows of a matrix.
 
     Args:
@@ -37,21 +37,21 @@ def exact_top(matrix: Floats, queries: Floats, k: int, metric: Metric, rows: Row
         queries: (queries, dimension).
         k: results for each query.
         metric: what the score is.
-        rows: those that may be found, ascending; None for all.
+        allowed: which rows may be found; None for all.
 
     Returns:
-        Scores and rows, (queries, min(k, rows)), best first.
+        Scores and rows, (queries, min(k, rows that may be found)), best first.
     """
-    if rows is not None and metric != "l2" and k <= len(rows) and len(rows) * _COPY_COST >= len(matrix):
-        # To copy the rows takes as long as to compare with several times as many.
-        barred = np.ones(len(matrix), np.bool_)
-        barred[rows] = False
-        return _top(matrix, queries, k, metric, barred)
-    subset = matrix if rows is None else matrix[rows]
-    if not len(subset):
+    count = len(matrix) if allowed is None else int(np.count_nonzero(allowed))
+    if not count:
         return empty_top(len(queries))
-    scores, found = _top(subset, queries, k, metric, None)
-    return scores, found if rows is None else rows[found]
+    if allowed is None:
+        return _top(matrix, queries, k, metric, None)
+    if metric != "l2" and k <= count and count * _COPY_COST >= len(matrix):
+        return _top(matrix, queries, k, metric, ~allowed)
+    rows = np.flatnonzero(allowed)
+    scores, found = _top(matrix[rows], queries, k, metric, None)
+    return scores, rows[found]
 
 
 def _top(matrix: Floats, queries: Floats, k: int, metric: Metric, barred: NDArray[np.bool_] | None) -> Top:

@@ -123,7 +123,8 @@ class GraphSearch:
             self._one = _One(query.shape[1], k)
         one = self._one
         one.query[:] = query
-        self._index.search_c(1, *one.pointers[:1], k, *one.pointers[1:], parameters)
+        at_query, at_scores, at_rows = one.pointers
+        self._index.search_c(1, at_query, k, at_scores, at_rows, parameters)
         return one.scores.copy(), one.rows.copy()
 
 

@@ -278,8 +278,7 @@ class Segment:
         return scores, found
 
     def _scan(self, queries: Floats, k: int, allowed: NDArray[np.bool_], matching: int) -> Top:
-        rows = None if matching == self.head.rows else np.flatnonzero(allowed)
-        return exact_top(self.vectors, queries, k, self.head.metric, rows)
+        return exact_top(self.vectors, queries, k, self.head.metric, None if matching == self.head.rows else allowed)
 
     def _allowed_bits(
         self, allowed: NDArray[np.bool_], condition: Filter | None, matching: int

@@ -128,7 +128,7 @@ class Table:
         if not self.slots:
             return empty_top(len(queries))
         matrix = self.vectors[:rows]
-        return exact_top(matrix, queries, k, metric, None if allowed.all() else np.flatnonzero(allowed))
+        return exact_top(matrix, queries, k, metric, None if allowed.all() else allowed)
 
     def id_at(self, slot: int) -> bytes:
         """Return the id in a slot."""
